@@ -1,0 +1,76 @@
+"""Read one section of params.yaml into a frozen dataclass: complete, typed, no hidden default."""
+
+import dataclasses
+import types
+import typing
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+import yaml
+
+from llmsrec.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def load_section(cls: type[T], section: str, params: Path = Path("params.yaml")) -> T:
+    """The section of params.yaml that configures `cls`."""
+    try:
+        document = yaml.safe_load(params.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{params} does not exist: run from the project's root") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{params} is not YAML: {error}") from None
+    if not isinstance(document, dict) or not isinstance(document.get(section), dict):
+        raise ConfigError(f"{params} has no section '{section}:'; presets/ shows a complete file")
+    return from_mapping(cls, document[section], where=f"{params}: {section}")
+
+
+def from_mapping(cls: type[T], values: dict[str, Any], where: str) -> T:
+    """`cls(**values)`, refusing unknown, missing and mistyped keys by name."""
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in names:
+            raise ConfigError(f"{where}.{key} is unknown; known keys: {', '.join(names)}")
+    for name in names:
+        if name not in values:
+            raise ConfigError(f"{where}.{name} is missing; presets/ shows a complete file")
+    checked = {name: _check(values[name], hints[name], f"{where}.{name}") for name in names}
+    try:
+        return cls(**checked)
+    except ValueError as error:  # raised by a __post_init__
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _check(value: Any, hint: Any, where: str) -> Any:
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in options:
+            raise ConfigError(f"{where} is {value!r}; choose from {', '.join(map(str, options))}")
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in options:
+            return None
+        (hint,) = [option for option in options if option is not type(None)]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if hint is int and isinstance(value, bool) or not isinstance(value, hint):
+        raise ConfigError(f"{where} is {value!r}; expected {_name(hint)}")
+    return value
+
+
+def _name(hint: Any) -> str:
+    return {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        date: "a date such as 1995-07-16",
+    }.get(hint, str(hint))

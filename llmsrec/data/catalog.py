@@ -1,0 +1,64 @@
+"""Catalog: an item's id and text by its index; 0 is padding, so items are 1..num_items."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from llmsrec.errors import DataError
+from llmsrec.files import whole_file
+
+COLUMNS = ["item_index", "item_id", "title", "description", "brand", "category"]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """`items` has the columns above, row r being item_index r + 1; texts are never null."""
+
+    items: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        if list(self.items.columns) != COLUMNS:
+            raise DataError(
+                f"a catalogue has the columns {COLUMNS}, got {list(self.items.columns)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def num_items(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """By item_index; the padding's is empty."""
+        return ["", *self.items["title"].tolist()]
+
+    @cached_property
+    def _index_of(self) -> dict[str, int]:
+        return dict(zip(self.items["item_id"], self.items["item_index"].tolist(), strict=True))
+
+    def indices(self, item_ids: Iterable[str]) -> Int[np.ndarray, "n"]:
+        """The indices of these ids; an unknown one is an error that names it."""
+        found = []
+        for item_id in item_ids:
+            if item_id not in self._index_of:
+                raise DataError(f"item '{item_id}' is not in the catalogue of {len(self)} items")
+            found.append(self._index_of[item_id])
+        return np.array(found, dtype=np.int64)
+
+    def item_id(self, item_index: int) -> str:
+        return str(self.items["item_id"].iat[item_index - 1])
+
+    def save(self, path: Path) -> None:
+        with whole_file(path) as aside:
+            self.items.to_parquet(aside, index=False)
+
+    @classmethod
+    def load(cls, path: Path) -> "Catalog":
+        return cls(pd.read_parquet(path))

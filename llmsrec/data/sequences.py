@@ -1,0 +1,82 @@
+"""Purchase histories of many users, ragged: one flat array and offsets, no padding until a model needs it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Row u is items[offsets[u]:offsets[u + 1]], oldest first; timestamps are ms UTC."""
+
+    offsets: Int[np.ndarray, "rows+1"]
+    items: Int[np.ndarray, "n"]
+    timestamps: Int[np.ndarray, "n"]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> Int[np.ndarray, "length"]:
+        return self.items[self.offsets[row] : self.offsets[row + 1]]
+
+    def times(self, row: int) -> Int[np.ndarray, "length"]:
+        return self.timestamps[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def lengths(self) -> Int[np.ndarray, "rows"]:
+        return np.diff(self.offsets)
+
+    def take(
+        self, rows: Int[np.ndarray, "m"], ends: Int[np.ndarray, "m"] | None = None
+    ) -> "Sequences":
+        """These rows, each cut to its first `ends` purchases."""
+        ends = self.lengths[rows] if ends is None else ends
+        where, offsets = _ranges(self.offsets[rows], ends)
+        return Sequences(offsets, self.items[where], self.timestamps[where])
+
+    def last(self, count: int) -> "Sequences":
+        """Each row cut to its last `count` purchases."""
+        lengths = np.minimum(self.lengths, count)
+        where, offsets = _ranges(self.offsets[1:] - lengths, lengths)
+        return Sequences(offsets, self.items[where], self.timestamps[where])
+
+    def padded(self, length: int | None = None) -> Int[np.ndarray, "rows length"]:
+        """The last `length` items (default: of the longest row), left padded with 0."""
+        length = int(self.lengths.max(initial=0)) if length is None else length
+        tail = self.last(length)
+        block = np.zeros((len(self), length), dtype=np.int64)
+        rows = np.repeat(np.arange(len(self)), tail.lengths)
+        columns = np.arange(len(tail.items)) - np.repeat(tail.offsets[1:], tail.lengths) + length
+        block[rows, columns] = tail.items
+        return block
+
+    def shuffled(
+        self, generator: np.random.Generator, ends: Int[np.ndarray, "rows"] | None = None
+    ) -> "Sequences":
+        """The first `ends` items of each row permuted; times stay in place (SPEC E2, E4)."""
+        ends = self.lengths if ends is None else ends
+        positions = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.lengths)
+        rows = np.repeat(np.arange(len(self)), self.lengths)
+        free = positions < np.repeat(ends, self.lengths)
+        key = np.where(free, generator.random(len(self.items)), 1.0 + positions)
+        return Sequences(self.offsets, self.items[np.lexsort((key, rows))], self.timestamps)
+
+
+def from_rows(rows: list[list[int]], timestamps: list[list[int]] | None = None) -> Sequences:
+    """Sequences of Python lists; without timestamps all are 0."""
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    items = np.array([item for row in rows for item in row], dtype=np.int64)
+    if timestamps is None:
+        return Sequences(offsets, items, np.zeros_like(items))
+    return Sequences(
+        offsets, items, np.array([t for row in timestamps for t in row], dtype=np.int64)
+    )
+
+
+def _ranges(
+    starts: Int[np.ndarray, "m"], lengths: Int[np.ndarray, "m"]
+) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "m+1"]]:
+    """The indices start..start+length of each row, one after another, and where each row begins."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths), offsets

@@ -1,0 +1,1 @@
+"""Ranks, metrics, intervals and the report."""

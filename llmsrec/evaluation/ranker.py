@@ -1,0 +1,14 @@
+"""Ranker: all that evaluation knows of a model."""
+
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from llmsrec.data.sequences import Sequences
+
+
+class Ranker(Protocol):
+    """Scores every item as the next purchase after each history; column i is item_index i, column 0 is padding."""
+
+    def score(self, histories: Sequences) -> Float[np.ndarray, "users items+1"]: ...

@@ -1,0 +1,60 @@
+"""Progress as plain lines: they read the same in a terminal, a log file and the Dagster UI."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TextIO, TypeVar
+
+T = TypeVar("T")
+
+
+class Progress:
+    """Counts units of work; prints share, rate and time left at most every `interval` seconds."""
+
+    def __init__(
+        self,
+        label: str,
+        total: int | None,
+        unit: str,
+        interval: float = 2.0,
+        out: TextIO | None = None,
+    ) -> None:
+        self.label, self.total, self.unit, self.interval = label, total, unit, interval
+        self.out = out if out is not None else sys.stderr
+        self.done = 0
+        self.start = self.last = time.monotonic()
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.done += amount
+        now = time.monotonic()
+        if now - self.last >= self.interval:
+            self.last = now
+            print(self.line(now - self.start, note), file=self.out, flush=True)
+
+    def line(self, seconds: float, note: str = "") -> str:
+        rate = self.done / max(seconds, 1e-9)
+        if self.total:
+            left = (self.total - self.done) / max(rate, 1e-9)
+            state = (
+                f"{100 * self.done / self.total:3.0f}%  {self.done:,}/{self.total:,} {self.unit}"
+            )
+            tail = f"{_clock(left)} left"
+        else:
+            state, tail = f"{self.done:,} {self.unit}", f"{_clock(seconds)} so far"
+        return "  ".join(
+            filter(None, [self.label, state, f"{rate:,.0f} {self.unit}/s", tail, note])
+        )
+
+
+def track(items: Iterable[T], label: str, total: int, unit: str) -> Iterator[T]:
+    """Iterate with progress."""
+    progress = Progress(label, total, unit)
+    for item in items:
+        yield item
+        progress.advance()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

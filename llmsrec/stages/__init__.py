@@ -1,0 +1,1 @@
+"""What `dvc.yaml` runs: each stage parses arguments, loads, makes one call, saves."""

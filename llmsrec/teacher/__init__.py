@@ -1,0 +1,1 @@
+"""The teacher: SASRec, trained on interactions alone (SPEC 4.1)."""

@@ -1,0 +1,153 @@
+"""What every training shares: seeded generators, metrics by step, early stopping, checkpoints to resume from."""
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from llmsrec.files import whole_file, whole_folder
+
+
+def generator(*key: int) -> np.random.Generator:
+    """Randomness decided by (seed, epoch, step...): a resumed run draws what the first would have."""
+    return np.random.default_rng(key)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Of configs and arrays: a checkpoint of another run is not resumed."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(str((part.dtype, part.shape)).encode())
+            digest.update(np.ascontiguousarray(part).data)
+        else:
+            digest.update(repr(part).encode())
+    return digest.hexdigest()
+
+
+class MetricLog:
+    """Metrics by step: JSON lines in a file, and MLflow where the orchestrator has opened a run (MLFLOW_RUN_ID)."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.path = path
+        self._client: Any = None
+        if os.environ.get("MLFLOW_RUN_ID"):
+            from mlflow.tracking import MlflowClient  # seconds to import: only when there is a run
+
+            self._client = MlflowClient()
+
+    def __call__(self, step: int, **metrics: float) -> None:
+        self.rows.append({"step": step, **metrics})
+        if self._client is not None:
+            from mlflow.entities import Metric
+
+            now = int(time.time() * 1000)
+            self._client.log_batch(
+                os.environ["MLFLOW_RUN_ID"],
+                metrics=[
+                    Metric(name.replace("@", "_at_"), value, now, step)
+                    for name, value in metrics.items()
+                ],
+            )
+
+    def restore(self, rows: list[dict[str, float]]) -> None:
+        """The rows of the run that is resumed."""
+        self.rows = list(rows)
+
+    def save(self) -> None:
+        if self.path is not None:
+            with whole_file(self.path) as aside:
+                aside.write_text(
+                    "".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8"
+                )
+
+
+@dataclass
+class EarlyStopping:
+    """Strict improvement selects; `patience` looks without one stop (SPEC 5, rows 10 and 13)."""
+
+    patience: int
+    best: float = -np.inf
+    best_step: int = -1
+    bad: int = field(default=0)
+
+    def update(self, value: float, step: int) -> bool:
+        """True when `value` is the best so far."""
+        if not np.isfinite(value):
+            raise FloatingPointError(f"validation gave {value} at step {step}")
+        improved = value > self.best
+        if improved:
+            self.best, self.best_step, self.bad = value, step, 0
+        else:
+            self.bad += 1
+        return improved
+
+    @property
+    def stop(self) -> bool:
+        return self.bad >= self.patience
+
+
+class Checkpoints:
+    """The newest state of a training, in safetensors; `load` gives it back only to the same run (`key`)."""
+
+    def __init__(self, folder: Path | None, key: str) -> None:
+        self.folder, self.key = folder, key
+
+    def save(self, state: dict[str, Any]) -> None:
+        if self.folder is None:
+            return
+        tensors: dict[str, torch.Tensor] = {}
+        plain = _split(state, "", tensors)
+        with whole_folder(self.folder) as aside:
+            save_file(tensors, aside / "state.safetensors")
+            (aside / "state.json").write_text(json.dumps({"key": self.key, "state": plain}))
+
+    def load(self) -> dict[str, Any] | None:
+        if self.folder is None or not (self.folder / "state.json").exists():
+            return None
+        document = json.loads((self.folder / "state.json").read_text())
+        if document["key"] != self.key:
+            return None
+        tensors = load_file(self.folder / "state.safetensors")
+        state: dict[str, Any] = _join(document["state"], tensors)
+        return state
+
+    def clear(self) -> None:
+        if self.folder is not None and self.folder.exists():
+            for file in self.folder.iterdir():
+                file.unlink()
+            self.folder.rmdir()
+
+
+def _split(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
+    """JSON with the tensors taken out and named by their path."""
+    if isinstance(value, torch.Tensor):
+        tensors[path] = value.detach().contiguous().clone()  # safetensors refuses shared memory
+        return {"__tensor__": path}
+    if isinstance(value, dict):
+        return {
+            "__dict__": [
+                [key, _split(item, f"{path}/{key}", tensors)] for key, item in value.items()
+            ]
+        }
+    if isinstance(value, list | tuple):
+        return [_split(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]
+    return value
+
+
+def _join(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, dict):
+        if "__tensor__" in value:
+            return tensors[value["__tensor__"]]
+        return {key: _join(item, tensors) for key, item in value["__dict__"]}
+    if isinstance(value, list):
+        return [_join(item, tensors) for item in value]
+    return value

@@ -1,0 +1,1 @@
+"""Dagster over DVC: the assets are derived from dvc.yaml."""
