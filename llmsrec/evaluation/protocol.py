@@ -1,0 +1,97 @@
+"""Rank the target of each user: among its stored candidates, and among the whole catalogue (SPEC 2, 9)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from llmsrec.data.sequences import Sequences
+from llmsrec.data.splits import Candidates, Part, Splits
+from llmsrec.evaluation.metrics import Ranks
+from llmsrec.evaluation.ranker import Ranker
+from llmsrec.progress import Progress
+
+CHUNK_VALUES = 1 << 23  # scores held at a time: 32 MB of float32
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The same users in the same order for every system: rows can be paired."""
+
+    sampled: Ranks
+    full: Ranks
+
+
+def evaluate(
+    ranker: Ranker,
+    splits: Splits,
+    part: Part,
+    *,
+    histories: Sequences | None = None,
+    rows: Int[np.ndarray, "users"] | None = None,
+    label: str = "ranking",
+) -> Evaluation:
+    """Both ranks of the evaluated targets of `part`; `rows` takes some of them, `histories` replaces what is seen
+    of the users (a shuffle), row for row."""
+    candidates, evaluated = splits.candidates[part], splits.evaluated(part)
+    rows = np.arange(len(candidates)) if rows is None else rows
+    histories = splits.histories(part) if histories is None else histories
+    seen = splits.histories(part)
+    progress = Progress(label, len(rows), "users")
+    sampled, full = [], []
+    for chunk in _chunks(rows, splits.num_items):
+        scores = ranker.score(histories.take(chunk))
+        if np.isnan(scores).any():
+            raise FloatingPointError(f"{label}: a score is NaN for user rows {chunk[:3]}...")
+        some = Candidates(
+            candidates.rows[chunk], candidates.items[chunk], candidates.target_columns[chunk]
+        )
+        targets = splits.sequences.items[
+            splits.sequences.offsets[evaluated.users[chunk]] + evaluated.positions[chunk]
+        ]
+        sampled.append(rank_candidates(scores, some))
+        full.append(rank_catalogue(scores, targets, seen.take(chunk)))
+        progress.advance(len(chunk))
+    return Evaluation(_concatenate(sampled), _concatenate(full))
+
+
+def rank_candidates(scores: Float[np.ndarray, "users items"], candidates: Candidates) -> Ranks:
+    """Among the stored candidates, by counting: no sort, so no arbitrary order of ties (SPEC 6.4)."""
+    values = np.take_along_axis(scores, candidates.items, axis=1)
+    target = np.take_along_axis(values, candidates.target_columns[:, None], axis=1)
+    return _count(values, target, np.ones(values.shape, dtype=bool))
+
+
+def rank_catalogue(
+    scores: Float[np.ndarray, "users items"], targets: Int[np.ndarray, "users"], seen: Sequences
+) -> Ranks:
+    """Among all items but the padding and those already bought; a target bought before stays in."""
+    allowed = np.ones(scores.shape, dtype=bool)
+    allowed[:, 0] = False
+    allowed[np.repeat(np.arange(len(seen)), seen.lengths), seen.items] = False
+    users = np.arange(len(targets))
+    allowed[users, targets] = True
+    return _count(scores, scores[users, targets][:, None], allowed)
+
+
+def _count(
+    values: Float[np.ndarray, "users columns"],
+    target: Float[np.ndarray, "users 1"],
+    allowed: Bool[np.ndarray, "users columns"],
+) -> Ranks:
+    better = ((values > target) & allowed).sum(axis=1)
+    ties = ((values == target) & allowed).sum(axis=1) - 1
+    return Ranks(better, ties, allowed.sum(axis=1))
+
+
+def _chunks(rows: Int[np.ndarray, "users"], num_items: int) -> list[Int[np.ndarray, "chunk"]]:
+    size = max(1, CHUNK_VALUES // (num_items + 1))
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _concatenate(parts: list[Ranks]) -> Ranks:
+    return Ranks(
+        np.concatenate([part.better for part in parts]),
+        np.concatenate([part.ties for part in parts]),
+        np.concatenate([part.num_candidates for part in parts]),
+    )
