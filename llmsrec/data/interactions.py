@@ -1,0 +1,266 @@
+"""Interactions: one row for each user and item, in the order of each user's purchases.
+
+The relational part is one Ibis program on DuckDB, which spills to disk; other engines can run it unchanged.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from llmsrec.data.metadata import ITEMS, parse_metadata
+from llmsrec.data.reviews import REJECTS, ROWS, Parsed, Period, parse_reviews
+from llmsrec.data.tables import parse_csv
+from llmsrec.errors import ArtifactError, DataError
+from llmsrec.files import whole_file, whole_folder
+
+PARTS = ["train", "valid", "test"]
+MEMORY = "1GB"
+PARSED = pa.schema([*ROWS, ("file", pa.int64()), ("part", pa.int64())])
+_READY_SPLIT = re.compile(r"\.(train|valid|test)\.csv(\.gz)?$")
+
+
+@dataclass(frozen=True)
+class InteractionsConfig:
+    earliest: date
+    latest: date
+    max_reject_share: float
+    tie_seed: int
+
+    def __post_init__(self) -> None:
+        if not self.earliest < self.latest:
+            raise ValueError("earliest must be before latest")
+        if not 0 <= self.max_reject_share <= 1:
+            raise ValueError("max_reject_share must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """`rows`: user_id, item_id, timestamp (ms UTC), rating, source_order (of appearance in the files), part (of a
+    ready split: 0, 1, 2, else null), position (place in the user's history). `items`: item_id and its texts, nulls allowed."""
+
+    rows: ibis.Table
+    items: ibis.Table
+
+    @classmethod
+    def load(cls, folder: Path) -> "Interactions":
+        connection = ibis.duckdb.connect(memory_limit=MEMORY)
+        tables = []
+        for name in ("interactions.parquet", "items.parquet"):
+            if not (folder / name).exists():
+                raise ArtifactError(f"{folder / name} is missing: run `dvc repro` to write it")
+            tables.append(connection.read_parquet(folder / name))
+        return cls(*tables)
+
+
+def ingest(
+    raw: Path, out: Path, config: InteractionsConfig, *, rejects_kept: Path
+) -> dict[str, Any]:
+    """Parse every raw file of a dataset into the folder `out`; returns what was counted.
+
+    `rejects_kept` receives the broken lines when there are too many to go on."""
+    reviews, metadata = raw_files(raw)
+    with whole_folder(out) as aside:
+        texts: dict[str, dict[str, str]] = {}
+        counts = {
+            "reviews": _parse_reviews(reviews, aside, config, texts),
+            "metadata": _parse_metadata(metadata, aside, texts),
+        }
+        try:
+            _judge(counts["reviews"], aside / "rejects.parquet", config.max_reject_share)
+        except DataError:
+            with whole_file(rejects_kept) as kept:
+                kept.write_bytes((aside / "rejects.parquet").read_bytes())
+            raise
+        summary = _order(aside, config.tie_seed)
+        (aside / "parsed.parquet").unlink()
+    found = counts["reviews"]
+    found["rows"] = summary["interactions"]
+    found["duplicates"] = found.pop("accepted") - found["rows"]
+    assert found["lines"] == found["rows"] + found["duplicates"] + found["rejects"]
+    return {**counts, **summary}
+
+
+def raw_files(raw: Path) -> tuple[list[Path], list[Path]]:
+    """Review files (train before valid before test) and metadata files of a folder."""
+    if not raw.is_dir():
+        raise DataError(f"{raw} is no folder: fetch the raw files first (`llmsrec download`)")
+    files = sorted(file for file in raw.iterdir() if not file.name.startswith("."))
+    known = [file for file in files if re.search(r"\.(jsonl|csv)(\.gz)?$", file.name)]
+    metadata = [file for file in known if file.name.startswith("meta_")]
+    reviews = sorted(
+        (file for file in known if file not in metadata), key=lambda file: (_part(file) or 0, file)
+    )
+    if strange := [file.name for file in files if file not in known]:
+        raise DataError(f"{raw} holds {strange}: only .jsonl and .csv, gzipped or not, are known")
+    if not reviews:
+        raise DataError(f"{raw} holds no review file (.jsonl or .csv, gzipped or not)")
+    if len({_part(file) is None for file in reviews}) > 1:
+        raise DataError(
+            f"{raw} mixes a ready split (.train.csv ...) with unsplit files: keep one kind"
+        )
+    return reviews, metadata
+
+
+def _part(file: Path) -> int | None:
+    match = _READY_SPLIT.search(file.name)
+    return PARTS.index(match[1]) if match else None
+
+
+def _parse_reviews(
+    files: list[Path], aside: Path, config: InteractionsConfig, texts: dict[str, dict[str, str]]
+) -> dict[str, Any]:
+    """Stream all rows to parsed.parquet and all broken lines to rejects.parquet."""
+    period = Period(config.earliest, config.latest)
+    with (
+        pq.ParquetWriter(aside / "parsed.parquet", PARSED) as rows,
+        pq.ParquetWriter(aside / "rejects.parquet", REJECTS) as rejects,
+    ):
+        counted: Counter[str] = Counter()
+        for number, file in enumerate(files):
+            csv = ".csv" in file.suffixes
+            blocks = parse_csv(file, period, texts) if csv else parse_reviews(file, period)
+            part = pa.scalar(_part(file), pa.int64())
+            for block in _tally(blocks, rejects, counted):
+                length = block.rows.num_rows
+                extra = [pa.repeat(pa.scalar(number), length), pa.repeat(part, length)]
+                rows.write_table(pa.table([*block.rows.columns, *extra], schema=PARSED))
+    return {"files": [file.name for file in files], **_report(counted)}
+
+
+def _parse_metadata(
+    files: list[Path], aside: Path, texts: dict[str, dict[str, str]]
+) -> dict[str, Any]:
+    """items.parquet: the first line of an item counts; texts of CSV rows fill what is left."""
+    counted: Counter[str] = Counter()
+    seen: set[str] = set()
+    with (
+        pq.ParquetWriter(aside / "items.parquet", ITEMS) as items,
+        pq.ParquetWriter(aside / "rejects_metadata.parquet", REJECTS) as rejects,
+    ):
+        for file in files:
+            for block in _tally(parse_metadata(file), rejects, counted):
+                new = []
+                for item_id in block.rows["item_id"].to_pylist():
+                    new.append(item_id not in seen)
+                    seen.add(item_id)
+                items.write_table(block.rows.filter(pa.array(new, pa.bool_())))
+        rest = [{"item_id": key, **text} for key, text in texts.items() if key not in seen]
+        items.write_table(pa.Table.from_pylist(rest, ITEMS))
+    report = _report(counted)
+    report["rows"] = len(seen)
+    report["duplicates"] = report.pop("accepted") - len(seen)
+    return {"files": [file.name for file in files], **report}
+
+
+def _tally(
+    blocks: Iterator[Parsed], rejects: pq.ParquetWriter, counted: Counter[str]
+) -> Iterator[Parsed]:
+    """Pass the blocks on, writing their rejects and counting."""
+    for block in blocks:
+        counted["lines"] += block.num_lines - block.num_blank
+        counted["accepted"] += block.rows.num_rows
+        rejects.write_table(block.rejects)
+        for pair in pc.value_counts(block.rejects["reason"]).to_pylist():
+            counted[f"reject: {pair['values']}"] += pair["counts"]
+        yield block
+
+
+def _report(counted: Counter[str]) -> dict[str, Any]:
+    reasons = {
+        key.removeprefix("reject: "): count
+        for key, count in counted.most_common()
+        if key.startswith("reject: ")
+    }
+    return {
+        "lines": counted["lines"],
+        "accepted": counted["accepted"],
+        "rejects": sum(reasons.values()),
+        "rejects_by_reason": reasons,
+    }
+
+
+def _judge(counts: dict[str, Any], rejects: Path, limit: float) -> None:
+    """Stop a run whose input is broken rather than train on what is left of it."""
+    if counts["accepted"] == 0:
+        raise DataError(f"none of the {counts['lines']} lines of {counts['files']} is a review")
+    share = counts["rejects"] / counts["lines"]
+    if share > limit:
+        first = pq.read_table(rejects).slice(0, 1).to_pylist()[0]
+        reason = next(iter(counts["rejects_by_reason"]))
+        raise DataError(
+            f"{counts['rejects']:,} of {counts['lines']:,} lines are broken ({share:.1%}; allowed "
+            f"{limit:.1%}), most often '{reason}', first {first['file']} line {first['line']} "
+            f"({first['reason']}): mend the source or raise interactions.max_reject_share"
+        )
+
+
+def ordered(parsed: ibis.Table, tie_seed: int) -> ibis.Table:
+    """The earliest purchase of each (user, item), numbered within each user.
+
+    Purchases of one moment are ordered by a seeded hash: sources are often sorted by item, and that order leaks."""
+    first = ibis.row_number().over(
+        group_by=["user_id", "item_id"], order_by=["part", "timestamp", "file", "line"]
+    )
+    kept = parsed.mutate(first=first).filter(ibis._.first == 0)
+    tie = (ibis.literal(f"{tie_seed}:") + kept.user_id + ":" + kept.item_id).hexdigest("md5")
+    kept = kept.mutate(tie=tie)
+    position = ibis.row_number().over(
+        group_by="user_id", order_by=["part", "timestamp", "tie", "item_id"]
+    )
+    source = ibis.row_number().over(order_by=["file", "line"])
+    return kept.mutate(position=position, source_order=source).select(
+        "user_id", "item_id", "timestamp", "rating", "source_order", "part", "position"
+    )
+
+
+def _order(aside: Path, tie_seed: int) -> dict[str, Any]:
+    connection = ibis.duckdb.connect(memory_limit=MEMORY, temp_directory=str(aside / "spill"))
+    table = ordered(connection.read_parquet(aside / "parsed.parquet"), tie_seed)
+    out = aside / "interactions.parquet"
+    table.order_by(["user_id", "position"]).to_parquet(out)
+    rows = connection.read_parquet(out)
+    items = connection.read_parquet(aside / "items.parquet")
+    summary = _summary(rows, items)
+    connection.disconnect()
+    return summary
+
+
+def _summary(rows: ibis.Table, items: ibis.Table) -> dict[str, Any]:
+    previous = rows.timestamp.lag().over(group_by="user_id", order_by="position")
+    tied = rows.mutate(tied=(rows.timestamp == previous).cast("float64"))
+    totals = (
+        tied.aggregate(
+            interactions=tied.count(),
+            users=tied.user_id.nunique(),
+            items=tied.item_id.nunique(),
+            tie_share=tied.tied.mean(),
+            first=tied.timestamp.min(),
+            last=tied.timestamp.max(),
+        )
+        .to_pyarrow()
+        .to_pylist()[0]
+    )
+    sold = rows.select("item_id").distinct()
+    bare = int(sold.anti_join(items, "item_id").count().to_pyarrow().as_py())
+    return {
+        "interactions": totals["interactions"],
+        "users": totals["users"],
+        "items": totals["items"],
+        "items_without_metadata": bare,
+        "tie_share": round(totals["tie_share"] or 0.0, 6),
+        "first_day": _day(totals["first"]),
+        "last_day": _day(totals["last"]),
+    }
+
+
+def _day(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).date().isoformat()

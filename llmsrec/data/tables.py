@@ -1,0 +1,86 @@
+"""Interactions from CSV: a header (user_id, parent_asin, timestamp[, rating]), item texts in it or not.
+
+`X.train.csv`, `X.valid.csv` and `X.test.csv` carry a ready split, as the 5-core files of Amazon Reviews 2023 do.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from llmsrec.data.lines import read_blocks
+from llmsrec.data.reviews import REJECTS, ROWS, TEXT_KEPT, Parsed, Period, check_record
+from llmsrec.errors import DataError
+
+NAMES = {"user": "user_id", "item": "parent_asin", "item_id": "parent_asin"}
+TEXTS = ("title", "description", "brand", "category")
+
+
+def parse_csv(file: Path, period: Period, texts: dict[str, dict[str, str]]) -> Iterator[Parsed]:
+    """The rows of a file, block by block; item texts found beside them are added to `texts`."""
+    header: list[str] | None = None
+    for block in read_blocks(file):
+        rows: list[dict[str, Any]] = []
+        rejects: list[dict[str, Any]] = []
+        blank = 0
+        for row in range(len(block)):
+            line, number = block.line(row), block.first + row
+            if header is None:
+                header, blank = _header(file, line), blank + 1
+                continue
+            if not line.strip():
+                blank += 1
+                continue
+            record, reason = _record(line, header)
+            checked, reason = check_record(record, period) if record else (None, reason)
+            if checked is None:
+                text = line.decode("utf-8", "replace")[:TEXT_KEPT]
+                rejects.append({"file": file.name, "line": number, "reason": reason, "text": text})
+                continue
+            rows.append({**checked, "line": number})
+            if record and record.get("title"):
+                texts.setdefault(
+                    checked["item_id"], {name: str(record.get(name) or "") for name in TEXTS}
+                )
+        yield Parsed(
+            pa.Table.from_pylist(rows, ROWS),
+            pa.Table.from_pylist(rejects, REJECTS),
+            len(block),
+            blank,
+        )
+
+
+def _header(file: Path, line: bytes) -> list[str]:
+    names = [NAMES.get(name, name) for name in next(csv.reader([line.decode("utf-8-sig")]))]
+    for needed in ("user_id", "parent_asin", "timestamp"):
+        if needed not in names:
+            raise DataError(
+                f"{file}, line 1: the header {names} has no column '{needed}' "
+                "(needed: user_id, parent_asin, timestamp)"
+            )
+    return names
+
+
+def _record(line: bytes, header: list[str]) -> tuple[dict[str, Any] | None, str | None]:
+    try:
+        values = next(csv.reader([line.decode("utf-8")], strict=True))
+    except UnicodeDecodeError:
+        return None, "invalid UTF-8"
+    except csv.Error:
+        return None, "broken CSV"
+    if len(values) != len(header):
+        return None, "wrong number of columns"
+    record: dict[str, Any] = dict(zip(header, values, strict=True))
+    for name, kind in (("timestamp", int), ("rating", float)):
+        if text := record.get(name):
+            try:
+                record[name] = kind(text)
+            except ValueError:
+                if name == "timestamp":
+                    return None, "mistyped timestamp"
+                record[name] = None
+        else:
+            record[name] = None
+    return record, None

@@ -1,0 +1,24 @@
+"""Raw files -> interactions."""
+
+import argparse
+from pathlib import Path
+
+from llmsrec.config import load_section
+from llmsrec.data.interactions import InteractionsConfig, ingest
+from llmsrec.files import write_json
+from llmsrec.stages import run
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--raw", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, required=True)
+    args = parser.parse_args(argv)
+    config = load_section(InteractionsConfig, "interactions")
+    kept = args.metrics.with_name("rejects.parquet")
+    write_json(args.metrics, ingest(args.raw, args.out, config, rejects_kept=kept))
+
+
+if __name__ == "__main__":
+    run(main)
