@@ -1,5 +1,6 @@
 """Read one section of params.yaml into a frozen dataclass: complete, typed, no hidden default."""
 
+import contextlib
 import dataclasses
 import types
 import typing
@@ -12,6 +13,9 @@ import yaml
 from llmsrec.errors import ConfigError
 
 T = TypeVar("T")
+
+# YAML 1.1 reads 1e-4 as a text; dates are quoted, since DVC's templates refuse YAML's own.
+_FROM_TEXT: dict[Any, Any] = {float: float, date: date.fromisoformat}
 
 
 def load_section(cls: type[T], section: str, params: Path = Path("params.yaml")) -> T:
@@ -56,12 +60,10 @@ def _check(value: Any, hint: Any, where: str) -> Any:
         (hint,) = [option for option in options if option is not type(None)]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if hint is int and isinstance(value, bool) or not isinstance(value, hint):
+    if hint in _FROM_TEXT and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return _FROM_TEXT[hint](value)
+    if (hint is int and isinstance(value, bool)) or not isinstance(value, hint):
         raise ConfigError(f"{where} is {value!r}; expected {_name(hint)}")
     return value
 
@@ -72,5 +74,5 @@ def _name(hint: Any) -> str:
         float: "a number",
         str: "a text",
         bool: "true or false",
-        date: "a date such as 1995-07-16",
+        date: 'a date such as "1995-07-16"',
     }.get(hint, str(hint))

@@ -1,0 +1,57 @@
+# `make` alone says what there is. Everything runs from .venv, made by pip from the exact pins of constraints.txt.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DAGSTER_HOME := $(CURDIR)/.dagster
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format ui bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(STAMP)  ## make .venv and install the pinned packages
+
+run: setup  ## build every asset of every dataset in params.yaml, print the result table
+	@python -m orchestration.run
+
+test: setup check  ## lint, types and tests
+	python -m pytest -q -n 2
+
+check: setup  ## ruff, mypy, import-linter
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports --no-timings
+
+format: setup  ## let ruff mend what it can
+	ruff check --fix .
+	ruff format .
+
+ui: setup  ## Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000; Ctrl-C stops both
+	@python -m orchestration.instance
+	@honcho -f infra/Procfile -d . start
+
+bench: setup  ## every benchmark; its last lines are ratios against a goal
+	@for file in benchmarks/[a-z]*.py; do \
+	  python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+clean:  ## remove tools' caches and Dagster's history; data, artifacts and MLflow's runs stay
+	rm -rf .dagster .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find llmsrec orchestration tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the pinned packages into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable '.[dev]' 2>&1 \
+	  | tee $(VENV)/install.log | { grep --line-buffered -E '^(Downloading|Installing collected|Successfully installed|ERROR)' || true; } | cut -c1-160; \
+	  test $${PIPESTATUS[0]} -eq 0 || { echo "pip failed; all it said: $(VENV)/install.log"; exit 1; }
+	@touch $@
