@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from llmsrec.files import whole_file, whole_folder
+from llmsrec.files import whole_folder, write_json
 
 
 def generator(*key: int) -> np.random.Generator:
@@ -33,7 +33,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 class MetricLog:
-    """Metrics by step: JSON lines in a file, and MLflow where the orchestrator has opened a run (MLFLOW_RUN_ID)."""
+    """Metrics by step: a JSON list in a file (for `dvc plots`), and MLflow where there is a run (MLFLOW_RUN_ID)."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.rows: list[dict[str, float]] = []
@@ -64,10 +64,7 @@ class MetricLog:
 
     def save(self) -> None:
         if self.path is not None:
-            with whole_file(self.path) as aside:
-                aside.write_text(
-                    "".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8"
-                )
+            write_json(self.path, self.rows)
 
 
 @dataclass

@@ -44,8 +44,9 @@ class InteractionsConfig:
 
 @dataclass(frozen=True)
 class Interactions:
-    """`rows`: user_id, item_id, timestamp (ms UTC), rating, source_order (of appearance in the files), part (of a
-    ready split: 0, 1, 2, else null), position (place in the user's history). `items`: item_id and its texts, nulls allowed."""
+    """`rows`: user_id, item_id, timestamp (ms UTC), rating, source_order (of appearance in the files), part
+    (of a ready split: 0, 1, 2, else null), position (place in the user's history).
+    `items`: item_id and its texts, nulls allowed."""
 
     rows: ibis.Table
     items: ibis.Table

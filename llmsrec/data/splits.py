@@ -143,13 +143,16 @@ def _save_part(folder: Path, part: Part, splits: Splits) -> None:
 
 def _load_part(folder: Path, part: str) -> tuple[Targets, Candidates, Candidates]:
     targets = pd.read_parquet(folder / f"{part}_targets.parquet")
-    loaded = []
-    for mode in ("retrieval", "generation"):
+
+    def candidates(mode: str) -> Candidates:
         frame = pd.read_parquet(folder / f"{part}_candidates_{mode}.parquet")
         items = (
             np.stack(frame["item_indices"].to_list()) if len(frame) else np.zeros((0, 0), np.int64)
         )
-        loaded.append(
-            Candidates(frame["target_row"].to_numpy(), items, frame["target_column"].to_numpy())
-        )
-    return (Targets(targets["user_index"].to_numpy(), targets["position"].to_numpy()), *loaded)
+        return Candidates(frame["target_row"].to_numpy(), items, frame["target_column"].to_numpy())
+
+    return (
+        Targets(targets["user_index"].to_numpy(), targets["position"].to_numpy()),
+        candidates("retrieval"),
+        candidates("generation"),
+    )

@@ -19,7 +19,7 @@ class Evaluation:
     """The same users in the same order for every system: rows can be paired."""
 
     sampled: Ranks
-    full: Ranks
+    full: Ranks | None
 
 
 def evaluate(
@@ -29,16 +29,17 @@ def evaluate(
     *,
     histories: Sequences | None = None,
     rows: Int[np.ndarray, "users"] | None = None,
+    full: bool = True,
     label: str = "ranking",
 ) -> Evaluation:
     """Both ranks of the evaluated targets of `part`; `rows` takes some of them, `histories` replaces what is seen
     of the users (a shuffle), row for row."""
-    candidates, evaluated = splits.candidates[part], splits.evaluated(part)
+    candidates = splits.candidates[part]
     rows = np.arange(len(candidates)) if rows is None else rows
     histories = splits.histories(part) if histories is None else histories
     seen = splits.histories(part)
     progress = Progress(label, len(rows), "users")
-    sampled, full = [], []
+    among_candidates, among_all = [], []
     for chunk in _chunks(rows, splits.num_items):
         scores = ranker.score(histories.take(chunk))
         if np.isnan(scores).any():
@@ -46,13 +47,11 @@ def evaluate(
         some = Candidates(
             candidates.rows[chunk], candidates.items[chunk], candidates.target_columns[chunk]
         )
-        targets = splits.sequences.items[
-            splits.sequences.offsets[evaluated.users[chunk]] + evaluated.positions[chunk]
-        ]
-        sampled.append(rank_candidates(scores, some))
-        full.append(rank_catalogue(scores, targets, seen.take(chunk)))
+        among_candidates.append(rank_candidates(scores, some))
+        if full:
+            among_all.append(rank_catalogue(scores, some.targets, seen.take(chunk)))
         progress.advance(len(chunk))
-    return Evaluation(_concatenate(sampled), _concatenate(full))
+    return Evaluation(_concatenate(among_candidates), _concatenate(among_all) if full else None)
 
 
 def rank_candidates(scores: Float[np.ndarray, "users items"], candidates: Candidates) -> Ranks:

@@ -1,0 +1,100 @@
+"""Candidates: the target and its negatives, drawn once, stored, and ranked by every system (SPEC 2)."""
+
+import numpy as np
+from jaxtyping import Int
+
+from llmsrec.data.catalog import Catalog
+from llmsrec.data.sequences import Sequences
+from llmsrec.data.splits import Candidates, Targets
+from llmsrec.errors import DataError
+
+QUOTES = "\"'`\u201c\u201d\u2018\u2019"
+PATIENCE = 100  # rounds of redrawing; each leaves a small share of the slots
+
+
+def draw_candidates(
+    sequences: Sequences,
+    targets: Targets,
+    rows: Int[np.ndarray, "evaluated"],
+    num_negatives: int,
+    labels: Int[np.ndarray, "items+1"],
+    generator: np.random.Generator,
+) -> Candidates:
+    """For each target of `rows`, negatives uniform without replacement from items the user never bought.
+
+    All labels of a row differ: item indices themselves for retrieval, normalised titles for generation."""
+    users = targets.users[rows]
+    answers = sequences.items[sequences.offsets[users] + targets.positions[rows]]
+    num_items = len(labels) - 1
+    owned = np.unique(_keys(sequences, num_items))
+    _refuse_small(sequences, users, num_items, num_negatives)
+    items = np.concatenate(
+        [answers[:, None], np.zeros((len(rows), num_negatives), np.int64)], axis=1
+    )
+    empty = items == 0
+    for _ in range(PATIENCE):
+        if not empty.any():
+            break
+        row, column = np.nonzero(empty)
+        items[row, column] = generator.integers(1, num_items + 1, size=len(row))
+        empty[row, column] = _contains(owned, users[row] * (num_items + 1) + items[row, column])
+        empty |= _repeats(labels[items])
+    else:
+        raise DataError(
+            f"{int(empty.any(axis=1).sum())} users leave too few items with different titles for "
+            f"{num_negatives} negatives: lower splits.negatives or splits.generation_negatives"
+        )
+    order = generator.permuted(np.tile(np.arange(num_negatives + 1), (len(rows), 1)), axis=1)
+    return Candidates(rows, np.take_along_axis(items, order, axis=1), (order == 0).argmax(axis=1))
+
+
+def title_labels(catalog: Catalog) -> Int[np.ndarray, "items+1"]:
+    """Equal for items whose titles a reader would call the same (lower case, no quotes, no white space)."""
+    normal = [normalise(title) for title in catalog.titles]
+    return np.unique(np.array(normal, dtype=object), return_inverse=True)[1].astype(np.int64)
+
+
+def normalise(title: str) -> str:
+    return "".join(title.lower().translate({ord(quote): None for quote in QUOTES}).split())
+
+
+def evaluated_rows(
+    num_targets: int, cap: int | None, generator: np.random.Generator
+) -> Int[np.ndarray, "evaluated"]:
+    """All targets, or one sample of `cap` of them."""
+    if cap is None or num_targets <= cap:
+        return np.arange(num_targets)
+    return np.sort(generator.choice(num_targets, cap, replace=False))
+
+
+def _keys(sequences: Sequences, num_items: int) -> Int[np.ndarray, "n"]:
+    return (
+        np.repeat(np.arange(len(sequences)), sequences.lengths) * (num_items + 1) + sequences.items
+    )
+
+
+def _contains(sorted_keys: Int[np.ndarray, "n"], keys: Int[np.ndarray, "m"]) -> np.ndarray:
+    found = np.searchsorted(sorted_keys, keys)
+    return sorted_keys[np.minimum(found, len(sorted_keys) - 1)] == keys
+
+
+def _repeats(labels: Int[np.ndarray, "rows columns"]) -> np.ndarray:
+    """True where the same label stands further left in the row; the target in column 0 never gives way."""
+    order = np.argsort(labels, axis=1, kind="stable")
+    in_order = np.take_along_axis(labels, order, axis=1)
+    again = np.zeros(labels.shape, dtype=bool)
+    again[:, 1:] = in_order[:, 1:] == in_order[:, :-1]
+    repeats = np.zeros(labels.shape, dtype=bool)
+    np.put_along_axis(repeats, order, again, axis=1)
+    return repeats
+
+
+def _refuse_small(
+    sequences: Sequences, users: Int[np.ndarray, "evaluated"], num_items: int, num_negatives: int
+) -> None:
+    left = num_items - sequences.lengths[users]
+    if len(users) and left.min() < num_negatives:
+        raise DataError(
+            f"a user has bought all but {left.min()} of {num_items} items; {num_negatives} negatives "
+            "are needed: lower splits.negatives, or use a larger store"
+        )

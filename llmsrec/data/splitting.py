@@ -1,0 +1,126 @@
+"""Interactions -> Splits: leave-one-out, or one cut in time (SPEC 1, 9)."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from llmsrec.data.candidates import draw_candidates, evaluated_rows, title_labels
+from llmsrec.data.catalog import COLUMNS, Catalog
+from llmsrec.data.filtering import TEST, TRAIN, VALID, SplitsConfig, kept_rows
+from llmsrec.data.interactions import Interactions
+from llmsrec.data.sequences import Sequences
+from llmsrec.data.splits import Candidates, Part, Splits, Targets
+from llmsrec.errors import DataError
+
+PLACEHOLDERS = {
+    "title": "Empty title",
+    "description": "Empty description",
+    "brand": "",
+    "category": "",
+}
+
+
+def split(interactions: Interactions, config: SplitsConfig) -> Splits:
+    columns = ["user_id", "item_id", "timestamp", "part", "position", "seen"]
+    rows = kept_rows(interactions, config).select(columns).to_pandas()
+    rows = rows.sort_values(["seen", "position"], kind="stable", ignore_index=True)
+    if rows.empty:
+        raise DataError("no user survives the thresholds of params.yaml (splits): lower them")
+    catalog = _catalog(interactions, rows)
+    users, user_ids = pd.factorize(rows["user_id"])  # numbered by first appearance
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(users))]).astype(np.int64)
+    sequences = Sequences(
+        offsets,
+        catalog.indices(rows["item_id"]),
+        rows["timestamp"].to_numpy(dtype=np.int64),
+    )
+    parts = rows["part"].to_numpy(dtype=np.int64)
+    if config.split == "gts":
+        parts = periods(sequences.timestamps, config.gts_share)
+    targets: dict[Part, Targets] = {
+        "valid": _targets(parts == VALID, sequences, config),
+        "test": _targets(parts == TEST, sequences, config),
+    }
+    return Splits(
+        catalog,
+        user_ids.tolist(),
+        sequences,
+        np.bincount(users[parts == TRAIN], minlength=len(user_ids)),
+        targets,
+        _candidates(sequences, targets, catalog, config, mode=0),
+        _candidates(sequences, targets, catalog, config, mode=1),
+    )
+
+
+def periods(timestamps: Int[np.ndarray, "n"], share: float) -> Int[np.ndarray, "n"]:
+    """Train, valid or test by time alone; purchases at the moment of a cut fall after it."""
+    ordered = np.sort(timestamps)
+    valid_cut, test_cut = (ordered[int(len(ordered) * (1 - count * share))] for count in (2, 1))
+    return (timestamps >= valid_cut).astype(np.int64) + (timestamps >= test_cut)
+
+
+def statistics(splits: Splits) -> dict[str, Any]:
+    """SPEC E16."""
+    sequences, lengths = splits.sequences, splits.sequences.lengths
+    tied = np.diff(sequences.timestamps) == 0
+    within = np.ones(len(sequences.timestamps) - 1, dtype=bool)
+    within[sequences.offsets[1:-1] - 1] = False
+    without = {
+        f"users_without_{part}": round(1 - len(np.unique(targets.users)) / splits.num_users, 6)
+        for part, targets in splits.targets.items()
+    }
+    return {
+        "users": splits.num_users,
+        "items": splits.num_items,
+        "interactions": len(sequences.items),
+        "train_interactions": int(splits.train_lengths.sum()),
+        "mean_length": round(float(lengths.mean()), 3),
+        "median_length": float(np.median(lengths)),
+        "max_length": int(lengths.max()),
+        "density": round(len(sequences.items) / (splits.num_users * splits.num_items), 8),
+        "tie_share": round(float(tied[within].mean()), 6),
+        **without,
+        "valid_evaluated": len(splits.candidates["valid"]),
+        "test_evaluated": len(splits.candidates["test"]),
+    }
+
+
+def _catalog(interactions: Interactions, rows: pd.DataFrame) -> Catalog:
+    """The items that stayed, by id, with placeholders for what no metadata tells."""
+    sold = pd.DataFrame({"item_id": np.sort(rows["item_id"].unique())})
+    items = sold.merge(interactions.items.to_pandas(), on="item_id", how="left", validate="1:1")
+    for column, placeholder in PLACEHOLDERS.items():
+        items[column] = items[column].fillna(placeholder)
+    items["item_index"] = np.arange(1, len(items) + 1)
+    return Catalog(items[COLUMNS])
+
+
+def _targets(chosen: np.ndarray, sequences: Sequences, config: SplitsConfig) -> Targets:
+    """The held-out purchases with something before them; of several of a user, those that `gts_target` names."""
+    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    positions = np.arange(len(users)) - sequences.offsets[users]
+    rows = np.flatnonzero(chosen & (positions > 0))
+    if config.split == "gts" and config.gts_target != "successive":
+        rows = rows[~pd.Series(users[rows]).duplicated(keep=config.gts_target).to_numpy()]
+    return Targets(users[rows], positions[rows])
+
+
+def _candidates(
+    sequences: Sequences,
+    targets: dict[Part, Targets],
+    catalog: Catalog,
+    config: SplitsConfig,
+    mode: int,
+) -> dict[Part, Candidates]:
+    """Retrieval (mode 0) and generation (mode 1) evaluate the same users."""
+    labels = title_labels(catalog) if mode else np.arange(catalog.num_items + 1)
+    num_negatives = config.generation_negatives if mode else config.negatives
+    drawn: dict[Part, Candidates] = {}
+    for number, (part, held_out) in enumerate(targets.items()):
+        sample = np.random.default_rng((config.seed, number))
+        rows = evaluated_rows(len(held_out), config.max_users, sample)
+        generator = np.random.default_rng((config.seed, number, mode))
+        drawn[part] = draw_candidates(sequences, held_out, rows, num_negatives, labels, generator)
+    return drawn

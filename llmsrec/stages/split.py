@@ -1,0 +1,28 @@
+"""Interactions -> validated splits."""
+
+import argparse
+from pathlib import Path
+
+from llmsrec.config import load_section
+from llmsrec.data.expectations import validate
+from llmsrec.data.filtering import SplitsConfig
+from llmsrec.data.interactions import Interactions
+from llmsrec.data.splitting import split, statistics
+from llmsrec.files import write_json
+from llmsrec.stages import run
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("interactions", "out", "metrics", "expectations", "docs"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    args = parser.parse_args(argv)
+    config = load_section(SplitsConfig, "splits")
+    splits = split(Interactions.load(args.interactions), config)
+    validate(splits, config, report=args.expectations, docs=args.docs)
+    splits.save(args.out)
+    write_json(args.metrics, statistics(splits))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,44 @@
+"""Splits -> teacher."""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from llmsrec.config import load_section
+from llmsrec.data.splits import Splits
+from llmsrec.files import write_json
+from llmsrec.stages import run
+from llmsrec.teacher.train import TeacherConfig, train_teacher
+from llmsrec.training import Checkpoints, MetricLog, fingerprint
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("splits", "out", "scratch", "metrics", "curve"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    args = parser.parse_args(argv)
+    config = load_section(TeacherConfig, "teacher")
+    splits = Splits.load(args.splits)
+    log = MetricLog(args.curve)
+    key = fingerprint(config, splits.sequences.items, splits.train_lengths)
+    checkpoints = Checkpoints(args.scratch, key)
+    start = time.monotonic()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = train_teacher(splits, config, log, checkpoints, device)
+    model.save(args.out)
+    log.save()
+    best = max(log.rows, key=lambda row: row["ndcg@10"]) if config.select else log.rows[-1]
+    summary = {
+        "valid": {name: best[name] for name in ("ndcg@10", "hr@10")},
+        "epoch": best["step"],
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    write_json(args.metrics, summary)
+    checkpoints.clear()
+
+
+if __name__ == "__main__":
+    run(main)

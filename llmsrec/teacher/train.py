@@ -1,0 +1,204 @@
+"""Train SASRec on the training histories (SPEC 4.1)."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from llmsrec.data.sequences import Sequences
+from llmsrec.data.splits import Splits
+from llmsrec.errors import DataError
+from llmsrec.evaluation.metrics import hit_rate, ndcg
+from llmsrec.evaluation.protocol import evaluate
+from llmsrec.progress import Progress
+from llmsrec.teacher.batches import NegativeSampler, epoch_users, group_by_length
+from llmsrec.teacher.losses import (
+    binary_loss,
+    full_loss,
+    generalised_binary_loss,
+    sampled_softmax_loss,
+)
+from llmsrec.teacher.ranker import TeacherRanker
+from llmsrec.teacher.sasrec import Norm, SASRec, SASRecConfig
+from llmsrec.training import Checkpoints, EarlyStopping, MetricLog, generator
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    embedding_size: int
+    num_blocks: int
+    num_heads: int
+    dropout: float
+    norm: Norm
+    max_length: int
+    loss: Literal["bce", "ce", "gbce", "sampled_softmax"]
+    negatives: int
+    gbce_t: float
+    holdout: bool
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    sampling: Literal["shuffle", "with_replacement"]
+    select: bool
+    validate_every: int
+    validation_users: int | None
+    patience: int
+    seed: int
+
+    def network(self, num_items: int) -> SASRecConfig:
+        return SASRecConfig(
+            num_items,
+            self.embedding_size,
+            self.num_blocks,
+            self.num_heads,
+            self.dropout,
+            self.norm,
+            self.max_length,
+        )
+
+
+def train_teacher(
+    splits: Splits,
+    config: TeacherConfig,
+    log: MetricLog,
+    checkpoints: Checkpoints,
+    device: torch.device | str = "cpu",
+) -> SASRec:
+    """The trained network, on the CPU; a run that was interrupted goes on from its last validation."""
+    train = fitted(splits, config.holdout)
+    torch.manual_seed(config.seed)
+    model = SASRec(config.network(splits.num_items)).to(device)
+    trainer = Trainer(model, train, splits.num_items, config)
+    stopping = EarlyStopping(config.patience if config.select else config.epochs)
+    best = _copy(model)
+    first = 0
+    if state := checkpoints.load():
+        first, best = state["epoch"], state["best"]
+        trainer.restore(state)
+        stopping = EarlyStopping(**state["stopping"])
+        log.restore(state["rows"])
+    steps = trainer.steps_per_epoch
+    progress = Progress("teacher", (config.epochs - first) * steps, "steps")
+    for epoch in range(first, config.epochs):
+        if stopping.stop:
+            break
+        loss = trainer.epoch(epoch, progress)
+        if (epoch + 1) % config.validate_every and epoch + 1 < config.epochs:
+            continue
+        metrics = validate(model, splits, config)
+        log(epoch + 1, loss=loss, **metrics)
+        if stopping.update(metrics["ndcg@10"], epoch + 1) or not config.select:
+            best = _copy(model)
+        checkpoints.save(
+            {
+                "epoch": epoch + 1,
+                "best": best,
+                **trainer.state(),
+                "stopping": vars(stopping),
+                "rows": log.rows,
+            }
+        )
+    model.load_state_dict(best)
+    return model.eval().cpu()
+
+
+class Trainer:
+    """One epoch at a time; what an epoch draws is decided by (seed, epoch) and the dropout's state."""
+
+    def __init__(
+        self, model: SASRec, train: Sequences, num_items: int, config: TeacherConfig
+    ) -> None:
+        self.model, self.train, self.config = model, train, config
+        self.usable = np.flatnonzero(train.lengths >= 2)
+        if len(self.usable) == 0:
+            raise DataError("no user has two training purchases: there is nothing to learn from")
+        self.negatives = NegativeSampler(train, num_items)
+        self.optimizer = torch.optim.Adam(
+            model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        size, count = self.config.batch_size, len(self.usable)
+        whole = self.config.sampling == "with_replacement"
+        return max(1, count // size) if whole else -(-count // size)
+
+    def epoch(self, epoch: int, progress: Progress) -> float:
+        """The mean loss of an epoch."""
+        self.model.train()
+        draws = generator(self.config.seed, epoch)
+        losses = []
+        size, sampling = self.config.batch_size, self.config.sampling
+        for chosen in epoch_users(len(self.usable), size, sampling, draws):
+            loss = self.loss(self.usable[chosen], draws)
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            losses.append(loss.item())
+            progress.advance(note=f"epoch {epoch + 1}  loss {losses[-1]:.3f}")
+        return float(np.mean(losses))
+
+    def loss(self, users: np.ndarray, draws: np.random.Generator) -> Float[Tensor, ""]:
+        """Over all positions of all rows of the batch alike, whichever group they were computed in."""
+        model, config = self.model, self.config
+        device = model.item_embedding.weight.device
+        states, targets, owners = [], [], []
+        for group in group_by_length(self.train, users, config.max_length):
+            inputs = group.inputs.to(device)
+            states.append(model(inputs)[inputs != 0])
+            targets.append(group.targets.to(device))
+            owners.append(group.users)
+        state, target = torch.cat(states), torch.cat(targets)
+        table = model.item_embedding.weight
+        if config.loss == "ce":
+            return full_loss(state @ table[1:].T, target - 1)
+        count = 1 if config.loss == "bce" else config.negatives
+        drawn = self.negatives.draw(np.concatenate(owners), count, draws)
+        positive = (state * table[target]).sum(-1)
+        others = table[torch.from_numpy(drawn).to(device)]
+        negative = torch.einsum("nd,nkd->nk", state, others)
+        if config.loss == "bce":
+            return binary_loss(positive, negative)
+        if config.loss == "sampled_softmax":
+            return sampled_softmax_loss(positive, negative)
+        return generalised_binary_loss(positive, negative, model.config.num_items, config.gbce_t)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+
+
+def fitted(splits: Splits, holdout: bool) -> Sequences:
+    """What the teacher fits: with `holdout`, without the purchase it will be asked to teach (SPEC 9)."""
+    train = splits.train
+    return train.take(np.arange(len(train)), np.maximum(train.lengths - int(holdout), 0))
+
+
+def validate(model: SASRec, splits: Splits, config: TeacherConfig) -> dict[str, float]:
+    """NDCG@10 and HR@10 of the stored valid candidates, on a fixed sample of users."""
+    rows = validation_rows(len(splits.candidates["valid"]), config.validation_users, config.seed)
+    ranks = evaluate(
+        TeacherRanker(model), splits, "valid", rows=rows, full=False, label="teacher on valid"
+    ).sampled
+    return {"ndcg@10": float(ndcg(ranks, 10).mean()), "hr@10": float(hit_rate(ranks, 10).mean())}
+
+
+def validation_rows(total: int, count: int | None, seed: int) -> np.ndarray:
+    if count is None or count >= total:
+        return np.arange(total)
+    return np.sort(generator(seed, total).choice(total, count, replace=False))
+
+
+def _copy(model: SASRec) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
