@@ -1,0 +1,124 @@
+"""The frozen language model: found, pinned, loaded without its LM head."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+import transformers
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+from llmsrec.errors import ArtifactError, ConfigError
+from llmsrec.files import read_json, sha256
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """`model` is `small`, a local folder or a hub name; what follows `dtype` shapes and trains `small`."""
+
+    model: str
+    revision: str | None
+    dtype: Dtype
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    vocabulary_size: int
+    max_positions: int
+    steps: int
+    batch_tokens: int
+    learning_rate: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError("hidden_size must be a multiple of twice num_heads")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The model's body and its tokenizer; `digest` says which weights they are."""
+
+    model: Any
+    tokenizer: Any
+    digest: str
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.model.config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.model.device)
+
+    @property
+    def token_table(self) -> torch.Tensor:
+        table: torch.Tensor = self.model.get_input_embeddings().weight
+        return table
+
+
+def pin(config: BackboneConfig) -> dict[str, Any]:
+    """Where a local or hub model is and exactly which one: it is referred to, never copied."""
+    folder = Path(config.model)
+    if folder.is_dir():
+        location = str(folder)
+        return {
+            "kind": "local",
+            "location": location,
+            "revision": folder_digest(folder),
+            "dtype": config.dtype,
+        }
+    if config.model.startswith((".", "/", "~")):
+        raise ConfigError(f"backbone.model: {config.model} is no folder")
+    try:
+        info = HfApi().model_info(config.model, revision=config.revision)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"backbone.model: the hub does not give '{config.model}' at revision "
+            f"{config.revision or 'main'} ({type(error).__name__}). Check the name, the network and, for a gated "
+            "model, HF_TOKEN; a local folder works too"
+        ) from None
+    return {"kind": "hub", "location": config.model, "revision": info.sha, "dtype": config.dtype}
+
+
+def folder_digest(folder: Path) -> str:
+    """Of everything that decides the model's output."""
+    files = sorted([*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.model")])
+    if not any(file.suffix == ".safetensors" for file in files):
+        raise ArtifactError(f"{folder} holds no .safetensors weights; other formats are not loaded")
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name} {sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def load_backbone(folder: Path, device: torch.device | str = "cpu") -> Backbone:
+    """What backbone.json in `folder` points to, frozen and in evaluation mode."""
+    reference = read_json(folder / "backbone.json")
+    kind, location = reference["kind"], reference["location"]
+    where = str(folder / location) if kind == "small" else location
+    if kind != "hub" and folder_digest(Path(where)) != reference["revision"]:
+        raise ArtifactError(f"{where} is not the model that was pinned: rerun the backbone step")
+    revision = {"revision": reference["revision"]} if kind == "hub" else {}
+    try:
+        model = transformers.AutoModel.from_pretrained(
+            where,
+            **revision,
+            dtype=getattr(torch, reference["dtype"]),
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            where, **revision, trust_remote_code=False
+        )
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"the backbone {where} cannot be loaded: {reason}") from None
+    model.requires_grad_(False).eval().to(device)
+    return Backbone(model, tokenizer, reference["revision"])
