@@ -16,6 +16,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from llmsrec.errors import ArtifactError, ConfigError
 from llmsrec.files import read_json, sha256
 
+transformers.logging.disable_progress_bar()  # our own lines are enough
+
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 

@@ -128,7 +128,13 @@ class PromptBuilder:
             HIST,
             *self._next,
         ]
-        fixed = [*self.start, *self._user_start, *self._user_end, *sum(self._representation, [])]
+        fixed = [
+            *self.start,
+            *self._user_start,
+            *self._user_end,
+            *self._representation[0],
+            *self._representation[1],
+        ]
         longest = len(fixed) + 2 + self.window * len(entry)
         if longest > self.max_prompt_tokens:
             raise ConfigError(

@@ -5,6 +5,7 @@ full width, whatever the width of a batch: trimming a batch to its longest row c
 """
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,14 @@ class SASRec(nn.Module):
     @property
     def embedding_size(self) -> int:
         return self.config.embedding_size
+
+    @property
+    def digest(self) -> str:
+        """Which weights these are."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def item_table(self) -> Float[Tensor, "items+1 size"]:

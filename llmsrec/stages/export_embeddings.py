@@ -1,0 +1,44 @@
+"""Student -> item embeddings, here and, if asked, on S3."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from llmsrec.config import load_section
+from llmsrec.data.catalog import Catalog
+from llmsrec.data.sources import upload
+from llmsrec.files import sha256
+from llmsrec.stages import run
+from llmsrec.student.backbone import load_backbone
+from llmsrec.student.embeddings import export
+from llmsrec.student.model import LLMSRec
+from llmsrec.teacher.sasrec import SASRec
+
+
+@dataclass(frozen=True)
+class EmbeddingsConfig:
+    upload: str | None
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("splits", "student", "teacher", "backbone", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    args = parser.parse_args(argv)
+    config = load_section(EmbeddingsConfig, "embeddings")
+    items = args.splits / "items.parquet"
+    catalog = Catalog.load(items)
+    backbone = load_backbone(args.backbone, "cuda" if torch.cuda.is_available() else "cpu")
+    model = LLMSRec.from_pretrained(
+        args.student, backbone=backbone, teacher=SASRec.load(args.teacher), catalog=catalog
+    )
+    digest = sha256(args.student / "model.safetensors")
+    export(model, catalog, model_digest=digest, data_digest=sha256(items)).save(args.out)
+    if config.upload:
+        upload([args.out / "items.parquet", args.out / "manifest.json"], config.upload)
+
+
+if __name__ == "__main__":
+    run(main)
