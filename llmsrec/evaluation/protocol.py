@@ -30,7 +30,6 @@ def evaluate(
     histories: Sequences | None = None,
     rows: Int[np.ndarray, "users"] | None = None,
     full: bool = True,
-    label: str = "ranking",
 ) -> Evaluation:
     """Both ranks of the evaluated targets of `part`; `rows` takes some of them, `histories` replaces what is seen
     of the users (a shuffle), row for row."""
@@ -38,12 +37,12 @@ def evaluate(
     rows = np.arange(len(candidates)) if rows is None else rows
     histories = splits.histories(part) if histories is None else histories
     seen = splits.histories(part)
-    progress = Progress(label, len(rows), "users")
+    progress = Progress("ranking", len(rows), "users")
     among_candidates, among_all = [], []
     for chunk in _chunks(rows, splits.num_items):
         scores = ranker.score(histories.take(chunk))
         if np.isnan(scores).any():
-            raise FloatingPointError(f"{label}: a score is NaN for user rows {chunk[:3]}...")
+            raise FloatingPointError(f"a score is NaN for user rows {chunk[:3]}...")
         some = Candidates(
             candidates.rows[chunk], candidates.items[chunk], candidates.target_columns[chunk]
         )

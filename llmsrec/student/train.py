@@ -286,9 +286,7 @@ def validate(model: LLMSRec, splits: Splits, config: StudentConfig) -> dict[str,
     model.eval()
     rows = validation_rows(len(splits.candidates["valid"]), config.validation_users, config.seed)
     ranker = StudentRanker(model, encode_items(model, splits.num_items))
-    ranks = evaluate(
-        ranker, splits, "valid", rows=rows, full=False, label="student on valid"
-    ).sampled
+    ranks = evaluate(ranker, splits, "valid", rows=rows, full=False).sampled
     return {"hr@10": float(hit_rate(ranks, 10).mean()), "ndcg@10": float(ndcg(ranks, 10).mean())}
 
 

@@ -188,9 +188,7 @@ def fitted(splits: Splits, holdout: bool) -> Sequences:
 def validate(model: SASRec, splits: Splits, config: TeacherConfig) -> dict[str, float]:
     """NDCG@10 and HR@10 of the stored valid candidates, on a fixed sample of users."""
     rows = validation_rows(len(splits.candidates["valid"]), config.validation_users, config.seed)
-    ranks = evaluate(
-        TeacherRanker(model), splits, "valid", rows=rows, full=False, label="teacher on valid"
-    ).sampled
+    ranks = evaluate(TeacherRanker(model), splits, "valid", rows=rows, full=False).sampled
     return {"ndcg@10": float(ndcg(ranks, 10).mean()), "hr@10": float(hit_rate(ranks, 10).mean())}
 
 

@@ -1,0 +1,27 @@
+"""Source -> raw files, verified."""
+
+import argparse
+from pathlib import Path
+
+import yaml
+
+from llmsrec.data.sources import fetch
+from llmsrec.errors import ConfigError
+from llmsrec.stages import run
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    datasets = yaml.safe_load(args.params.read_text(encoding="utf-8")).get("datasets") or {}
+    if args.dataset not in datasets:
+        known = ", ".join(datasets)
+        raise ConfigError(f"{args.params}: datasets has no '{args.dataset}'; it has {known}")
+    fetch(args.dataset, str(datasets[args.dataset]), args.out)
+
+
+if __name__ == "__main__":
+    run(main)
