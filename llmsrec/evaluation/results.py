@@ -1,0 +1,154 @@
+"""Systems -> per-user metrics -> the numbers of metrics.json, each with its interval, and paired differences."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from llmsrec.data.sequences import Sequences
+from llmsrec.data.splits import Splits
+from llmsrec.evaluation.bootstrap import interval, resampled_means, two_sided_p
+from llmsrec.evaluation.metrics import Ranks, hit_rate, mrr, ndcg
+from llmsrec.evaluation.protocol import Evaluation, evaluate
+from llmsrec.evaluation.ranker import Ranker
+
+PROTOCOLS = ("sampled", "full")
+METRICS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
+COMPARED = [
+    ("student", "teacher"),
+    ("student", "popularity"),
+    ("teacher", "markov"),
+    ("teacher_shuffled", "teacher"),
+    ("student_shuffled", "student"),
+]
+PAPER_NAMES = {"Industrial_and_Scientific": "Scientific", "Movies_and_TV": "Movies",
+               "Electronics": "Electronics", "CDs_and_Vinyl": "CDs"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    bootstrap: int
+    shuffles: int
+    seed: int
+
+
+Table = dict[str, dict[str, Float[np.ndarray, "users metrics"]]]  # system -> protocol -> values
+
+
+def evaluate_all(rankers: dict[str, Ranker], splits: Splits, config: EvaluationConfig) -> Table:
+    """Every system on the test users; `shuffled` rows see the same history in another order (SPEC E4)."""
+    table = {name: _values(evaluate(ranker, splits, "test")) for name, ranker in rankers.items()}
+    for name in ("teacher", "student"):
+        if name in rankers and config.shuffles:
+            runs = [
+                _values(evaluate(rankers[name], splits, "test", histories=histories))
+                for histories in shuffled_histories(splits, config)
+            ]
+            table[f"{name}_shuffled"] = {
+                protocol: np.mean([run[protocol] for run in runs], axis=0) for protocol in PROTOCOLS
+            }
+    return table
+
+
+def shuffled_histories(splits: Splits, config: EvaluationConfig) -> list[Sequences]:
+    """The whole history permuted; each model then cuts its window."""
+    return [
+        splits.histories("test").shuffled(np.random.default_rng((config.seed, number)))
+        for number in range(config.shuffles)
+    ]
+
+
+def _values(evaluation: Evaluation) -> dict[str, Float[np.ndarray, "users metrics"]]:
+    assert evaluation.full is not None
+    return {"sampled": per_user(evaluation.sampled), "full": per_user(evaluation.full)}
+
+
+def per_user(ranks: Ranks) -> Float[np.ndarray, "users metrics"]:
+    cuts = {"hr": hit_rate, "ndcg": ndcg}
+    columns = []
+    for metric in METRICS:
+        name, _, cut = metric.partition("@")
+        columns.append(cuts[name](ranks, int(cut)) if cut else mrr(ranks))
+    return np.stack(columns, axis=1)
+
+
+def summarise(
+    table: Table, splits: Splits, config: EvaluationConfig, dataset: str
+) -> dict[str, Any]:
+    """metrics.json: each mean with its 95% interval, and the paired differences."""
+    keys = [(system, protocol) for system in table for protocol in PROTOCOLS]
+    values = np.concatenate([table[system][protocol] for system, protocol in keys], axis=1)
+    means, resampled = values.mean(axis=0), resampled_means(values, config.bootstrap, config.seed)
+    column = {
+        (system, protocol, metric): place * len(METRICS) + number
+        for place, (system, protocol) in enumerate(keys)
+        for number, metric in enumerate(METRICS)
+    }
+    systems: dict[str, dict[str, dict[str, Any]]] = {}
+    for (system, protocol, metric), at in column.items():
+        found = interval(float(means[at]), resampled[:, at]).as_dict()
+        systems.setdefault(system, {}).setdefault(protocol, {})[metric] = found
+    differences = []
+    for first, second in COMPARED:
+        for protocol in PROTOCOLS if first in table and second in table else ():
+            a, b = (column[name, protocol, "ndcg@10"] for name in (first, second))
+            gap = resampled[:, a] - resampled[:, b]
+            differences.append(
+                {
+                    "a": first,
+                    "b": second,
+                    "protocol": protocol,
+                    "metric": "ndcg@10",
+                    **interval(float(means[a] - means[b]), gap).as_dict(),
+                    "relative": float(means[a] / means[b] - 1) if means[b] else 0.0,
+                    "p": two_sided_p(gap),
+                }
+            )
+    candidates = splits.candidates["test"].items.shape[1]
+    return {
+        "dataset": dataset,
+        "users": len(values),
+        "items": splits.num_items,
+        "candidates": candidates,
+        "chance": {"hr@10": 10 / candidates, "hr@10_full": 10 / splits.num_items},
+        "systems": systems,
+        "differences": differences,
+    }
+
+
+def cosine(
+    first: Float[np.ndarray, "users size"], second: Float[np.ndarray, "users size"]
+) -> Float[np.ndarray, "users"]:
+    """Row by row: how alike a user's representation stays when the history is shuffled (SPEC E5)."""
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return (first * second).sum(axis=1) / np.maximum(norms, 1e-12)
+
+
+def beside_paper(metrics: dict[str, Any], paper_results: Path) -> list[dict[str, Any]]:
+    """Our NDCG@10 and HR@10 and the paper's of Table 6 (SPEC 10.11); None where the paper has no such store.
+
+    `inside` says whether the paper's value lies in our interval."""
+    store = PAPER_NAMES.get(metrics["dataset"])
+    names = {"teacher": "SASRec", "student": "LLM-SRec"}
+    with paper_results.open(newline="") as file:
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if row["table"] == "Table6" and row["dataset"] == store
+        ]
+    published = {(row["model"], row["metric"].lower()): float(row["value"]) for row in rows}
+    compared = []
+    for system, model in names.items():
+        for metric in ("ndcg@10", "hr@10"):
+            ours = metrics["systems"].get(system, {}).get("sampled", {}).get(metric)
+            value = published.get((model, metric))
+            if ours is None:
+                continue
+            inside = None if value is None else ours["low"] <= value <= ours["high"]
+            compared.append(
+                {"system": system, "metric": metric, **ours, "paper": value, "inside": inside}
+            )
+    return compared

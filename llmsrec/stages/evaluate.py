@@ -1,0 +1,74 @@
+"""Trained models -> metrics, plots and the report."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from llmsrec.config import load_section
+from llmsrec.data.splits import Splits
+from llmsrec.evaluation.baselines import MarkovChain, Popularity
+from llmsrec.evaluation.plots import PRINT, ndcg_by_system, save_png
+from llmsrec.evaluation.report import Story, pick_cases, write_report
+from llmsrec.evaluation.results import (
+    EvaluationConfig,
+    cosine,
+    evaluate_all,
+    shuffled_histories,
+    summarise,
+)
+from llmsrec.files import read_json, write_json
+from llmsrec.stages import run
+from llmsrec.student.backbone import load_backbone
+from llmsrec.student.embeddings import ItemEmbeddings
+from llmsrec.student.model import LLMSRec
+from llmsrec.student.ranker import StudentRanker
+from llmsrec.teacher.ranker import TeacherRanker
+from llmsrec.teacher.sasrec import SASRec
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True)
+    for name in ("splits", "teacher", "backbone", "student", "embeddings", "reports"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    args = parser.parse_args(argv)
+    config = load_section(EvaluationConfig, "evaluation")
+    splits, reports = Splits.load(args.splits), args.reports
+    backbone = load_backbone(args.backbone, "cuda" if torch.cuda.is_available() else "cpu")
+    teacher = SASRec.load(args.teacher)
+    student = LLMSRec.from_pretrained(
+        args.student, backbone=backbone, teacher=teacher, catalog=splits.catalog
+    )
+    models = {
+        "teacher": TeacherRanker(teacher),
+        "student": StudentRanker(student, ItemEmbeddings.load(args.embeddings).padded),
+    }
+    table = evaluate_all(
+        {"popularity": Popularity(splits), "markov": MarkovChain(splits), **models}, splits, config
+    )
+    metrics = summarise(table, splits, config, args.dataset)
+    if config.shuffles:
+        true, other = splits.histories("test"), shuffled_histories(splits, config)[0]
+        metrics["similarity"] = {
+            name: float(np.mean(cosine(model.user_vectors(true), model.user_vectors(other))))
+            for name, model in models.items()
+        }
+    write_json(reports / "metrics.json", metrics)
+    write_json(reports / "ndcg.json", [
+        {"system": name, "protocol": protocol, "ndcg@10": found[protocol]["ndcg@10"]["value"]}
+        for name, found in metrics["systems"].items() for protocol in ("sampled", "full")
+    ])  # fmt: skip
+    save_png(ndcg_by_system(metrics, "sampled", PRINT), reports / "ndcg.png")
+    reference = read_json(args.backbone / "backbone.json")
+    note = f"The language model is '{reference['kind']}' ({reference['location']}, {reference['revision'][:12]})."
+    curves = [read_json(reports / f"{name}_training.json") for name in ("teacher", "student")]
+    story = Story(
+        read_json(reports / "interactions.json"), read_json(reports / "splits.json"), *curves, note
+    )
+    write_report(reports / "report.html", metrics, pick_cases(models, splits), story)
+
+
+if __name__ == "__main__":
+    run(main)
