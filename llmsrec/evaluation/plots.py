@@ -23,7 +23,7 @@ class Palette:
     second: str
 
     @property
-    def style(self) -> dict[str, Any]:
+    def style(self) -> Any:  # matplotlib types its keys one by one
         return {
             "svg.hashsalt": "llmsrec",
             "svg.fonttype": "none",
@@ -67,14 +67,8 @@ def ndcg_by_system(metrics: dict[str, Any], protocol: str, palette: Palette = PA
     found = [metrics["systems"][name][protocol]["ndcg@10"] for name in names]
     with plt.rc_context(palette.style):
         figure, axes = plt.subplots(figsize=(6.4, 0.52 * len(names) + 0.9))
-        colours = [
-            palette.accent
-            if name == "student"
-            else palette.second
-            if name == "teacher"
-            else palette.soft
-            for name in names
-        ]
+        highlights = {"student": palette.accent, "teacher": palette.second}
+        colours = [highlights.get(name, palette.soft) for name in names]
         values = [row["value"] for row in found]
         errors = [
             [row["value"] - row["low"] for row in found],

@@ -12,3 +12,9 @@ class Ranker(Protocol):
     """Scores every item as the next purchase after each history; column i is item_index i, column 0 is padding."""
 
     def score(self, histories: Sequences) -> Float[np.ndarray, "users items+1"]: ...
+
+
+class UserEncoder(Ranker, Protocol):
+    """A ranker that represents a user by a vector."""
+
+    def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users size"]: ...

@@ -28,8 +28,8 @@ class Story:
 
     interactions: dict[str, Any]
     splits: dict[str, Any]
-    teacher_curve: list[dict[str, float]]
-    student_curve: list[dict[str, float]]
+    teacher_training: list[dict[str, float]]
+    student_training: list[dict[str, float]]
     backbone_note: str
 
 
@@ -43,8 +43,8 @@ def write_report(
         "sampled": ndcg_by_system(metrics, "sampled"),
         "full": ndcg_by_system(metrics, "full"),
         "shuffled": original_and_shuffled(metrics),
-        "teacher": training_curve(story.teacher_curve, "epoch"),
-        "student": training_curve(story.student_curve, "step"),
+        "teacher": training_curve(story.teacher_training, "epoch"),
+        "student": training_curve(story.student_training, "step"),
     }
     page = environment.get_template("report.html").render(
         metrics=metrics,
@@ -150,5 +150,5 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         ("Purchases a user", f"{splits['mean_length']:.1f}"),
         ("Same time as the one before", f"{100 * splits['tie_share']:.0f}%"),
         ("Items without metadata", f"{story.interactions['items_without_metadata']:,}"),
-        ("First and last day", f"{story.interactions['first_day']} – {story.interactions['last_day']}"),
+        ("First and last day", f"{story.interactions['first_day']} to {story.interactions['last_day']}"),
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from llmsrec.config import load_section
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain, Popularity
 from llmsrec.evaluation.plots import PRINT, ndcg_by_system, save_png
+from llmsrec.evaluation.ranker import UserEncoder
 from llmsrec.evaluation.report import Story, pick_cases, write_report
 from llmsrec.evaluation.results import (
     EvaluationConfig,
@@ -27,6 +28,8 @@ from llmsrec.student.ranker import StudentRanker
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
 
+STORY = ("interactions", "splits", "teacher_training", "student_training")
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -41,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     student = LLMSRec.from_pretrained(
         args.student, backbone=backbone, teacher=teacher, catalog=splits.catalog
     )
-    models = {
+    models: dict[str, UserEncoder] = {
         "teacher": TeacherRanker(teacher),
         "student": StudentRanker(student, ItemEmbeddings.load(args.embeddings).padded),
     }
@@ -63,11 +66,10 @@ def main(argv: list[str] | None = None) -> None:
     save_png(ndcg_by_system(metrics, "sampled", PRINT), reports / "ndcg.png")
     reference = read_json(args.backbone / "backbone.json")
     note = f"The language model is '{reference['kind']}' ({reference['location']}, {reference['revision'][:12]})."
-    curves = [read_json(reports / f"{name}_training.json") for name in ("teacher", "student")]
     story = Story(
-        read_json(reports / "interactions.json"), read_json(reports / "splits.json"), *curves, note
+        **{name: read_json(reports / f"{name}.json") for name in STORY}, backbone_note=note
     )
-    write_report(reports / "report.html", metrics, pick_cases(models, splits), story)
+    write_report(reports / "report.html", metrics, pick_cases({**models}, splits), story)
 
 
 if __name__ == "__main__":
