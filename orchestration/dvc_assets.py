@@ -1,0 +1,151 @@
+"""Dagster assets derived from dvc.yaml: a stage is an asset, its matrix the partitions.
+
+`meta.dagster` of a stage may hold: group, pool, checks (a validation report), links (name: file), picture.
+Nothing here knows this project: any DVC project can be read so.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+
+from orchestration.asset_metadata import check_result, metrics_of, stage_metadata
+from orchestration.dvc_project import DvcProject, Result, Stage, code_version
+from orchestration.mlflow_runs import MlflowRuns, Pass, TrackedRun
+
+Assets = list[dg.AssetsDefinition | dg.AssetSpec]
+CHECK = "validation"
+
+
+class StageFailed(dg.Failure):
+    """The stage's own last words, so that the run's page shows them first."""
+
+    def __init__(self, address: str, result: Result) -> None:
+        words = [line for line in result.tail if not line.startswith("ERROR: failed to reproduce")]
+        super().__init__(
+            description=f"{address} failed\n" + "\n".join(words[-15:]),
+            metadata={"log": dg.MetadataValue.md("```\n" + "\n".join(result.tail) + "\n```")},
+            allow_retries=False,  # the same inputs fail the same way
+        )
+
+
+def dvc_assets(
+    project: DvcProject, source_keys: Mapping[str, str], tracker: MlflowRuns | None = None
+) -> Assets:
+    """`source_keys` names the asset that fills a tracked folder; other `.dvc` files become external assets."""
+    families: dict[str, list[Stage]] = {}
+    for stage in project.stages().values():
+        families.setdefault(stage.name, []).append(stage)
+    partitions = {name: partitions_of(members) for name, members in families.items()}
+    sources = {source for members in families.values() for s in members for source in s.sources}
+    keys = {source: source_keys.get(source, source.replace("/", "__")) for source in sources}
+    assets: Assets = [
+        dg.AssetSpec(keys[source], description=f"{source}, tracked by DVC", kinds={"dvc"})
+        for source in sorted(sources - set(source_keys))
+    ]
+    for members in families.values():
+        assets.append(_asset(project, members, _deps(members, partitions, keys), tracker))
+    return assets
+
+
+def partitions_of(members: list[Stage]) -> dg.StaticPartitionsDefinition | None:
+    items = [stage.item for stage in members if stage.item is not None]
+    return dg.StaticPartitionsDefinition(items) if items else None
+
+
+def _deps(
+    members: list[Stage],
+    partitions: Mapping[str, dg.StaticPartitionsDefinition | None],
+    keys: Mapping[str, str],
+) -> list[dg.AssetDep]:
+    """Same item to same item; a stage that reads other items waits for all of them."""
+    crosses: dict[str, bool] = {}
+    for stage in members:
+        for address in stage.upstream:
+            name, _, item = address.partition("@")
+            crosses[name] = crosses.get(name, False) or (item or None) != stage.item
+    deps = [dg.AssetDep(keys[source]) for source in sorted({s for m in members for s in m.sources})]
+    for name, crossed in sorted(crosses.items()):
+        everything = crossed and partitions[name] is not None
+        mapping = dg.AllPartitionMapping() if everything else None
+        deps.append(dg.AssetDep(name, partition_mapping=mapping))
+    return deps
+
+
+def _asset(
+    project: DvcProject, members: list[Stage], deps: list[dg.AssetDep], tracker: MlflowRuns | None
+) -> dg.AssetsDefinition:
+    first = members[0]
+    addresses = {stage.item: stage.address for stage in members}
+    checks = []
+    if "checks" in first.meta:
+        checks = [dg.AssetCheckSpec(CHECK, asset=first.name, blocking=True)]
+
+    @dg.asset(
+        name=first.name,
+        deps=deps,
+        description=first.description,
+        group_name=first.meta.get("group"),
+        pool=first.meta.get("pool"),
+        partitions_def=partitions_of(members),
+        code_version=code_version(project.root, first),
+        check_specs=checks,
+        kinds={"dvc"},
+    )
+    def materialise(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        item = context.partition_key if context.has_partition_key else None
+        yield from _materialise(context, project, addresses[item], tracker)
+
+    return materialise
+
+
+def _materialise(
+    context: dg.AssetExecutionContext,
+    project: DvcProject,
+    address: str,
+    tracker: MlflowRuns | None,
+) -> Iterator[Any]:
+    stage = project.stage(address)
+    run: TrackedRun | None = None
+    if project.is_stale(address):
+        part_of = Pass(context.run_id, stage.item)
+        with _tracked(tracker, stage, part_of) as run:
+            result = project.run(address, context.log.info, run.env if run else None)
+            stage = project.stage(address)
+            if run is not None:
+                _record(project, run, stage, result)
+    else:
+        result = Result("unchanged", 0.0, ())
+        context.log.info(f"{address} is up to date")
+    if "checks" in stage.meta:
+        yield check_result(project.root / stage.meta["checks"], CHECK, stage.name)
+    if result.outcome == "failed":
+        raise StageFailed(address, result)
+    yield dg.MaterializeResult(
+        metadata=stage_metadata(project.root, stage, result, run.url if run else None),
+        data_version=dg.DataVersion(stage.data_version),
+    )
+
+
+@contextmanager
+def _tracked(
+    tracker: MlflowRuns | None, stage: Stage, part_of: Pass
+) -> Iterator[TrackedRun | None]:
+    if tracker is None:
+        yield None
+    else:
+        with tracker.open(stage.name, part_of, stage.params) as run:
+            yield run
+
+
+def _record(project: DvcProject, run: TrackedRun, stage: Stage, result: Result) -> None:
+    run.outcome = result.outcome
+    run.tags["dvc_stage"] = stage.address
+    if result.outcome == "failed":
+        return
+    run.tags["dvc_hash"] = stage.data_version
+    run.metrics = {"seconds": result.seconds, **metrics_of(project.root, stage)}
+    shown = [output.path for output in stage.outputs if output.kind != "data"]
+    shown += [*stage.meta.get("links", {}).values(), *filter(None, [stage.meta.get("picture")])]
+    run.artifacts = [project.root / path for path in dict.fromkeys(shown)]

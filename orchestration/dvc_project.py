@@ -1,0 +1,243 @@
+"""A DVC project as Dagster needs it: the resolved graph, stages run in a child, hashes from dvc.lock.
+
+The only importer of dvc. `Repo.index` and `Stage.changed` are no public API; tests/orchestration/test_dvc_project.py
+is the contract that a new version of DVC must keep.
+"""
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from orchestration.child import run_child
+
+T = TypeVar("T")
+Report = Callable[[str], None]
+
+BUSY = ("is busy, it is being blocked by", "Unable to acquire lock")
+UNCHANGED = "didn't change, skipping"
+RESTORED = "is cached - skipping run"
+
+
+class DvcError(Exception):
+    """DVC refused; its text holds what DVC said."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file or folder that a stage writes; `md5` is None until dvc.lock knows it."""
+
+    path: str
+    md5: str | None
+    size: int | None
+    kind: str  # data | metric | plot
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One resolved stage; `item` is its place in the matrix, None without one."""
+
+    address: str
+    name: str
+    item: str | None
+    description: str | None
+    meta: Mapping[str, Any]
+    command: str
+    code: tuple[str, ...]  # dependencies that git holds
+    sources: tuple[str, ...]  # the `external` paths and outputs of `.dvc` files that it reads
+    upstream: tuple[str, ...]  # addresses
+    params: Mapping[str, Any]
+    outputs: tuple[Output, ...]
+
+    @property
+    def data_version(self) -> str:
+        return "+".join(output.md5 or "none" for output in self.outputs)
+
+
+@dataclass(frozen=True)
+class Result:
+    outcome: str  # ran | restored | unchanged | failed
+    seconds: float
+    tail: tuple[str, ...]
+
+
+class DvcProject:
+    """`external` names folders whose content is data even before a `.dvc` file tracks them."""
+
+    def __init__(self, root: Path, external: tuple[str, ...] = (), patience: float = 3600) -> None:
+        self.root, self.external, self.patience = root, external, patience
+
+    def stages(self) -> dict[str, Stage]:
+        """By address, upstream first."""
+        return self._reading(self._stages)
+
+    def stage(self, address: str) -> Stage:
+        return self.stages()[address]
+
+    def is_stale(self, address: str) -> bool:
+        """Whether `dvc repro` would do anything for this stage, its upstreams left aside."""
+
+        def changed() -> bool:
+            from dvc.repo import Repo
+
+            with Repo(str(self.root)) as repo, repo.lock:
+                return any(
+                    found.changed() for found in repo.index.stages if found.addressing == address
+                )
+
+        return self._reading(changed)
+
+    def run(self, address: str, report: Report, env: Mapping[str, str] | None = None) -> Result:
+        """`dvc repro` of this one stage; every line of its output goes to `report`."""
+        start = time.monotonic()
+        returncode, tail = self._dvc(["repro", "--single-item", address], report, env)
+        said = "\n".join(tail)
+        outcome = "ran"
+        if returncode:
+            outcome = "failed"
+        elif UNCHANGED in said:
+            outcome = "unchanged"
+        elif RESTORED in said:
+            outcome = "restored"
+        return Result(outcome, time.monotonic() - start, tuple(tail))
+
+    def add(self, tracked: str, path: str, report: Report) -> None:
+        """Track `path` inside the tracked folder; the whole of it where its listing is not in the cache."""
+        lines: list[str] = []
+        returncode, _ = self._dvc(["add", "--quiet", path], lines.append)
+        if returncode and any(".dir'" in line for line in lines):
+            returncode, _ = self._dvc(["add", "--quiet", tracked], report)
+        elif returncode:
+            raise DvcError("\n".join(lines))
+        if returncode:
+            raise DvcError(f"`dvc add {tracked}` failed; its output stands above")
+
+    def tracked_hash(self, path: str) -> str | None:
+        """DVC's hash of a tracked file or folder, or of a part of one; None while it is not tracked."""
+
+        def read() -> str | None:
+            from dvc.repo import Repo
+
+            with Repo(str(self.root)) as repo:
+                for out in repo.index.outs:
+                    base = Path(os.path.relpath(out.fs_path, self.root))
+                    if not Path(path).is_relative_to(base):
+                        continue
+                    parts = Path(path).relative_to(base).parts
+                    return _part_hash(repo, out, parts) if parts else out.hash_info.value
+            return None
+
+        return self._reading(read)
+
+    def _stages(self) -> dict[str, Stage]:
+        from dvc.repo import Repo
+        from networkx import topological_sort
+
+        with Repo(str(self.root)) as repo:
+            graph = repo.index.graph
+            order = [found for found in topological_sort(graph.reverse(copy=True)) if found.cmd]
+            return {found.addressing: self._read(found, graph) for found in order}
+
+    def _read(self, found: Any, graph: Any) -> Stage:
+        upstream = sorted(other.addressing for other in graph.successors(found) if other.cmd)
+        made = dict.fromkeys(self.external, False)
+        for other in graph.successors(found):
+            made.update({_relative(out, self.root): bool(other.cmd) for out in other.outs})
+        code: list[str] = []
+        sources: set[str] = set()
+        for dep in found.deps:
+            if dep in found.params:
+                continue
+            path = _relative(dep, self.root)
+            bases = [base for base in made if Path(path).is_relative_to(base)]
+            if not bases:
+                code.append(path)
+            sources.update(base for base in bases if not made[base])
+        name, _, item = found.name.partition("@")
+        params: dict[str, Any] = {}
+        for dep in found.params:
+            params.update(dep.read_params())
+        return Stage(
+            address=found.addressing,
+            name=name,
+            item=item or None,
+            description=found.desc,
+            meta=(found.meta or {}).get("dagster", {}),
+            command=_template(found, name),
+            code=tuple(code),
+            sources=tuple(sorted(sources)),
+            upstream=tuple(upstream),
+            params=params,
+            outputs=tuple(_output(out, self.root) for out in found.outs),
+        )
+
+    def _dvc(
+        self, arguments: list[str], report: Report, env: Mapping[str, str] | None = None
+    ) -> tuple[int, list[str]]:
+        """Run dvc; again after a pause while another process holds one of the paths."""
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
+        deadline, pause = time.monotonic() + self.patience, 0.5
+        while True:
+            returncode, tail = run_child(command, self.root, report, env)
+            busy = returncode and any(mark in line for mark in BUSY for line in tail)
+            if not busy or time.monotonic() > deadline:
+                return returncode, tail
+            report(f"another DVC process holds a path; trying again in {pause:.1f} s")
+            time.sleep(pause)
+            pause = min(2 * pause, 15.0)
+
+    def _reading(self, read: Callable[[], T]) -> T:
+        """Read in this process; again when another process writes dvc.lock in that moment."""
+        from dvc.exceptions import DvcException
+
+        for attempt in range(10):
+            try:
+                return read()
+            except DvcException as error:
+                if attempt == 9:
+                    raise DvcError(f"{self.root}: {error}") from error
+                time.sleep(0.2 * (attempt + 1))
+        raise AssertionError("the last attempt returns or raises")
+
+
+def code_version(root: Path, stage: Stage) -> str:
+    """Hash of the command as written and of the content of the code that it depends on."""
+    digest = hashlib.sha256(stage.command.encode())
+    for base in sorted(stage.code):
+        for file in _files(root / base):
+            digest.update(str(file.relative_to(root)).encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and "__pycache__" not in file.parts:
+            yield file
+
+
+def _relative(held: Any, root: Path) -> str:
+    return Path(os.path.relpath(held.fs_path, root)).as_posix()
+
+
+def _template(found: Any, name: str) -> str:
+    """The command as dvc.yaml writes it, the same for every item of a matrix."""
+    written = found.dvcfile.contents["stages"][name]
+    return str(written.get("do", written)["cmd"])
+
+
+def _output(out: Any, root: Path) -> Output:
+    kind = "metric" if out.metric else "plot" if out.plot else "data"
+    return Output(_relative(out, root), out.hash_info.value, out.meta.size, kind)
+
+
+def _part_hash(repo: Any, out: Any, parts: tuple[str, ...]) -> str | None:
+    tree = out.get_obj()
+    part = tree.get_obj(repo.cache.local, parts) if tree is not None else None
+    return None if part is None else str(part.hash_info.value)

@@ -1,0 +1,90 @@
+"""What `make run` does: every asset for every dataset of params.yaml, through Dagster and without its UI."""
+
+import json
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from orchestration.instance import prepare
+
+
+def main() -> int:
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # MLflow makes its tables the first time
+    prepare()
+    from orchestration.definitions import JOB, ROOT, datasets, defs
+
+    job = defs.resolve_job_def(JOB)
+    start = time.monotonic()
+    with dg.DagsterInstance.get() as instance:
+        for dataset, source in datasets().items():
+            print(f"\n{dataset} (from {source})", flush=True)
+            result = job.execute_in_process(
+                instance=instance,
+                partition_key=dataset,
+                run_config={"loggers": {"terminal": {}}},
+                raise_on_error=False,
+            )
+            if not result.success:
+                print_failures(dataset, result)
+                return 1
+    for dataset in datasets():
+        print_results(dataset, ROOT / "reports" / dataset)
+    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    print(f"\nDone in {minutes} min {seconds} s. `make ui` opens the assets and the MLflow runs:")
+    print("  Dagster http://127.0.0.1:3000   MLflow http://127.0.0.1:5000")
+    return 0
+
+
+def print_failures(dataset: str, result: dg.ExecuteInProcessResult) -> None:
+    for event in result.all_events:
+        if event.event_type == dg.DagsterEventType.STEP_FAILURE:
+            data = event.step_failure_data
+            failure = data.user_failure_data
+            text = failure.description if failure else data.error_display_string
+            print(f"\nerror: {text}", file=sys.stderr)
+    print(
+        f"\n{dataset}: stopped; what was built before stays and is not built again.",
+        file=sys.stderr,
+    )
+
+
+def print_results(dataset: str, reports: Path) -> None:
+    metrics = reports / "metrics.json"
+    if metrics.is_file():
+        print(f"\n{dataset}\n{results_table(json.loads(metrics.read_text(encoding='utf-8')))}")
+    if (reports / "report.html").is_file():
+        print(f"\nThe report: {reports / 'report.html'}")
+
+
+def results_table(document: dict[str, Any]) -> str:
+    """Systems as rows; sampled and full ranking as columns, with their 95 % intervals."""
+    systems = document.get("systems", {})
+    columns = [
+        (ranking, metric) for ranking in ("sampled", "full") for metric in ("ndcg@10", "hr@10")
+    ]
+    lines = ["  ".join([f"{'':24}", *(f"{f'{r} {m}':>22}" for r, m in columns)])]
+    for name, rankings in systems.items():
+        cells = [_cell(rankings.get(ranking, {}).get(metric)) for ranking, metric in columns]
+        lines.append("  ".join([f"{name:24}", *(f"{cell:>22}" for cell in cells)]))
+    if "users" in document:
+        lines.append(f"{document['users']:,} users; 95% bootstrap intervals in brackets")
+    return "\n".join(lines)
+
+
+def _cell(value: dict[str, float] | None) -> str:
+    if not value or value.get("value") is None:
+        return "-"
+    text = f"{value['value']:.4f}"
+    if "low" in value and "high" in value:
+        text += f" [{value['low']:.3f}, {value['high']:.3f}]"
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
