@@ -85,9 +85,8 @@ class DvcProject:
             from dvc.repo import Repo
 
             with Repo(str(self.root)) as repo, repo.lock:
-                return any(
-                    found.changed() for found in repo.index.stages if found.addressing == address
-                )
+                found = [stage for stage in repo.index.stages if stage.addressing == address]
+                return not found or any(stage.changed() for stage in found)
 
         return self._reading(changed)
 
@@ -108,6 +107,8 @@ class DvcProject:
     def add(self, tracked: str, path: str, report: Report) -> None:
         """Track `path` inside the tracked folder; the whole of it where its listing is not in the cache."""
         lines: list[str] = []
+        if not (self.root / f"{tracked}.dvc").exists():
+            path = tracked
         returncode, _ = self._dvc(["add", "--quiet", path], lines.append)
         if returncode and any(".dir'" in line for line in lines):
             returncode, _ = self._dvc(["add", "--quiet", tracked], report)
