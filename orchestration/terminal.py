@@ -39,10 +39,14 @@ class LinesHandler(logging.StreamHandler[Any]):
             print(line, file=sys.stdout, flush=True)
 
 
-@dg.logger(description="One line for each start and end of a step, and the step's own lines")
-def terminal_logger(_init: dg.InitLoggerContext) -> logging.Logger:
+def _logger(_init: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.Logger("terminal", level=logging.DEBUG)
     handler = LinesHandler()
     handler.setFormatter(Lines())
     logger.addHandler(handler)
     return logger
+
+
+terminal_logger = dg.LoggerDefinition(
+    _logger, description="One line for each start and end of a step, and the step's own lines"
+)
