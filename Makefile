@@ -29,7 +29,7 @@ check: setup  ## ruff, mypy, import-linter
 	ruff check .
 	ruff format --check .
 	mypy
-	lint-imports --no-timings
+	lint-imports
 
 format: setup  ## let ruff mend what it can
 	ruff check --fix .
