@@ -1,6 +1,149 @@
-"""What every test gets."""
+"""Small stores and models that every test can afford, quiet libraries, checked shapes, and no network."""
 
 import os
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["DO_NOT_TRACK"] = "1"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+from jaxtyping import install_import_hook
+
+install_import_hook(
+    "llmsrec", "beartype.beartype"
+)  # shapes in signatures are checked at every call
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ibis
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmsrec.data.catalog import COLUMNS, Catalog
+from llmsrec.data.filtering import SplitsConfig
+from llmsrec.data.interactions import Interactions
+from llmsrec.data.splits import Splits
+from llmsrec.data.splitting import split
+from llmsrec.files import write_json
+
+DAY = 86_400_000
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def splits_config(**changes: Any) -> SplitsConfig:
+    values: dict[str, Any] = {
+        "split": "loo", "kcore": "iterative", "user_threshold": 1, "item_threshold": 1,
+        "sample_rate": 1.0, "seed": 0, "gts_share": 0.1, "gts_target": "last", "negatives": 9,
+        "generation_negatives": 4, "max_users": None, "min_users": 1, "min_items": 1,
+    }  # fmt: skip
+    return SplitsConfig(**{**values, **changes})
+
+
+def interactions_of(
+    histories: dict[str, list[str]], times: dict[str, list[int]] | None = None
+) -> Interactions:
+    """Purchases in the order given; user u's n-th purchase is on day n of its own, or at `times`."""
+    rows = []
+    for number, (user, items) in enumerate(histories.items()):
+        for position, item in enumerate(items):
+            day = times[user][position] if times else 10_000 + 7 * number + position
+            rows.append((user, item, day * DAY, None, len(rows), None, position))
+    names = ["user_id", "item_id", "timestamp", "rating", "source_order", "part", "position"]
+    frame = pd.DataFrame(rows, columns=names).astype({"rating": "float64", "part": "Int64"})
+    items = pd.DataFrame(columns=COLUMNS[1:], dtype=str)
+    schema = {**dict.fromkeys(names, "int64"), "user_id": "string", "item_id": "string"}
+    schema["rating"] = "float64"
+    connection = ibis.duckdb.connect()
+    return Interactions(
+        connection.create_table("rows", frame, schema=schema),
+        connection.create_table("items", items, schema=dict.fromkeys(COLUMNS[1:], "string")),
+    )
+
+
+def markov_histories(users: int, items: int, seed: int) -> dict[str, list[str]]:
+    """Item i leads to i + 1 nearly always: whoever ignores the order cannot tell what comes next."""
+    draws = np.random.default_rng(seed)
+    histories = {}
+    for user in range(users):
+        current, bought = int(draws.integers(items)), []
+        for _ in range(int(draws.integers(5, 12))):
+            bought.append(f"I{current:03d}")
+            step = 1 if draws.random() < 0.9 else int(draws.integers(2, items - 12))
+            current = (current + step) % items
+        histories[f"U{user:04d}"] = list(dict.fromkeys(bought))
+    return histories
+
+
+def with_texts(splits: Splits) -> Splits:
+    """Titles that differ in length, so that prompts do."""
+    items = splits.catalog.items.copy()
+    items["title"] = [f"Thing {'long ' * (index % 4)}number {index}" for index in items.item_index]
+    return Splits(
+        Catalog(items),
+        splits.user_ids,
+        splits.sequences,
+        splits.train_lengths,
+        splits.targets,
+        splits.candidates,
+        splits.generation_candidates,
+    )
+
+
+@pytest.fixture(scope="session")
+def markov_splits() -> Splits:
+    config = splits_config(generation_negatives=0)  # no titles yet to tell candidates apart by
+    return with_texts(split(interactions_of(markov_histories(300, 40, 0)), config))
+
+
+@pytest.fixture(scope="session")
+def small_backbone(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) -> Path:
+    """A backbone built by the stage's own code, though only for a few steps."""
+    from llmsrec.student.backbone import BackboneConfig, folder_digest
+    from llmsrec.student.small import build_small
+
+    folder = tmp_path_factory.mktemp("models") / "backbone"
+    folder.mkdir()
+    config = BackboneConfig(
+        model="small", revision=None, dtype="float32", num_layers=2, hidden_size=32, num_heads=2,
+        vocabulary_size=400, max_positions=1024, steps=5, batch_tokens=512, learning_rate=1e-3, seed=0,
+    )  # fmt: skip
+    build_small(markov_splits.catalog, config, folder / "model")
+    digest = folder_digest(folder / "model")
+    write_json(
+        folder / "backbone.json",
+        {"kind": "small", "location": "model", "revision": digest, "dtype": "float32"},
+    )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that would leave this machine fails at once."""
+    connect = socket.socket.connect
+
+    def local_only(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"tests stay on this machine: {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the project's params.yaml with some sections changed."""
+    import yaml
+
+    def write(**sections: dict[str, Any]) -> Path:
+        root = Path(__file__).parents[1]
+        document = yaml.safe_load((root / "params.yaml").read_text())
+        for name, values in sections.items():
+            document[name] = values if name == "datasets" else {**document[name], **values}
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+        return path
+
+    return write

@@ -9,7 +9,7 @@ from llmsrec.data.splits import Candidates, Targets
 from llmsrec.errors import DataError
 
 QUOTES = "\"'`\u201c\u201d\u2018\u2019"
-PATIENCE = 100  # rounds of redrawing; each leaves a small share of the slots
+PATIENCE = 100  # rounds of redrawing; each leaves a small share of the slots, save in tiny stores
 
 
 def draw_candidates(
@@ -17,7 +17,7 @@ def draw_candidates(
     targets: Targets,
     rows: Int[np.ndarray, "evaluated"],
     num_negatives: int,
-    labels: Int[np.ndarray, "items+1"],
+    labels: Int[np.ndarray, "indices"],
     generator: np.random.Generator,
 ) -> Candidates:
     """For each target of `rows`, negatives uniform without replacement from items the user never bought.
@@ -39,16 +39,15 @@ def draw_candidates(
         items[row, column] = generator.integers(1, num_items + 1, size=len(row))
         empty[row, column] = _contains(owned, users[row] * (num_items + 1) + items[row, column])
         empty |= _repeats(labels[items])
-    else:
-        raise DataError(
-            f"{int(empty.any(axis=1).sum())} users leave too few items with different titles for "
-            f"{num_negatives} negatives: lower splits.negatives or splits.generation_negatives"
-        )
+    for left in np.flatnonzero(empty.any(axis=1)):
+        kept, missing = items[left, ~empty[left]], int(empty[left].sum())
+        bought = sequences[int(users[left])]
+        items[left, empty[left]] = _rest(kept, bought, labels, missing, generator)
     order = generator.permuted(np.tile(np.arange(num_negatives + 1), (len(rows), 1)), axis=1)
     return Candidates(rows, np.take_along_axis(items, order, axis=1), (order == 0).argmax(axis=1))
 
 
-def title_labels(catalog: Catalog) -> Int[np.ndarray, "items+1"]:
+def title_labels(catalog: Catalog) -> Int[np.ndarray, "indices"]:
     """Equal for items whose titles a reader would call the same (lower case, no quotes, no white space)."""
     normal = [normalise(title) for title in catalog.titles]
     return np.unique(np.array(normal, dtype=object), return_inverse=True)[1].astype(np.int64)
@@ -76,6 +75,26 @@ def _keys(sequences: Sequences, num_items: int) -> Int[np.ndarray, "n"]:
 def _contains(sorted_keys: Int[np.ndarray, "n"], keys: Int[np.ndarray, "m"]) -> np.ndarray:
     found = np.searchsorted(sorted_keys, keys)
     return sorted_keys[np.minimum(found, len(sorted_keys) - 1)] == keys
+
+
+def _rest(
+    kept: Int[np.ndarray, "m"],
+    bought: Int[np.ndarray, "n"],
+    labels: Int[np.ndarray, "indices"],
+    count: int,
+    generator: np.random.Generator,
+) -> Int[np.ndarray, "count"]:
+    """`count` more items for one user, by looking at all: where few are left, chance finds the last too late."""
+    order = generator.permutation(np.arange(1, len(labels)))
+    free = order[~np.isin(order, bought) & ~np.isin(labels[order], labels[kept])]
+    first = np.sort(np.unique(labels[free], return_index=True)[1])  # one of each label
+    if len(first) < count:
+        raise DataError(
+            f"a user leaves {len(kept) - 1 + len(first)} items with different titles, but "
+            f"{len(kept) - 1 + count} negatives are needed: lower splits.negatives or "
+            "splits.generation_negatives"
+        )
+    return free[first[:count]]
 
 
 def _repeats(labels: Int[np.ndarray, "rows columns"]) -> np.ndarray:

@@ -53,6 +53,8 @@ class Catalog:
         return np.array(found, dtype=np.int64)
 
     def item_id(self, item_index: int) -> str:
+        if not 1 <= item_index <= len(self):
+            raise DataError(f"item_index {item_index} is not in 1..{len(self)} (0 is padding)")
         return str(self.items["item_id"].iat[item_index - 1])
 
     def save(self, path: Path) -> None:

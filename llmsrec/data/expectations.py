@@ -19,8 +19,10 @@ from llmsrec.errors import DataError
 from llmsrec.files import whole_folder, write_json
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read on import
-import great_expectations as gx
-import great_expectations.expectations as gxe
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it imports what Python has deprecated
+    import great_expectations as gx
+    import great_expectations.expectations as gxe
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _users(splits: Splits, config: SplitsConfig) -> Table:
 def _items(splits: Splits, config: SplitsConfig) -> Table:
     return Table(
         "items",
-        splits.catalog.items,
+        splits.catalog.items.fillna(""),  # lengths of nulls would pass unseen
         [
             ("item_schema", "the columns of a catalogue, in order",
              gxe.ExpectTableColumnsToMatchOrderedList(column_list=COLUMNS)),

@@ -108,7 +108,13 @@ def _sampled(rows: ibis.Table, config: SplitsConfig) -> ibis.Table:
     users = (
         rows.select("user_id", "seen").distinct().order_by("seen").user_id.to_pyarrow().to_pylist()
     )
-    chosen = random.Random(config.seed).sample(users, int(len(users) * config.sample_rate))
+    num_chosen = int(len(users) * config.sample_rate)
+    if num_chosen == 0:
+        raise DataError(
+            f"sample_rate {config.sample_rate} of {len(users)} users is none: raise it in "
+            "params.yaml (splits)"
+        )
+    chosen = random.Random(config.seed).sample(users, num_chosen)
     return rows.semi_join(ibis.memtable({"user_id": chosen}), "user_id").cache()
 
 

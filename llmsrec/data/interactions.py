@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from llmsrec.data.metadata import ITEMS, parse_metadata
+from llmsrec.data.metadata import ITEMS, Texts, parse_metadata
 from llmsrec.data.reviews import REJECTS, ROWS, Parsed, Period, parse_reviews
 from llmsrec.data.tables import parse_csv
 from llmsrec.errors import ArtifactError, DataError
@@ -70,7 +70,7 @@ def ingest(
     `rejects_kept` receives the broken lines when there are too many to go on."""
     reviews, metadata = raw_files(raw)
     with whole_folder(out) as aside:
-        texts: dict[str, dict[str, str]] = {}
+        texts: dict[str, Texts] = {}
         counts = {
             "reviews": _parse_reviews(reviews, aside, config, texts),
             "metadata": _parse_metadata(metadata, aside, texts),
@@ -117,7 +117,7 @@ def _part(file: Path) -> int | None:
 
 
 def _parse_reviews(
-    files: list[Path], aside: Path, config: InteractionsConfig, texts: dict[str, dict[str, str]]
+    files: list[Path], aside: Path, config: InteractionsConfig, texts: dict[str, Texts]
 ) -> dict[str, Any]:
     """Stream all rows to parsed.parquet and all broken lines to rejects.parquet."""
     period = Period(config.earliest, config.latest)
@@ -137,9 +137,7 @@ def _parse_reviews(
     return {"files": [file.name for file in files], **_report(counted)}
 
 
-def _parse_metadata(
-    files: list[Path], aside: Path, texts: dict[str, dict[str, str]]
-) -> dict[str, Any]:
+def _parse_metadata(files: list[Path], aside: Path, texts: dict[str, Texts]) -> dict[str, Any]:
     """items.parquet: the first line of an item counts; texts of CSV rows fill what is left."""
     counted: Counter[str] = Counter()
     seen: set[str] = set()
@@ -209,7 +207,7 @@ def ordered(parsed: ibis.Table, tie_seed: int) -> ibis.Table:
 
     Purchases of one moment are ordered by a seeded hash: sources are often sorted by item, and that order leaks."""
     first = ibis.row_number().over(
-        group_by=["user_id", "item_id"], order_by=["part", "timestamp", "file", "line"]
+        group_by=["user_id", "item_id"], order_by=["part", "timestamp", "rating", "file", "line"]
     )
     kept = parsed.mutate(first=first).filter(ibis._.first == 0)
     tie = (ibis.literal(f"{tie_seed}:") + kept.user_id + ":" + kept.item_id).hexdigest("md5")

@@ -1,7 +1,5 @@
 """The lines of a text file, gzipped or not, numbered, a bounded block at a time."""
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -9,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from isal import igzip_threaded
+from isal import igzip_lib, igzip_threaded
 from jaxtyping import Int
 
 from llmsrec.errors import DataError
 from llmsrec.progress import Progress
 
+DAMAGED: Any = igzip_lib.IsalError  # its stub calls the class an instance
 BLOCK = 4 << 20  # bytes of text held at a time, whatever the file's size
 
 
@@ -24,7 +23,7 @@ class Block:
 
     first: int
     text: bytes
-    starts: Int[np.ndarray, "lines+1"]
+    starts: Int[np.ndarray, "bounds"]  # one more than there are lines
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -32,8 +31,16 @@ class Block:
     def line(self, row: int) -> bytes:
         return self.text[self.starts[row] : self.starts[row + 1]].rstrip(b"\r\n")
 
-    def rows(self, start: int, stop: int) -> memoryview:
-        return memoryview(self.text)[self.starts[start] : self.starts[stop]]
+    def take(self, rows: Int[np.ndarray, "n"]) -> memoryview | bytes:
+        """The text of these lines, sorted; a copy only where some are left out between them."""
+        text = memoryview(self.text)
+        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        firsts, lasts = rows[np.r_[0, breaks]], rows[np.r_[breaks - 1, -1]] + 1
+        runs = [
+            text[start:stop]
+            for start, stop in zip(self.starts[firsts], self.starts[lasts], strict=True)
+        ]
+        return runs[0] if len(runs) == 1 else b"".join(runs)
 
 
 def read_blocks(file: Path, block_size: int = BLOCK) -> Iterator[Block]:
@@ -51,7 +58,7 @@ def read_blocks(file: Path, block_size: int = BLOCK) -> Iterator[Block]:
                     first += len(block)
                     progress.advance(len(block))
                     yield block
-    except (EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
+    except (EOFError, OSError, DAMAGED) as error:
         raise DataError(
             f"{file} breaks off after line {first - 1} ({error}): fetch it again"
         ) from None

@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from llmsrec.data.lines import read_blocks
-from llmsrec.data.reviews import REJECTS, TEXT_KEPT, Parsed, parse_object
+from llmsrec.data.reviews import REJECTS, TEXT_KEPT, Parsed, is_text, parse_object
 
+Texts = dict[str, str | None]  # of one item, by column
 ITEMS = pa.schema(
     [
         ("item_id", pa.string()),
@@ -48,12 +49,12 @@ def parse_metadata(file: Path) -> Iterator[Parsed]:
         )
 
 
-def item_texts(record: dict[str, Any]) -> tuple[dict[str, str | None] | None, str | None]:
+def item_texts(record: dict[str, Any]) -> tuple[Texts | None, str | None]:
     """What a prompt may say of an item; unknown texts are null."""
     item_id = record.get("parent_asin")
     if item_id is None or item_id == "":
         return None, "missing parent_asin"
-    if not isinstance(item_id, str):
+    if not isinstance(item_id, str) or not is_text(item_id):
         return None, "mistyped parent_asin"
     details = record.get("details")
     brand = record.get("store") or (details.get("Brand") if isinstance(details, dict) else None)
@@ -72,5 +73,6 @@ def clean(value: Any) -> str | None:
         value = next((text for text in value if isinstance(text, str) and text.strip()), None)
     if not isinstance(value, str):
         return None
-    text = " ".join(value.encode("utf-8", "replace").decode("utf-8").split())
-    return "".join(letter for letter in text if letter.isprintable()) or None
+    text = value.encode("utf-8", "replace").decode("utf-8")
+    shown = "".join(letter for letter in text if letter.isprintable() or letter.isspace())
+    return " ".join(shown.split()) or None

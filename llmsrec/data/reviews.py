@@ -1,12 +1,14 @@
 """Raw review lines -> typed rows and rejects (SPEC 1).
 
 Every line ends in exactly one place: a row, or a reject with its file, line and reason. `parse_line` states the rules.
-`parse_block` does the same for a whole block with Arrow's JSON reader, and gives what that reader does not take at
-once to `parse_line`: halves of the block, and halves of these, until only the few lines around the fault are left.
+`parse_block` does the same for a whole block with Arrow's JSON reader. Lines that are no object at first sight go to
+`parse_line`; where that reader still trips, halves of the block, and halves of these, until few lines are left for it.
+In fields that nobody reads Arrow lets two oddities pass that Python's reader rejects: `Inf`, and nesting without end.
 """
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
+from jaxtyping import Int
 
 from llmsrec.data.lines import Block, read_blocks
 
@@ -34,6 +37,7 @@ ROWS = pa.schema(
 REJECTS = pa.schema(
     [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())]
 )
+LARGEST = sys.float_info.max
 TEXT_KEPT = 500  # characters of a rejected line
 FEW = 64  # lines that are parsed one by one rather than halved again
 WORKERS = max(1, min(4, (os.cpu_count() or 2)))
@@ -131,9 +135,9 @@ def check_record(
     for name, value in (("user_id", user), ("parent_asin", item)):
         if value is None or value == "":
             return None, f"missing {name}"
-        if not isinstance(value, str) or not _is_text(value):
+        if not isinstance(value, str) or not is_text(value):
             return None, f"mistyped {name}"
-    time, rating = record.get("timestamp"), record.get("rating")
+    time = record.get("timestamp")
     if time is None:
         return None, "missing timestamp"
     if not isinstance(time, int) or isinstance(time, bool):
@@ -141,15 +145,14 @@ def check_record(
     low, high = period.milliseconds
     if not low <= time < high:
         return None, "absurd timestamp"
-    if isinstance(rating, bool) or not isinstance(rating, int | float):
-        rating = None  # no model reads it, so a mistyped one is no reason to lose a purchase
+    rating = _finite(record.get("rating"))
     return {"user_id": user, "item_id": item, "timestamp": time, "rating": rating}, None
 
 
 def parse_object(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
     """A line's JSON object, or why it has none."""
     try:
-        record = json.loads(line.decode("utf-8"), parse_constant=_refuse)
+        record = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
         return None, "invalid UTF-8"
     except (ValueError, RecursionError):
@@ -168,33 +171,34 @@ def _split_off(block: Block, period: Period) -> tuple[list[pa.Table], list[int]]
     except UnicodeDecodeError:
         braced[:] = False
     tables: list[pa.Table] = []
-    slow: list[int] = []
-    ranges = [(0, len(block))]
+    slow = np.flatnonzero(~braced).tolist()
+    ranges = [np.flatnonzero(braced)]
     while ranges:
-        start, stop = ranges.pop()
-        table = _read(block, start, stop, period) if braced[start:stop].all() else None
-        if table is not None:
-            tables.append(table[0])
-            slow.extend(table[1])
-        elif stop - start <= FEW:
-            slow.extend(range(start, stop))
+        rows = ranges.pop()
+        found = _read(block, rows, period) if len(rows) else None
+        if found is not None:
+            tables.append(found[0])
+            slow.extend(found[1])
+        elif len(rows) <= FEW:
+            slow.extend(rows.tolist())
         else:
-            middle = (start + stop) // 2
-            ranges += [(middle, stop), (start, middle)]
+            ranges += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
     return tables, sorted(slow)
 
 
-def _read(block: Block, start: int, stop: int, period: Period) -> tuple[pa.Table, list[int]] | None:
+def _read(
+    block: Block, rows: Int[np.ndarray, "n"], period: Period
+) -> tuple[pa.Table, list[int]] | None:
     """These lines by Arrow; None if it trips over one or finds another number of objects than lines."""
     try:
         found = pa.json.read_json(
-            pa.BufferReader(block.rows(start, stop)),
+            pa.BufferReader(block.take(rows)),
             read_options=pa.json.ReadOptions(use_threads=False, block_size=1 << 30),
             parse_options=_PARSE,
         )
     except pa.ArrowInvalid:
         return None
-    if found.num_rows != stop - start:
+    if found.num_rows != len(rows):
         return None
     low, high = period.milliseconds
     item = pc.coalesce(found["parent_asin"], found["asin"])
@@ -203,21 +207,25 @@ def _read(block: Block, start: int, stop: int, period: Period) -> tuple[pa.Table
         pc.and_(pc.not_equal(found["user_id"], ""), pc.not_equal(item, "")),
         pc.and_(pc.greater_equal(time, low), pc.less(time, high)),
     ).fill_null(False)
-    lines = pa.array(np.arange(block.first + start, block.first + stop))
-    table = pa.table([found["user_id"], item, time, found["rating"], lines], schema=ROWS)
+    lines = pa.array(block.first + rows)
+    rating = pc.if_else(pc.is_finite(found["rating"]), found["rating"], None)
+    table = pa.table([found["user_id"], item, time, rating, lines], schema=ROWS)
     if pc.all(good).as_py():
         return table, []
-    return table.filter(good), [start + int(row) for row in np.flatnonzero(~good.to_numpy())]
+    return table.filter(good), rows[~good.to_numpy()].tolist()
 
 
-def _is_text(value: str) -> bool:
+def _finite(rating: Any) -> float | None:
+    """No model reads ratings, so a mistyped one (NaN included) is no reason to lose a purchase."""
+    if isinstance(rating, bool) or not isinstance(rating, int | float):
+        return None
+    return float(rating) if abs(rating) <= LARGEST else None
+
+
+def is_text(value: str) -> bool:
     """Lone surrogates, which JSON can spell, are no text."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

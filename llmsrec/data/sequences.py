@@ -10,7 +10,7 @@ from jaxtyping import Int
 class Sequences:
     """Row u is items[offsets[u]:offsets[u + 1]], oldest first; timestamps are ms UTC."""
 
-    offsets: Int[np.ndarray, "rows+1"]
+    offsets: Int[np.ndarray, "bounds"]  # one more than there are rows
     items: Int[np.ndarray, "n"]
     timestamps: Int[np.ndarray, "n"]
 
@@ -32,13 +32,13 @@ class Sequences:
     ) -> "Sequences":
         """These rows, each cut to its first `ends` purchases."""
         ends = self.lengths[rows] if ends is None else ends
-        where, offsets = _ranges(self.offsets[rows], ends)
+        where, offsets = ranges(self.offsets[rows], ends)
         return Sequences(offsets, self.items[where], self.timestamps[where])
 
     def last(self, count: int) -> "Sequences":
         """Each row cut to its last `count` purchases."""
         lengths = np.minimum(self.lengths, count)
-        where, offsets = _ranges(self.offsets[1:] - lengths, lengths)
+        where, offsets = ranges(self.offsets[1:] - lengths, lengths)
         return Sequences(offsets, self.items[where], self.timestamps[where])
 
     def padded(self, length: int | None = None) -> Int[np.ndarray, "rows length"]:
@@ -74,7 +74,7 @@ def from_rows(rows: list[list[int]], timestamps: list[list[int]] | None = None) 
     )
 
 
-def _ranges(
+def ranges(
     starts: Int[np.ndarray, "m"], lengths: Int[np.ndarray, "m"]
 ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "m+1"]]:
     """The indices start..start+length of each row, one after another, and where each row begins."""

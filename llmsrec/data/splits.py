@@ -105,7 +105,7 @@ class Splits:
             catalog = Catalog.load(folder / "items.parquet")
         except FileNotFoundError as error:
             raise ArtifactError(
-                f"{error.filename} is missing: run `dvc repro` to write it"
+                f"{error.filename or error} is missing: run `dvc repro` to write it"
             ) from None
         counts = np.bincount(interactions["user_index"], minlength=len(users))
         return cls(

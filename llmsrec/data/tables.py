@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from llmsrec.data.lines import read_blocks
+from llmsrec.data.metadata import Texts, clean
 from llmsrec.data.reviews import REJECTS, ROWS, TEXT_KEPT, Parsed, Period, check_record
 from llmsrec.errors import DataError
 
@@ -18,7 +19,7 @@ NAMES = {"user": "user_id", "item": "parent_asin", "item_id": "parent_asin"}
 TEXTS = ("title", "description", "brand", "category")
 
 
-def parse_csv(file: Path, period: Period, texts: dict[str, dict[str, str]]) -> Iterator[Parsed]:
+def parse_csv(file: Path, period: Period, texts: dict[str, Texts]) -> Iterator[Parsed]:
     """The rows of a file, block by block; item texts found beside them are added to `texts`."""
     header: list[str] | None = None
     for block in read_blocks(file):
@@ -41,9 +42,8 @@ def parse_csv(file: Path, period: Period, texts: dict[str, dict[str, str]]) -> I
                 continue
             rows.append({**checked, "line": number})
             if record and record.get("title"):
-                texts.setdefault(
-                    checked["item_id"], {name: str(record.get(name) or "") for name in TEXTS}
-                )
+                found = {name: clean(record.get(name)) for name in TEXTS}
+                texts.setdefault(checked["item_id"], found)
         yield Parsed(
             pa.Table.from_pylist(rows, ROWS),
             pa.Table.from_pylist(rejects, REJECTS),
@@ -53,7 +53,11 @@ def parse_csv(file: Path, period: Period, texts: dict[str, dict[str, str]]) -> I
 
 
 def _header(file: Path, line: bytes) -> list[str]:
-    names = [NAMES.get(name, name) for name in next(csv.reader([line.decode("utf-8-sig")]))]
+    try:
+        columns = next(csv.reader([line.decode("utf-8-sig")]))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}, line 1: the header cannot be read ({error})") from None
+    names = [NAMES.get(name, name) for name in columns]
     for needed in ("user_id", "parent_asin", "timestamp"):
         if needed not in names:
             raise DataError(
