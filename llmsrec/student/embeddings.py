@@ -27,7 +27,7 @@ class ItemEmbeddings:
     data: str
 
     @property
-    def padded(self) -> Float[np.ndarray, "items+1 size"]:
+    def padded(self) -> Float[np.ndarray, "indices size"]:
         """By item_index."""
         return np.concatenate([np.zeros((1, self.matrix.shape[1]), self.matrix.dtype), self.matrix])
 

@@ -1,7 +1,7 @@
 """The three terms of LLM-SRec's objective: tensors in, a scalar out (SPEC 4.9)."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,12 +40,35 @@ def contrastive_loss(
     )
 
 
-def uniformity_loss(vectors: Float[Tensor, "users size"]) -> Float[Tensor, ""]:
-    """Eq. 3 for one side: mean of exp(-2 d^2) over distinct pairs, 0 when there is none (SPEC 6.12)."""
+def uniformity_loss(
+    vectors: Float[Tensor, "users size"], owners: Int[Tensor, "users"] | None = None
+) -> Float[Tensor, ""]:
+    """Eq. 3 for one side: mean of exp(-2 d^2) over distinct pairs, 0 when there is none (SPEC 6.12).
+
+    With `owners`, two vectors of one user at two moments are no pair: they may be alike."""
     count = len(vectors)
-    if count < 2:
+    upper = torch.triu_indices(count, count, offset=1, device=vectors.device)
+    if owners is not None:
+        upper = upper[:, owners[upper[0]] != owners[upper[1]]]
+    if upper.shape[1] == 0:
         return vectors.sum() * 0.0
     cosine = functional.normalize(vectors, dim=1) @ functional.normalize(vectors, dim=1).T
-    upper = torch.triu_indices(count, count, offset=1, device=vectors.device)
     # |a - b|^2 = 2 - 2 cos on the sphere: exact, and smooth where two vectors coincide
     return torch.exp(-2 * (2 - 2 * cosine[upper[0], upper[1]])).mean()
+
+
+def catalogue_loss(
+    scores: Float[Tensor, "users items"],
+    targets: Int[Tensor, "users"],
+    chance: Float[Tensor, "items"],
+    allowed: Bool[Tensor, "users items"],
+) -> Float[Tensor, ""]:
+    """Eq. 1 against the whole catalogue, of which `scores` holds the items that this step encodes.
+
+    An item that comes into a step with probability `chance` stands for 1 / chance items, so the sum over the
+    others is unbiased, and popular items, which come often, are not punished for it. The target stands for itself."""
+    place = torch.arange(len(scores), device=scores.device)
+    weighted = (scores - chance.log()).masked_fill(~allowed, -torch.inf)
+    positive = scores[place, targets]
+    weighted = weighted.index_put((place, targets), positive)
+    return (weighted.logsumexp(dim=1) - positive).mean()

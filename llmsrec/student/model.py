@@ -17,11 +17,11 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.errors import ArtifactError
 from llmsrec.files import read_json, whole_folder
 from llmsrec.student.backbone import Backbone, load_backbone
-from llmsrec.student.prompts import HIST, IOUT, UOUT, UREP, PromptBuilder, Prompts
+from llmsrec.student.decoder import Decoder, Rows
+from llmsrec.student.padding import chunks, seen, spread
+from llmsrec.student.prefixes import PrefixCache, Prefixes, compute_prefixes
+from llmsrec.student.prompts import HIST, UOUT, UREP, PromptBuilder, Prompts
 from llmsrec.teacher.sasrec import SASRec
-
-TRAINING_TOKENS = 1 << 13  # padded tokens of one forward pass while gradients are kept
-READING_TOKENS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class LLMSRec(nn.Module):
         self.config = config
         self.heads = Heads(config)
         self._frozen = (backbone, teacher)  # in a tuple, so that nn.Module does not adopt them
+        self.decoder = Decoder(backbone.model)
         self.prompts = PromptBuilder(
             backbone.tokenizer,
             catalog.titles,
@@ -90,6 +91,9 @@ class LLMSRec(nn.Module):
             max_prompt_tokens=config.max_prompt_tokens,
             with_user_rep=config.with_user_rep,
         )
+        texts = [self.prompts.item_prefix(item) for item in range(catalog.num_items + 1)]
+        self.prefixes = Prefixes.of(texts)
+        self.cache: PrefixCache | None = None
         self.heads.to(backbone.device)
 
     @property
@@ -100,6 +104,12 @@ class LLMSRec(nn.Module):
     def teacher(self) -> SASRec:
         return self._frozen[1]
 
+    def keep_prefixes(self, budget: float) -> bool:
+        """Keep the item texts' keys and values for as long as the model lives, if they fit `budget` GB."""
+        fits = PrefixCache.num_bytes(self.prefixes, self.backbone.model) <= budget * 1e9
+        self.cache = PrefixCache(self.prefixes, self.decoder) if fits else None
+        return fits
+
     def represent_users(
         self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None = None
     ) -> Float[Tensor, "users shared"]:
@@ -107,71 +117,109 @@ class LLMSRec(nn.Module):
         prompts = self.prompts.users(histories)
         if self.config.with_user_rep and teacher_users is None:
             teacher_users = self.teacher.represent(histories)
-        return self.heads.user_head(self.read_out(prompts, teacher_users))
+        return self.heads.user_head(self._read_out(prompts, teacher_users))
+
+    def represent_growing_users(
+        self, histories: Sequences, first: Int[np.ndarray, "rows"]
+    ) -> Float[Tensor, "reads shared"]:
+        """A user after each purchase but the `first` ones, all in one pass: row by row, oldest first."""
+        assert not self.config.with_user_rep, "the vector in the prompt differs at each purchase"
+        return self.heads.user_head(
+            self._read_out(self.prompts.growing_users(histories, first), None)
+        )
 
     def represent_items(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items shared"]:
-        return self.heads.item_head(self.read_out(self.prompts.items(items), None))
+        order = np.argsort(self.prefixes.lengths[items], kind="stable")
+        lengths = self.prefixes.lengths[items] + len(self.prompts.item_suffix)
+        parts = [self._read_items(items[chunk]) for chunk in chunks(order, lengths)]
+        return self.heads.item_head(torch.cat(parts)[_back(order, self.backbone.device)])
 
-    def read_out(
+    def _read_items(self, items: Int[np.ndarray, "rows"]) -> Float[Tensor, "rows hidden"]:
+        """The fixed text of each item is kept or run forward only; its slot and what follows are run for gradients."""
+        device, table = self.backbone.device, self.backbone.token_table
+        kept, real = (
+            compute_prefixes(self.prefixes, self.decoder, items)
+            if self.cache is None
+            else self.cache.take(items)
+        )
+        suffix = torch.tensor(self.prompts.item_suffix, device=device)
+        embedded = table[suffix.clamp(min=0)].expand(len(items), -1, -1).clone()
+        known = self.teacher.item_table.to(device)[torch.from_numpy(items).to(device)]
+        embedded[:, 0] = self.heads.item_projector(known).to(table.dtype)
+        embedded[:, -1] = self.heads.soft_tokens[1].to(table.dtype)
+        lengths = torch.from_numpy(self.prefixes.lengths[items]).to(device)
+        count = len(suffix)
+        own = torch.ones(count, count, dtype=torch.bool, device=device).tril()
+        before = torch.from_numpy(real).to(device)[:, None].expand(-1, count, -1)
+        rows = Rows(
+            embedded,
+            positions=lengths[:, None] + torch.arange(count, device=device),
+            reads=torch.full((len(items), 1), count - 1, device=device),
+            mask=torch.cat([before, own.expand(len(items), -1, -1)], dim=2),
+            kept=kept,
+        )
+        return self.decoder.read(rows)[:, 0].float()
+
+    def _read_out(
         self, prompts: Prompts, teacher_users: Float[Tensor, "rows teacher"] | None
-    ) -> Float[Tensor, "rows hidden"]:
-        """The frozen backbone's last hidden state at each prompt's last token, the read-out slot.
+    ) -> Float[Tensor, "reads hidden"]:
+        """The last hidden state at every read-out slot, in order.
 
         Prompts run in chunks of like length, right padded: in a causal model no token sees what pads behind it."""
-        budget = TRAINING_TOKENS if torch.is_grad_enabled() else READING_TOKENS
         order = np.argsort(prompts.lengths, kind="stable")
-        parts = [
-            self._run(prompts, chunk, teacher_users)
-            for chunk in _chunks(order, prompts.lengths, budget)
-        ]
-        restore = torch.from_numpy(np.argsort(order, kind="stable")).to(self.backbone.device)
-        return torch.cat(parts)[restore]
+        states, rows = [], []
+        for chunk in chunks(order, prompts.lengths):
+            some = prompts.take(chunk)
+            vectors = None if teacher_users is None else teacher_users[torch.from_numpy(chunk)]
+            found, row = self._run(some, vectors)
+            states.append(found)
+            rows.append(chunk[row])
+        back = np.argsort(np.concatenate(rows), kind="stable")
+        return torch.cat(states)[torch.from_numpy(back).to(self.backbone.device)]
 
     def _run(
-        self, prompts: Prompts, rows: Int[np.ndarray, "chunk"], teacher_users: Tensor | None
-    ) -> Float[Tensor, "chunk hidden"]:
+        self, prompts: Prompts, teacher_users: Tensor | None
+    ) -> tuple[Float[Tensor, "reads hidden"], Int[np.ndarray, "reads"]]:
+        """States at the read-out slots of these prompts, and the row of each."""
         device = self.backbone.device
-        lengths = prompts.lengths[rows]
-        tokens, mask = _padded(prompts, rows, lengths)
-        embedded = self._embed(prompts, rows, tokens, teacher_users)
-        states = self.backbone.model(
-            inputs_embeds=embedded,
-            attention_mask=torch.from_numpy(mask).to(device),
-            use_cache=False,
-        ).last_hidden_state
-        last = torch.from_numpy(lengths - 1).to(device)
-        return states[torch.arange(len(rows), device=device), last].float()
+        real = np.arange(int(prompts.lengths.max())) < prompts.lengths[:, None]
+        tokens, positions, segments = (
+            spread(values, real) for values in (prompts.tokens, prompts.positions, prompts.segments)
+        )
+        row, column = np.nonzero(tokens == UOUT)
+        number = np.arange(len(row)) - np.searchsorted(row, row)  # of a read-out in its row
+        reads = np.zeros((len(real), int(number.max()) + 1), dtype=np.int64)
+        reads[row, number] = column
+        rows = Rows(
+            self._embed(torch.from_numpy(tokens).to(device), prompts.items, teacher_users),
+            torch.from_numpy(positions).to(device),
+            torch.from_numpy(reads).to(device),
+            mask=seen(torch.from_numpy(segments).to(device)) if segments.any() else None,
+        )
+        states = self.decoder.read(rows)
+        return states[torch.from_numpy(row), torch.from_numpy(number)].float(), row
 
     def _embed(
         self,
-        prompts: Prompts,
-        rows: Int[np.ndarray, "chunk"],
-        tokens: Int[np.ndarray, "chunk length"],
+        tokens: Int[Tensor, "rows tokens"],
+        items: Int[np.ndarray, "soft"],
         teacher_users: Tensor | None,
-    ) -> Float[Tensor, "chunk length hidden"]:
+    ) -> Float[Tensor, "rows tokens hidden"]:
         """Token vectors with every slot's vector in its place, written by one indexed scatter."""
         table = self.backbone.token_table
-        device = table.device
-        words = torch.from_numpy(np.maximum(tokens, 0)).to(device)
-        kinds = torch.from_numpy(np.minimum(tokens, 0)).to(device)
-        items = np.concatenate([prompts.row_items(row) for row in rows])
-        unique, place = np.unique(
-            items, return_inverse=True
-        )  # an item shown twice is projected once
-        known = self.teacher.item_table.to(device)[torch.from_numpy(unique).to(device)]
-        vectors = {
-            HIST: self.heads.item_projector(known)[torch.from_numpy(place).to(device)],
-            UOUT: self.heads.soft_tokens[0].expand(len(rows), -1),
-            IOUT: self.heads.soft_tokens[1].expand(len(rows), -1),
-        }
+        unique, place = np.unique(items, return_inverse=True)  # shown twice, projected once
+        known = self.teacher.item_table.to(table.device)[torch.from_numpy(unique).to(table.device)]
+        projected = self.heads.item_projector(known)[torch.from_numpy(place).to(table.device)]
+        flat = tokens.flatten()
+        reads = (flat == UOUT).nonzero()[:, 0]
+        where = [(flat == HIST).nonzero()[:, 0], reads]
+        what = [projected, self.heads.soft_tokens[0].expand(len(reads), -1)]
         if teacher_users is not None and self.config.with_user_rep:
-            chosen = teacher_users.to(device)[torch.from_numpy(rows).to(device)]
-            vectors[UREP] = self.heads.user_projector(chosen)
-        embedded = table[words]
-        filled = [kind for kind in vectors if bool((kinds == kind).any())]
-        where = torch.cat([(kinds == kind).flatten().nonzero()[:, 0] for kind in filled])
-        what = torch.cat([vectors[kind] for kind in filled]).to(table.dtype)
-        return embedded.flatten(0, 1).index_copy(0, where, what).view(embedded.shape)
+            where.append((flat == UREP).nonzero()[:, 0])
+            what.append(self.heads.user_projector(teacher_users.to(table.device)))
+        embedded = table[flat.clamp(min=0)]
+        filled = embedded.index_copy(0, torch.cat(where), torch.cat(what).to(table.dtype))
+        return filled.view(*tokens.shape, -1)
 
     def save_pretrained(self, folder: Path) -> None:
         """config.json and model.safetensors, holding only what was trained."""
@@ -212,29 +260,5 @@ class LLMSRec(nn.Module):
         return model.eval()
 
 
-def _chunks(
-    order: Int[np.ndarray, "rows"], lengths: Int[np.ndarray, "rows"], budget: int
-) -> list[Int[np.ndarray, "chunk"]]:
-    """Rows in order of length, cut where a chunk would pad beyond the budget or a third of it would be padding."""
-    chunks: list[np.ndarray] = []
-    start = 0
-    for stop in range(1, len(order) + 1):
-        if stop < len(order):
-            longest, count = int(lengths[order[stop]]), stop + 1 - start
-            full = longest * count > budget
-            wasteful = longest > 1.5 * int(lengths[order[start]]) and count > 8
-            if not (full or wasteful):
-                continue
-        chunks.append(order[start:stop])
-        start = stop
-    return chunks
-
-
-def _padded(
-    prompts: Prompts, rows: Int[np.ndarray, "chunk"], lengths: Int[np.ndarray, "chunk"]
-) -> tuple[Int[np.ndarray, "chunk length"], Int[np.ndarray, "chunk length"]]:
-    """Right padded tokens and the attention mask."""
-    tokens = np.zeros((len(rows), int(lengths.max())), dtype=np.int64)
-    mask = (np.arange(tokens.shape[1]) < lengths[:, None]).astype(np.int64)
-    tokens[mask.astype(bool)] = np.concatenate([prompts.row(row) for row in rows])
-    return tokens, mask
+def _back(order: Int[np.ndarray, "rows"], device: torch.device) -> Int[Tensor, "rows"]:
+    return torch.from_numpy(np.argsort(order, kind="stable")).to(device)

@@ -4,15 +4,17 @@ A prompt is built of pieces, each tokenised once: fixed texts, running numbers, 
 negative id; the model writes a vector there.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Protocol
+from itertools import chain
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
-from llmsrec.data.sequences import Sequences
+from llmsrec.data.sequences import Sequences, ranges
 from llmsrec.errors import ConfigError
 
 HIST, UREP, UOUT, IOUT = -1, -2, -3, -4  # what a slot holds; see model.py
@@ -23,7 +25,10 @@ USER_END = ". Compress this shopper's purchases into one vector:"
 ITEM_START = "Product: "
 ITEM_END = ". Compress this product into one vector:"
 
+DATE_TOKENS = 11  # at most: a date and a space are 11 bytes, and no tokenizer needs more than one token for a byte
 
+
+@runtime_checkable  # tests check types at every call
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that is used here."""
 
@@ -34,12 +39,17 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Prompts:
-    """Ragged token ids; the soft items of prompt r, in order, are items[item_offsets[r]:item_offsets[r + 1]]."""
+    """Ragged token ids, each row with one read-out or several.
 
-    offsets: Int[np.ndarray, "rows+1"]
+    A prompt with several is the prompts of a growing history in one: after a purchase comes the read-out's text, in a
+    segment of its own that no later token sees, at the positions it would have if the prompt ended there."""
+
+    offsets: Int[np.ndarray, "bounds"]
     tokens: Int[np.ndarray, "n"]
-    items: Int[np.ndarray, "m"]
-    item_offsets: Int[np.ndarray, "rows+1"]
+    positions: Int[np.ndarray, "n"]
+    segments: Int[np.ndarray, "n"]  # 0: seen by all that follows; s > 0: by its own segment alone
+    items: Int[np.ndarray, "m"]  # of the soft item slots, in order
+    item_offsets: Int[np.ndarray, "bounds"]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -51,8 +61,17 @@ class Prompts:
     def row(self, row: int) -> Int[np.ndarray, "length"]:
         return self.tokens[self.offsets[row] : self.offsets[row + 1]]
 
-    def row_items(self, row: int) -> Int[np.ndarray, "soft"]:
-        return self.items[self.item_offsets[row] : self.item_offsets[row + 1]]
+    def take(self, rows: Int[np.ndarray, "m"]) -> "Prompts":
+        where, offsets = ranges(self.offsets[rows], self.lengths[rows])
+        items, item_offsets = ranges(self.item_offsets[rows], np.diff(self.item_offsets)[rows])
+        return Prompts(
+            offsets,
+            self.tokens[where],
+            self.positions[where],
+            self.segments[where],
+            self.items[items],
+            item_offsets,
+        )
 
 
 class PromptBuilder:
@@ -78,64 +97,101 @@ class PromptBuilder:
         self._numbers = [self._encode(f"[{number}] ") for number in range(1, window + 1)]
         self._space, self._next = self._encode(" "), self._encode("; ")
         self._date = lru_cache(maxsize=None)(lambda day: self._encode(day_text(day) + " "))
-        self._user_start, self._user_end = self._encode(USER_START), self._encode(USER_END)
+        self._user_start, self._end = self._encode(USER_START), [*self._encode(USER_END), UOUT]
         self._item_start, self._item_end = self._encode(ITEM_START), self._encode(ITEM_END)
         self._representation = [self._encode(text) for text in USER_REPRESENTATION]
         self._check_room()
 
     def user(self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"]) -> list[int]:
         """The prompt of the last `window` purchases; numbers restart at 1 inside the window."""
+        entries = self._entries(items[-self.window :], times[-self.window :])
+        return [*self._user_head(), *(token for entry in entries for token in entry), *self._end]
+
+    def item(self, item: int) -> list[int]:
+        return [*self.item_prefix(item), *self.item_suffix]
+
+    def item_prefix(self, item: int) -> list[int]:
+        """What comes before the first soft slot: text alone."""
+        return [*self.start, *self._item_start, *self.titles[item], *self._space]
+
+    @property
+    def item_suffix(self) -> list[int]:
+        return [HIST, *self._item_end, IOUT]
+
+    def users(self, histories: Sequences) -> Prompts:
+        """A prompt for each history, read at its end."""
+        tails = histories.last(self.window)
+        rows = [self.user(tails[row], tails.times(row)) for row in range(len(tails))]
+        return _prompts([(row, list(range(len(row))), [0] * len(row)) for row in rows], tails)
+
+    def growing_users(self, histories: Sequences, first: Int[np.ndarray, "rows"]) -> Prompts:
+        """Histories of at most `window` purchases, read after each purchase but the `first` ones of each."""
+        rows = [
+            self._growing(histories[row], histories.times(row), int(first[row]))
+            for row in range(len(histories))
+        ]
+        return _prompts(rows, histories)
+
+    def _growing(
+        self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"], first: int
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Tokens, positions and segments."""
+        assert len(items) <= self.window, "a longer history has another window at each purchase"
+        tokens = self._user_head()
+        positions, segments = list(range(len(tokens))), [0] * len(tokens)
+        place = len(tokens)
+        for number, entry in enumerate(self._entries(items, times), start=1):
+            tokens += entry
+            positions += range(place, place + len(entry))
+            segments += [0] * len(entry)
+            place += len(entry)
+            if number > first:
+                tokens += self._end
+                positions += range(place, place + len(self._end))
+                segments += [number] * len(self._end)
+        return tokens, positions, segments
+
+    def _user_head(self) -> list[int]:
         tokens = list(self.start)
         if self.with_user_rep:
             before, after = self._representation
             tokens += [*before, UREP, *after]
-        tokens += self._user_start
-        for number, (item, time) in enumerate(
-            zip(items[-self.window :].tolist(), times[-self.window :].tolist(), strict=True)
-        ):
-            if number:
-                tokens += self._next
-            tokens += self._numbers[number]
-            tokens += self._date(time // 86_400_000)
-            tokens += self.titles[item]
-            tokens += [*self._space, HIST]
-        return [*tokens, *self._user_end, UOUT]
+        return tokens + self._user_start
 
-    def item(self, item: int) -> list[int]:
-        tokens = [*self.start, *self._item_start, *self.titles[item], *self._space, HIST]
-        return [*tokens, *self._item_end, IOUT]
-
-    def users(self, histories: Sequences) -> Prompts:
-        tails = histories.last(self.window)
-        rows = [self.user(tails[row], tails.times(row)) for row in range(len(tails))]
-        return _ragged(rows, tails.items, tails.offsets)
+    def _entries(
+        self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"]
+    ) -> Iterator[list[int]]:
+        """One purchase each: number, date, title and its slot."""
+        days = (times // 86_400_000).tolist()
+        for number, (item, day) in enumerate(zip(items.tolist(), days, strict=True)):
+            before = self._next if number else []
+            date, title = self._date(day), self.titles[item]
+            yield [*before, *self._numbers[number], *date, *title, *self._space, HIST]
 
     def items(self, item_indices: Int[np.ndarray, "n"]) -> Prompts:
         rows = [self.item(item) for item in item_indices.tolist()]
-        return _ragged(rows, item_indices, np.arange(len(rows) + 1))
+        alone = Sequences(np.arange(len(rows) + 1), item_indices, np.zeros_like(item_indices))
+        return _prompts([(row, list(range(len(row))), [0] * len(row)) for row in rows], alone)
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     def _check_room(self) -> None:
         """Titles are capped, so the longest prompt is known beforehand: no read-out slot is ever cut off (SPEC 6.9)."""
-        longest_title = [0] * (self.title_tokens + len(self._encode('"')))
-        entry = [
-            *self._numbers[-1],
-            *self._date(16_000),
-            *longest_title,
-            *self._space,
-            HIST,
-            *self._next,
-        ]
+        entry = (
+            max(len(number) for number in self._numbers)
+            + DATE_TOKENS
+            + self.title_tokens
+            + len([*self._encode('"'), *self._space, HIST, *self._next])
+        )
         fixed = [
             *self.start,
             *self._user_start,
-            *self._user_end,
+            *self._end,
             *self._representation[0],
             *self._representation[1],
         ]
-        longest = len(fixed) + 2 + self.window * len(entry)
+        longest = len(fixed) + 1 + self.window * entry
         if longest > self.max_prompt_tokens:
             raise ConfigError(
                 f"a prompt of {self.window} purchases may need {longest} tokens, more than "
@@ -149,9 +205,16 @@ def day_text(day: int) -> str:
     return datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y/%m/%d")
 
 
-def _ragged(
-    rows: list[list[int]], items: Int[np.ndarray, "m"], item_offsets: Int[np.ndarray, "rows+1"]
-) -> Prompts:
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-    tokens = np.fromiter((token for row in rows for token in row), np.int64, count=offsets[-1])
-    return Prompts(offsets, tokens, items, item_offsets)
+def plain_prompts(rows: list[list[int]]) -> Prompts:
+    """Rows without slots."""
+    none = Sequences(np.zeros(len(rows) + 1, np.int64), *(np.zeros(0, np.int64) for _ in range(2)))
+    return _prompts([(row, list(range(len(row))), [0] * len(row)) for row in rows], none)
+
+
+def _prompts(rows: list[tuple[list[int], list[int], list[int]]], histories: Sequences) -> Prompts:
+    offsets = np.concatenate([[0], np.cumsum([len(row[0]) for row in rows])]).astype(np.int64)
+    tokens, positions, segments = (
+        np.fromiter(chain.from_iterable(row[part] for row in rows), np.int64, count=offsets[-1])
+        for part in range(3)
+    )
+    return Prompts(offsets, tokens, positions, segments, histories.items, histories.offsets)

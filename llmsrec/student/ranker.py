@@ -12,7 +12,7 @@ CHUNK = 512  # prompts written at a time
 
 
 @torch.no_grad()
-def encode_items(model: LLMSRec, num_items: int) -> Float[np.ndarray, "items+1 shared"]:
+def encode_items(model: LLMSRec, num_items: int) -> Float[np.ndarray, "indices shared"]:
     """Every item once; row 0, the padding's, is zero."""
     matrix = np.zeros((num_items + 1, model.config.shared_size), dtype=np.float32)
     progress = Progress("encoding items", num_items, "items")
@@ -24,10 +24,10 @@ def encode_items(model: LLMSRec, num_items: int) -> Float[np.ndarray, "items+1 s
 
 
 class StudentRanker:
-    def __init__(self, model: LLMSRec, item_vectors: Float[np.ndarray, "items+1 shared"]) -> None:
+    def __init__(self, model: LLMSRec, item_vectors: Float[np.ndarray, "indices shared"]) -> None:
         self.model, self.item_vectors = model, item_vectors
 
-    def score(self, histories: Sequences) -> Float[np.ndarray, "users items+1"]:
+    def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
         return self.user_vectors(histories) @ self.item_vectors.T
 
     @torch.no_grad()

@@ -9,14 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmsrec.data.catalog import Catalog
-from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.errors import DataError
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.progress import Progress
 from llmsrec.student.backbone import Backbone
+from llmsrec.student.examples import Examples, training_examples
 from llmsrec.student.losses import (
+    catalogue_loss,
     contrastive_loss,
     distillation_loss,
     retrieval_loss,
@@ -40,6 +40,7 @@ class StudentConfig:
     examples: Literal["last_item", "auto_regressive"]
     train_negatives: int
     in_batch: bool
+    catalogue_negatives: int
     w_dis: float
     w_uni: float
     dis_reduction: Literal["mean", "sum"]
@@ -53,7 +54,14 @@ class StudentConfig:
     validations_per_epoch: int
     validation_users: int | None
     patience: int
+    prefix_cache_gb: float
     seed: int
+
+    def __post_init__(self) -> None:
+        if self.catalogue_negatives and not self.in_batch:
+            raise ValueError("catalogue_negatives are shared by the batch: set in_batch: true")
+        if not self.train_negatives and not self.in_batch:
+            raise ValueError("nothing to tell the target from: set train_negatives or in_batch")
 
     def model(self, backbone: Backbone, teacher: SASRec) -> LLMSRecConfig:
         return LLMSRecConfig(
@@ -68,37 +76,6 @@ class StudentConfig:
             backbone=backbone.digest,
             teacher=teacher.digest,
         )
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Example e: user `users[e]` is shown the first `ends[e]` training purchases, and the next one is to be found."""
-
-    train: Sequences
-    users: Int[np.ndarray, "examples"]
-    ends: Int[np.ndarray, "examples"]
-
-    def __len__(self) -> int:
-        return len(self.users)
-
-    def histories(self, rows: Int[np.ndarray, "batch"]) -> Sequences:
-        return self.train.take(self.users[rows], self.ends[rows])
-
-    def targets(self, rows: Int[np.ndarray, "batch"]) -> Int[np.ndarray, "batch"]:
-        return self.train.items[self.train.offsets[self.users[rows]] + self.ends[rows]]
-
-
-def training_examples(train: Sequences, kind: str) -> Examples:
-    """`last_item`: one a user. `auto_regressive`: one for every purchase but the first."""
-    usable = np.flatnonzero(train.lengths >= 2)
-    if len(usable) == 0:
-        raise DataError("no user has two training purchases: there is nothing to learn from")
-    if kind == "last_item":
-        return Examples(train, usable, train.lengths[usable] - 1)
-    users = np.repeat(usable, train.lengths[usable] - 1)
-    starts = np.concatenate([[0], np.cumsum(train.lengths[usable] - 1)])[:-1]
-    ends = np.arange(len(users)) - np.repeat(starts, train.lengths[usable] - 1) + 1
-    return Examples(train, users, ends)
 
 
 @dataclass
@@ -121,6 +98,7 @@ def train_student(
     """The student with the best validation; an interrupted run goes on from its last validation."""
     torch.manual_seed(config.seed)
     model = new_student(config, backbone, teacher, splits.catalog)
+    model.keep_prefixes(config.prefix_cache_gb)
     trainer = Trainer(model, splits, config)
     position = Position(stopping=EarlyStopping(config.patience))
     best = _copy(model)
@@ -175,17 +153,19 @@ class Trainer:
 
     def __init__(self, model: LLMSRec, splits: Splits, config: StudentConfig) -> None:
         self.model, self.config = model, config
-        self.examples = training_examples(splits.train, config.examples)
-        self.negatives = NegativeSampler(splits.train, splits.num_items)
-        self.owned = [frozenset(splits.train[user].tolist()) for user in range(splits.num_users)]
-        # the teacher is frozen: what it says of each example is computed once (SPEC 6.1)
-        self.teacher_users = model.teacher.represent(
-            self.examples.histories(np.arange(len(self.examples)))
+        self.examples = training_examples(
+            splits.train, config.examples, config.window, alone=config.with_user_rep
         )
+        self.owners, self.targets = self.examples.owners(), self.examples.targets()
+        self.negatives = NegativeSampler(splits.train, splits.num_items)
+        # the teacher is frozen: what it says at each read-out is computed once (SPEC 6.1)
+        shown = splits.train.take(self.owners, self.examples.ends())
+        self.teacher_users = model.teacher.represent(shown)
+        self.pool = ItemPool(self.examples, splits.num_items, config)
         self.optimizer = torch.optim.Adam(
             model.heads.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
         )
-        self._order: tuple[int, Int[np.ndarray, examples]] = (-1, np.zeros(0, np.int64))
+        self._order: tuple[int, Int[np.ndarray, rows]] = (-1, np.zeros(0, np.int64))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -205,8 +185,7 @@ class Trainer:
 
     def step(self, step: int) -> dict[str, float]:
         self.model.train()
-        rows = self.batch(step)
-        terms = self.losses(rows, generator(self.config.seed, 2, step))
+        terms = self.losses(self.batch(step), generator(self.config.seed, 2, step))
         self.optimizer.zero_grad()
         terms["loss"].backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -215,28 +194,46 @@ class Trainer:
     def losses(
         self, rows: Int[np.ndarray, "batch"], draws: np.random.Generator
     ) -> dict[str, Tensor]:
-        """The three terms and their sum; items are encoded once however often the batch shows them."""
-        config, model, examples = self.config, self.model, self.examples
-        teacher_users = self.teacher_users[torch.from_numpy(rows).to(self.teacher_users.device)]
-        users = model.represent_users(examples.histories(rows), teacher_users)
-        targets = examples.targets(rows)
-        drawn = self.negatives.draw(examples.users[rows], config.train_negatives, draws)
-        choices = np.concatenate([targets[:, None], drawn], axis=1)
-        unique, place = np.unique(choices, return_inverse=True)
-        items = model.represent_items(unique)
-        scores = torch.einsum(
-            "ud,ucd->uc", users, items[torch.from_numpy(place.reshape(choices.shape))]
-        )
-        if config.in_batch:
-            scores = torch.cat([scores, self._in_batch(rows, users, unique, items)], dim=1)
+        """The three terms and their weighted sum."""
+        config, model = self.config, self.model
+        reads = self.examples.reads(rows)
+        teacher_users = self.teacher_users[torch.from_numpy(reads).to(self.teacher_users.device)]
+        users = self._users(rows, teacher_users)
         distilled = model.heads.teacher_head(teacher_users)
+        owners = torch.from_numpy(self.owners[reads]).to(users.device)
+        uniformity = uniformity_loss(users, owners) + uniformity_loss(distilled, owners)
         terms = {
-            "retrieval": retrieval_loss(scores),
+            "retrieval": self._retrieval(users, reads, draws),
             "distillation": self._distillation(users, distilled),
-            "uniformity": uniformity_loss(users) + uniformity_loss(distilled),
+            "uniformity": uniformity,
         }
         loss = terms["retrieval"] + config.w_dis * terms["distillation"]
-        return {"loss": loss + config.w_uni * terms["uniformity"], **terms}
+        return {"loss": loss + config.w_uni * uniformity, **terms}
+
+    def _users(
+        self, rows: Int[np.ndarray, "batch"], teacher_users: Tensor
+    ) -> Float[Tensor, "reads shared"]:
+        histories = self.examples.histories(rows)
+        if self.config.with_user_rep:  # each prompt shows the teacher's vector of its own moment
+            return self.model.represent_users(histories, teacher_users)
+        return self.model.represent_growing_users(histories, self.examples.first[rows])
+
+    def _retrieval(
+        self, users: Tensor, reads: Int[np.ndarray, "reads"], draws: np.random.Generator
+    ) -> Float[Tensor, ""]:
+        """Items are encoded once however often the batch shows them."""
+        targets, owners = self.targets[reads], self.owners[reads]
+        own = self.negatives.draw(owners, self.config.train_negatives, draws)
+        choices = np.concatenate([targets[:, None], own], axis=1)
+        shared = self.pool.draw(draws)
+        items = np.unique(np.concatenate([choices.ravel(), shared]))
+        scores = users @ self.model.represent_items(items).T
+        place = torch.from_numpy(np.searchsorted(items, choices)).to(users.device)
+        if not self.config.in_batch:
+            return retrieval_loss(scores.gather(1, place))
+        allowed = torch.from_numpy(~self.negatives.owns(owners, items)).to(users.device)
+        chance = torch.from_numpy(self.pool.chance[items]).to(users.device)
+        return catalogue_loss(scores, place[:, 0], chance, allowed)
 
     def _distillation(self, users: Tensor, teacher: Tensor) -> Float[Tensor, ""]:
         if self.config.distill == "contrastive":
@@ -244,19 +241,6 @@ class Trainer:
         return distillation_loss(
             users, teacher, normalize=self.config.normalize, reduction=self.config.dis_reduction
         )
-
-    def _in_batch(
-        self, rows: Int[np.ndarray, "batch"], users: Tensor, unique: np.ndarray, items: Tensor
-    ) -> Float[Tensor, "batch others"]:
-        """All other items of the batch as negatives too, but for those the user has in training."""
-        owned = np.array(
-            [
-                [item in self.owned[user] for item in unique.tolist()]
-                for user in self.examples.users[rows]
-            ]
-        )
-        scores = users @ items.T
-        return scores.masked_fill(torch.from_numpy(owned).to(scores.device), -torch.inf)
 
     def decay(self) -> None:
         for group in self.optimizer.param_groups:
@@ -273,6 +257,21 @@ class Trainer:
         self.model.heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
+
+
+class ItemPool:
+    """Items that all read-outs of a step share as negatives: each other's targets, and some of the whole catalogue."""
+
+    def __init__(self, examples: Examples, num_items: int, config: StudentConfig) -> None:
+        self.num_items, self.count = num_items, min(config.catalogue_negatives, num_items)
+        targets = examples.targets()
+        reads = len(targets) / len(examples) * config.batch_size  # of a step
+        share = np.bincount(targets, minlength=num_items + 1) / len(targets)
+        missed = (1 - share) ** reads * (1 - 1 / num_items) ** (reads * config.train_negatives)
+        self.chance = (1 - missed * (1 - self.count / num_items)).astype(np.float32)
+
+    def draw(self, draws: np.random.Generator) -> Int[np.ndarray, "items"]:
+        return 1 + draws.choice(self.num_items, self.count, replace=False)
 
 
 def validation_steps(steps_per_epoch: int, looks: int) -> set[int]:

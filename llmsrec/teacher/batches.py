@@ -72,6 +72,12 @@ class NegativeSampler:
             taken[taken] = self._contains((base + items)[taken])
         return items
 
+    def owns(
+        self, users: Int[np.ndarray, "n"], items: Int[np.ndarray, "m"]
+    ) -> Bool[np.ndarray, "n m"]:
+        """Which of the items each user has bought in training."""
+        return self._contains(users[:, None] * (self.num_items + 1) + items)
+
     def _contains(self, keys: Int[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
         found = np.minimum(np.searchsorted(self.owned, keys), len(self.owned) - 1)
         return np.asarray(self.owned[found] == keys)

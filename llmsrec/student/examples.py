@@ -1,0 +1,83 @@
+"""What the student is taught on: stretches of training histories, each read after one purchase or several (SPEC 3)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from llmsrec.data.sequences import Sequences, ranges
+from llmsrec.errors import DataError
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Row r shows user `users[r]` the purchases starts[r]..stops[r] of training, and is read after each of them but the
+    first `first[r]`. Read-outs are numbered through, row by row: row r has offsets[r]..offsets[r + 1]."""
+
+    train: Sequences
+    users: Int[np.ndarray, "rows"]
+    starts: Int[np.ndarray, "rows"]
+    stops: Int[np.ndarray, "rows"]
+    first: Int[np.ndarray, "rows"]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def num_reads(self) -> Int[np.ndarray, "rows"]:
+        return self.stops - self.starts - self.first
+
+    @property
+    def offsets(self) -> Int[np.ndarray, "bounds"]:
+        return np.concatenate([[0], np.cumsum(self.num_reads)]).astype(np.int64)
+
+    def reads(self, rows: Int[np.ndarray, "batch"]) -> Int[np.ndarray, "reads"]:
+        """The read-outs of these rows."""
+        return ranges(self.offsets[rows], self.num_reads[rows])[0]
+
+    def histories(self, rows: Int[np.ndarray, "batch"]) -> Sequences:
+        where, offsets = ranges(
+            self.train.offsets[self.users[rows]] + self.starts[rows],
+            self.stops[rows] - self.starts[rows],
+        )
+        return Sequences(offsets, self.train.items[where], self.train.timestamps[where])
+
+    def owners(self) -> Int[np.ndarray, "reads"]:
+        """The user of each read-out."""
+        return np.repeat(self.users, self.num_reads)
+
+    def ends(self) -> Int[np.ndarray, "reads"]:
+        """How many purchases the user has made by each read-out; the next one is to be found."""
+        return ranges(self.starts + self.first + 1, self.num_reads)[0]
+
+    def targets(self) -> Int[np.ndarray, "reads"]:
+        return self.train.items[self.train.offsets[self.owners()] + self.ends()]
+
+
+def training_examples(train: Sequences, kind: str, window: int, *, alone: bool) -> Examples:
+    """`last_item`: the last training purchase of each user. `auto_regressive`: every one but the first.
+
+    Up to the window, all prompts of a user grow out of one another and share a row. Beyond it each has a window of its
+    own, numbered anew, and so a row of its own; all have where they must stand `alone`."""
+    usable = np.flatnonzero(train.lengths >= 2)
+    if len(usable) == 0:
+        raise DataError("no user has two training purchases: there is nothing to learn from")
+    known = train.lengths[usable] - 1
+    if kind == "last_item":
+        starts = np.maximum(known - window, 0)
+        return Examples(train, usable, starts, known, known - starts - 1)
+    shared = 0 if alone else window
+    grown = np.minimum(known, shared)
+    users = np.repeat(usable, known - grown)
+    stops, _ = ranges(grown + 1, known - grown)
+    starts = np.maximum(stops - window, 0)
+    single = Examples(train, users, starts, stops, stops - starts - 1)
+    if alone:
+        return single
+    return Examples(
+        train,
+        np.concatenate([usable, single.users]),
+        np.concatenate([np.zeros_like(usable), single.starts]),
+        np.concatenate([grown, single.stops]),
+        np.concatenate([np.zeros_like(usable), single.first]),
+    )

@@ -1,0 +1,73 @@
+"""The student the plain way: one prompt at a time, the whole causal language model, float64, nothing kept or shared."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmsrec.data.sequences import Sequences
+from llmsrec.student.model import LLMSRec
+from llmsrec.student.prompts import HIST, IOUT, UOUT, UREP
+
+
+class Oracle:
+    def __init__(self, model: LLMSRec, causal_lm: Any) -> None:
+        self.model = model
+        self.heads = copy.deepcopy(model.heads).double()
+        self.lm = copy.deepcopy(causal_lm).double()
+
+    def user(self, items: np.ndarray, times: np.ndarray, teacher_user: Tensor | None) -> Tensor:
+        shown = items[-self.model.config.window :].tolist()
+        tokens = self.model.prompts.user(items, times)
+        return self.heads.user_head(self._state(tokens, shown, teacher_user))
+
+    def item(self, item: int) -> Tensor:
+        return self.heads.item_head(self._state(self.model.prompts.item(item), [item], None))
+
+    def users(self, histories: Sequences, teacher_users: Tensor | None = None) -> Tensor:
+        rows = range(len(histories))
+        vectors = [None if teacher_users is None else teacher_users[row].double() for row in rows]
+        return torch.stack(
+            [self.user(histories[row], histories.times(row), vectors[row]) for row in rows]
+        )
+
+    def items(self, items: list[int]) -> Tensor:
+        return torch.stack([self.item(item) for item in items])
+
+    def _state(self, tokens: list[int], items: list[int], teacher_user: Tensor | None) -> Tensor:
+        table = self.lm.get_input_embeddings().weight
+        left = list(items)
+        vectors = []
+        for token in tokens:
+            if token >= 0:
+                vectors.append(table[token])
+            elif token == HIST:
+                known = self.model.teacher.item_table[left.pop(0)].double()
+                vectors.append(self.heads.item_projector(known))
+            elif token == UREP:
+                assert teacher_user is not None
+                vectors.append(self.heads.user_projector(teacher_user))
+            else:
+                vectors.append(self.heads.soft_tokens[{UOUT: 0, IOUT: 1}[token]])
+        assert not left
+        found = self.lm(inputs_embeds=torch.stack(vectors)[None], output_hidden_states=True)
+        return found.hidden_states[-1][0, -1]
+
+
+def gradients(heads: torch.nn.Module) -> dict[str, Tensor]:
+    return {
+        name: parameter.grad.double()
+        for name, parameter in heads.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def assert_close(
+    found: Tensor, wanted: Tensor, relative: float = 1e-5, least: float = 1e-12
+) -> None:
+    """Relative to the largest value: float32 knows no more of the small ones."""
+    scale = max(float(wanted.detach().abs().max()), least)
+    error = float((found.detach().double() - wanted.detach()).abs().max()) / scale
+    assert error < relative, f"relative error {error:.2e}"

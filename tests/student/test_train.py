@@ -1,0 +1,222 @@
+"""Training the student: frozen means frozen, resuming is exact, and order is learned where there is order."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from llmsrec.data.splits import Splits
+from llmsrec.data.splitting import split
+from llmsrec.evaluation.metrics import ndcg
+from llmsrec.evaluation.protocol import evaluate
+from llmsrec.student import train as train_module
+from llmsrec.student.backbone import Backbone
+from llmsrec.student.losses import catalogue_loss
+from llmsrec.student.model import LLMSRec
+from llmsrec.student.ranker import StudentRanker, encode_items
+from llmsrec.student.train import (
+    Trainer,
+    train_student,
+    validation_steps,
+)
+from llmsrec.teacher.sasrec import SASRec
+from llmsrec.teacher.train import TeacherConfig, train_teacher
+from llmsrec.training import Checkpoints, MetricLog, generator
+from tests.conftest import interactions_of, splits_config, with_texts
+from tests.student.test_exact import student_config
+
+Build = Callable[..., LLMSRec]
+
+
+def test_after_a_step_only_the_heads_have_moved(
+    student: Build, backbone: Backbone, markov_splits: Splits
+) -> None:
+    model = student(backbone)
+    trainer = Trainer(model, markov_splits, student_config())
+    frozen = [*backbone.model.parameters(), *model.teacher.parameters()]
+    before = [parameter.clone() for parameter in frozen]
+    heads = {name: value.clone() for name, value in model.heads.named_parameters()}
+    for step in range(2):
+        trainer.step(step)
+    assert all(torch.equal(old, new) for old, new in zip(before, frozen, strict=True))
+    assert all(parameter.grad is None for parameter in frozen)
+    still = [name for name, value in model.heads.named_parameters() if value.equal(heads[name])]
+    assert still == []
+
+
+def test_the_teacher_says_the_same_while_it_teaches(
+    student: Build, backbone: Backbone, markov_splits: Splits
+) -> None:
+    """SPEC 6.1: its dropout is off, though the student is in training."""
+    model = student(backbone)
+    model.train()
+    some = markov_splits.train.take(np.arange(8))
+    assert torch.equal(model.teacher.represent(some), model.teacher.represent(some))
+
+
+class Stop(Exception):
+    pass
+
+
+class StoppingLog(MetricLog):
+    """Fails after some validations, like a machine that goes away."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.left = after
+
+    def __call__(self, step: int, **metrics: float) -> None:
+        if self.left == 0:
+            raise Stop
+        self.left -= 1
+        super().__call__(step, **metrics)
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_an_interrupted_run_equals_an_uninterrupted_one(
+    backbone: Backbone, teacher: SASRec, markov_splits: Splits, tmp_path: Path, after: int
+) -> None:
+    config = student_config(
+        epochs=2, batch_size=100, validations_per_epoch=3, validation_users=40, patience=9
+    )
+
+    def run(log: MetricLog, folder: Path | None) -> LLMSRec:
+        checkpoints = Checkpoints(folder, "key")
+        return train_student(markov_splits, teacher, backbone, config, log, checkpoints)
+
+    whole_log, log = MetricLog(), MetricLog()
+    whole = run(whole_log, None)
+    with pytest.raises(Stop):
+        run(StoppingLog(after), tmp_path / "scratch")
+    resumed = run(log, tmp_path / "scratch")
+    assert log.rows == whole_log.rows
+    for name, value in whole.heads.state_dict().items():
+        assert torch.equal(value, resumed.heads.state_dict()[name])
+
+
+def test_the_learning_rate_falls_after_every_look_and_the_best_look_is_kept(
+    backbone: Backbone, teacher: SASRec, markov_splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([0.2, 0.5, 0.5, 0.4, 0.9])
+    monkeypatch.setattr(
+        train_module, "validate", lambda *_: {"hr@10": (value := next(found)), "ndcg@10": value}
+    )
+    kept: list[dict[str, torch.Tensor]] = []
+    copy = train_module._copy
+    monkeypatch.setattr(train_module, "_copy", lambda model: kept.append(copy(model)) or kept[-1])
+    config = student_config(
+        epochs=5, batch_size=300, validations_per_epoch=1, patience=2, lr_decay=0.5
+    )
+    log = MetricLog()
+    model = train_student(markov_splits, teacher, backbone, config, log, Checkpoints(None, ""))
+    assert [row["hr@10"] for row in log.rows] == [0.2, 0.5, 0.5, 0.4]  # two looks without a gain
+    rates = [row["learning_rate"] / config.learning_rate for row in log.rows]
+    assert rates == pytest.approx([1, 0.5, 0.25, 0.125])
+    assert len(kept) == 3  # the start, and the two strict gains
+    assert all(
+        torch.equal(value, kept[2][name]) for name, value in model.heads.state_dict().items()
+    )
+
+
+def test_an_epoch_of_few_steps_is_looked_at_without_dividing_by_zero() -> None:
+    assert validation_steps(3, 10) == {1, 2, 3}
+    assert validation_steps(25, 10) == {2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 25}
+    assert validation_steps(7, 1) == {7}
+
+
+def test_the_chance_of_an_item_is_how_often_it_comes(
+    student: Build, backbone: Backbone, markov_splits: Splits
+) -> None:
+    config = student_config(
+        examples="auto_regressive", batch_size=8, train_negatives=1, catalogue_negatives=3
+    )
+    trainer = Trainer(student(backbone), markov_splits, config)
+    count, steps = np.zeros(markov_splits.num_items + 1), 600
+    draws = np.random.default_rng(0)
+    for _ in range(steps):
+        reads = trainer.examples.reads(draws.integers(len(trainer.examples), size=8))
+        own = trainer.negatives.draw(trainer.owners[reads], 1, draws)
+        count[np.unique([*trainer.targets[reads], *own.ravel(), *trainer.pool.draw(draws)])] += 1
+    assert np.abs(count / steps - trainer.pool.chance)[1:].max() < 0.1
+    assert np.abs(count / steps - trainer.pool.chance)[1:].mean() < 0.03
+
+
+def test_with_the_whole_catalogue_drawn_the_loss_is_its_cross_entropy() -> None:
+    torch.manual_seed(0)
+    scores, targets = torch.randn(5, 9), torch.tensor([0, 3, 3, 8, 1])
+    allowed = torch.rand(5, 9) < 0.7
+    wanted = []
+    for row, target in enumerate(targets.tolist()):
+        others = [item for item in range(9) if allowed[row, item] and item != target]
+        among = torch.cat([scores[row, [target]], scores[row, others]])
+        wanted.append(-torch.log_softmax(among, 0)[0])
+    found = catalogue_loss(scores, targets, torch.ones(9), allowed)
+    assert found.item() == pytest.approx(torch.stack(wanted).mean().item(), rel=1e-6)
+
+
+def test_the_pool_sums_to_the_catalogue_in_expectation(markov_splits: Splits) -> None:
+    """The weighted sum over the items that come is, on average, the sum over all (Horvitz and Thompson)."""
+    values = np.exp(np.random.default_rng(1).normal(size=20))
+    chance = np.linspace(0.1, 0.9, 20)
+    came = np.random.default_rng(2).random((40_000, 20)) < chance
+    assert (came / chance @ values).mean() == pytest.approx(values.sum(), rel=0.01)
+
+
+def shuffle_cost(histories: dict[str, list[str]], backbone: Backbone, **changes: Any) -> np.ndarray:
+    """NDCG@10 of each test user, minus that with the history shuffled, for a student trained here."""
+    splits = with_texts(split(interactions_of(histories), splits_config(generation_negatives=0)))
+    values = {"epochs": 12, "select": False, "validate_every": 12, "embedding_size": 16}
+    section = vars(train_module_config()) | values
+    teacher = train_teacher(splits, TeacherConfig(**section), MetricLog(), Checkpoints(None, ""))
+    config = student_config(
+        examples="auto_regressive", epochs=8, batch_size=16, learning_rate=3e-3, lr_decay=0.9,
+        validations_per_epoch=1, validation_users=50, catalogue_negatives=40, **changes,
+    )  # fmt: skip
+    model = train_student(splits, teacher, backbone, config, MetricLog(), Checkpoints(None, ""))
+    ranker = StudentRanker(model, encode_items(model, splits.num_items))
+    shuffled = splits.histories("test").shuffled(generator(0))
+    true, other = (
+        ndcg(evaluate(ranker, splits, "test", histories=shown, full=False).sampled, 10)
+        for shown in (None, shuffled)
+    )
+    return true - other
+
+
+def train_module_config() -> TeacherConfig:
+    from llmsrec.config import load_section
+
+    return load_section(TeacherConfig, "teacher")
+
+
+@pytest.mark.slow
+def test_shuffling_costs_the_student_where_order_decides_and_nothing_where_it_does_not(
+    backbone: Backbone,
+) -> None:
+    """SPEC 10.8. Half the time an item leads to the next one, else anywhere: what was bought does not tell what
+    comes next, what was bought last does. Or else a shopper draws from a group of ten in any order."""
+    draws = np.random.default_rng(0)
+    ordered, exchangeable = {}, {}
+    for user in range(250):
+        bought = [int(draws.integers(30))]
+        while len(bought) < 8:
+            follows = draws.random() < 0.7
+            item = (bought[-1] + 1) % 30 if follows else int(draws.integers(30))
+            if item not in bought:
+                bought.append(item)
+        ordered[f"U{user:03d}"] = [f"I{item:02d}" for item in bought]
+        group = draws.permutation(10)[:8] + 10 * int(draws.integers(3))
+        exchangeable[f"U{user:03d}"] = [f"I{item:02d}" for item in group]
+    cost = shuffle_cost(ordered, backbone)
+    free = shuffle_cost(exchangeable, backbone)
+    assert cost.mean() - 2 * cost.std() / len(cost) ** 0.5 > 0.1
+    assert abs(free.mean()) < 2.5 * free.std() / len(free) ** 0.5 + 0.01
+
+
+def test_nothing_to_tell_the_target_from_is_refused() -> None:
+    with pytest.raises(ValueError, match="set train_negatives or in_batch"):
+        student_config(train_negatives=0, in_batch=False, catalogue_negatives=0)
+    with pytest.raises(ValueError, match="set in_batch: true"):
+        student_config(in_batch=False, catalogue_negatives=5)
