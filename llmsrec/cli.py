@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,7 +39,6 @@ def recommend(
         items = [asdict(item) for item in found]
         print(json.dumps({"dataset": dataset, "history": bought, "source": source, "items": items}))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=None if bought else "No history: what is popular")
@@ -52,7 +51,7 @@ def recommend(
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for item in found:
         table.add_row(str(item.rank), item.item_id, item.title, f"{item.score:.3f}")
-    Console().print(table)
+    _show(table)
 
 
 @app.command()
@@ -71,7 +70,6 @@ def results(
     reports: Annotated[Path, typer.Option(help="Where reports lie.")] = Path("reports"),
 ) -> None:
     """The result table of a store, with 95% intervals."""
-    from rich.console import Console
     from rich.table import Table
 
     from llmsrec.files import read_json
@@ -86,7 +84,7 @@ def results(
         cells = (found[ranking][name] for ranking, name in columns)
         shown = [f"{cell['value']:.4f} [{cell['low']:.3f}, {cell['high']:.3f}]" for cell in cells]
         table.add_row(system, *shown)
-    Console().print(table)
+    _show(table)
 
 
 @app.command()
@@ -103,6 +101,13 @@ def preset(
         return
     changed = presets.apply(name)
     print("\n".join(changed) if changed else f"params.yaml has the values of '{name}' already")
+
+
+def _show(table: Any) -> None:
+    """As it stands: a title may hold what would be markup."""
+    from rich.console import Console
+
+    Console(markup=False, emoji=False, highlight=False).print(table)
 
 
 def main() -> None:

@@ -20,15 +20,21 @@ _FROM_TEXT: dict[Any, Any] = {float: float, date: date.fromisoformat}
 
 def load_section(cls: type[T], section: str, params: Path = Path("params.yaml")) -> T:
     """The section of params.yaml that configures `cls`."""
+    return from_mapping(cls, read_section(section, params), where=f"{params}: {section}")
+
+
+def read_section(section: str, params: Path) -> dict[str, Any]:
+    """A section as it stands."""
     try:
         document = yaml.safe_load(params.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{params} does not exist: run from the project's root") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{params} is not YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{params} is not YAML: {reason}") from None
     if not isinstance(document, dict) or not isinstance(document.get(section), dict):
         raise ConfigError(f"{params} has no section '{section}:'; presets/ shows a complete file")
-    return from_mapping(cls, document[section], where=f"{params}: {section}")
+    return document[section]
 
 
 def from_mapping(cls: type[T], values: dict[str, Any], where: str) -> T:
@@ -63,7 +69,7 @@ def _check(value: Any, hint: Any, where: str) -> Any:
     if hint in _FROM_TEXT and isinstance(value, str):
         with contextlib.suppress(ValueError):
             return _FROM_TEXT[hint](value)
-    if (hint is int and isinstance(value, bool)) or not isinstance(value, hint):
+    if type(value) is not hint:  # `isinstance` would take true for 1, and a moment for a date
         raise ConfigError(f"{where} is {value!r}; expected {_name(hint)}")
     return value
 

@@ -29,19 +29,21 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill; it takes the place of `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
+    aside, old = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "old"))
+    for left in (aside, old):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     aside.mkdir()
     try:
         yield aside
         for file in aside.rglob("*"):
             if file.is_file():
                 _sync(file)
-        if path.is_dir():
-            shutil.rmtree(path)
+        if path.exists():
+            os.replace(path, old)  # removed in place, a kill would leave a part of it
         os.replace(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -56,7 +58,7 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(
             f"{path} is missing: run the step that writes it (`dvc repro`)"
         ) from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} is damaged ({error}): delete its folder and rerun") from None
 
 

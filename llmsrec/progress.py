@@ -3,13 +3,15 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
 
 class Progress:
-    """Counts units of work; prints share, rate and time left at most every `interval` seconds."""
+    """Counts units of work; prints share, rate and time left at most every `interval` seconds.
+
+    `done` units were there before: they count for the share, not for the rate."""
 
     def __init__(
         self,
@@ -17,24 +19,27 @@ class Progress:
         total: int | None,
         unit: str,
         interval: float = 2.0,
-        out: TextIO | None = None,
+        done: int = 0,
     ) -> None:
         self.label, self.total, self.unit, self.interval = label, total, unit, interval
-        self.out = out if out is not None else sys.stderr
-        self.done = 0
+        self.done = self.before = done
         self.start = self.last = time.monotonic()
+
+    def restart(self) -> None:
+        """What was done is lost."""
+        self.done = self.before = 0
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.done += amount
         now = time.monotonic()
         if now - self.last >= self.interval:
             self.last = now
-            print(self.line(now - self.start, note), file=self.out, flush=True)
+            print(self.line(now - self.start, note), file=sys.stderr, flush=True)
 
     def line(self, seconds: float, note: str = "") -> str:
-        rate = self.done / max(seconds, 1e-9)
+        rate = (self.done - self.before) / max(seconds, 1e-9)
         if self.total:
-            left = (self.total - self.done) / max(rate, 1e-9)
+            left = max(0, self.total - self.done) / max(rate, 1e-9)
             state = (
                 f"{100 * self.done / self.total:3.0f}%  {self.done:,}/{self.total:,} {self.unit}"
             )

@@ -10,6 +10,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.errors import ArtifactError, DataError
 from llmsrec.evaluation.baselines import Popularity
 from llmsrec.evaluation.ranker import Ranker
+from llmsrec.files import sha256
 from llmsrec.student.embeddings import ItemEmbeddings
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker
@@ -33,8 +34,12 @@ class Recommender:
             )
         self.splits = Splits.load(folder / "splits")
         student = LLMSRec.from_pretrained(folder / "student", catalog=self.splits.catalog)
-        vectors = ItemEmbeddings.load(folder / "item_embeddings").padded
-        self.student: Ranker = StudentRanker(student, vectors)
+        embeddings = ItemEmbeddings.load(folder / "item_embeddings")
+        if embeddings.model != sha256(folder / "student" / "model.safetensors"):
+            raise ArtifactError(
+                f"{folder / 'item_embeddings'} was made with another student: run `dvc repro`"
+            )
+        self.student: Ranker = StudentRanker(student, embeddings.padded)
         self.popularity: Ranker = Popularity(self.splits)
         # A typed history has no dates; the prompt shows the store's last training day for each.
         self.now = int(self.splits.sequences.timestamps.max())

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmsrec.files import whole_folder, write_json
+
+Rows = list[dict[str, int | float]]  # a step and its metrics
 
 
 def generator(*key: int) -> np.random.Generator:
@@ -29,6 +32,7 @@ def fingerprint(*parts: Any) -> str:
             digest.update(np.ascontiguousarray(part).data)
         else:
             digest.update(repr(part).encode())
+        digest.update(b"\0")  # 1, 23 is not 12, 3
     return digest.hexdigest()
 
 
@@ -36,7 +40,7 @@ class MetricLog:
     """Metrics by step: a JSON list in a file (for `dvc plots`), and MLflow where there is a run (MLFLOW_RUN_ID)."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self.rows: list[dict[str, float]] = []
+        self.rows: Rows = []
         self.path = path
         self._client: Any = None
         if os.environ.get("MLFLOW_RUN_ID"):
@@ -58,7 +62,7 @@ class MetricLog:
                 ],
             )
 
-    def restore(self, rows: list[dict[str, float]]) -> None:
+    def restore(self, rows: Rows) -> None:
         """The rows of the run that is resumed."""
         self.rows = list(rows)
 
@@ -102,7 +106,7 @@ class Checkpoints:
         if self.folder is None:
             return
         tensors: dict[str, torch.Tensor] = {}
-        plain = _split(state, "", tensors)
+        plain = _split(state, tensors)
         with whole_folder(self.folder) as aside:
             save_file(tensors, aside / "state.safetensors")
             (aside / "state.json").write_text(json.dumps({"key": self.key, "state": plain}))
@@ -119,24 +123,21 @@ class Checkpoints:
 
     def clear(self) -> None:
         if self.folder is not None and self.folder.exists():
-            for file in self.folder.iterdir():
-                file.unlink()
-            self.folder.rmdir()
+            # first, since without it nothing is loaded
+            (self.folder / "state.json").unlink(missing_ok=True)
+            shutil.rmtree(self.folder)
 
 
-def _split(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
-    """JSON with the tensors taken out and named by their path."""
+def _split(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """JSON with the tensors taken out and numbered; pairs, since JSON turns every key into a text."""
     if isinstance(value, torch.Tensor):
-        tensors[path] = value.detach().contiguous().clone()  # safetensors refuses shared memory
-        return {"__tensor__": path}
+        name = str(len(tensors))
+        tensors[name] = value.detach().contiguous().clone()  # safetensors refuses shared memory
+        return {"__tensor__": name}
     if isinstance(value, dict):
-        return {
-            "__dict__": [
-                [key, _split(item, f"{path}/{key}", tensors)] for key, item in value.items()
-            ]
-        }
+        return {"__dict__": [[key, _split(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
-        return [_split(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]
+        return [_split(item, tensors) for item in value]
     return value
 
 

@@ -108,8 +108,8 @@ def _materialise(
 ) -> Iterator[Any]:
     stage = project.stage(address)
     run: TrackedRun | None = None
-    if project.is_stale(address):
-        part_of = Pass(context.run_id, stage.item)
+    if project.is_stale(address, context.log.info):
+        part_of = Pass(context.run.run_id, stage.item)
         with _tracked(tracker, stage, part_of) as run:
             result = project.run(address, context.log.info, run.env if run else None)
             stage = project.stage(address)

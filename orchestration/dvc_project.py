@@ -78,17 +78,17 @@ class DvcProject:
     def stage(self, address: str) -> Stage:
         return self.stages()[address]
 
-    def is_stale(self, address: str) -> bool:
+    def is_stale(self, address: str, report: Report = lambda _: None) -> bool:
         """Whether `dvc repro` would do anything for this stage, its upstreams left aside."""
 
         def changed() -> bool:
             from dvc.repo import Repo
 
             with Repo(str(self.root)) as repo, repo.lock:
-                found = [stage for stage in repo.index.stages if stage.addressing == address]
+                found = [s for s in repo.index.stages if _address(s, self.root) == address]
                 return not found or any(stage.changed() for stage in found)
 
-        return self._reading(changed)
+        return self._reading(changed, report)
 
     def run(self, address: str, report: Report, env: Mapping[str, str] | None = None) -> Result:
         """`dvc repro` of this one stage; every line of its output goes to `report`."""
@@ -106,16 +106,13 @@ class DvcProject:
 
     def add(self, tracked: str, path: str, report: Report) -> None:
         """Track `path` inside the tracked folder; the whole of it where its listing is not in the cache."""
-        lines: list[str] = []
         if not (self.root / f"{tracked}.dvc").exists():
             path = tracked
-        returncode, _ = self._dvc(["add", "--quiet", path], lines.append)
-        if returncode and any(".dir'" in line for line in lines):
-            returncode, _ = self._dvc(["add", "--quiet", tracked], report)
-        elif returncode:
-            raise DvcError("\n".join(lines))
+        returncode, tail = self._dvc(["add", path], lambda _: None)
+        if returncode and any(".dir'" in line for line in tail):
+            returncode, tail = self._dvc(["add", tracked], report)
         if returncode:
-            raise DvcError(f"`dvc add {tracked}` failed; its output stands above")
+            raise DvcError(f"`dvc add {path}` failed:\n" + "\n".join(tail))
 
     def tracked_hash(self, path: str) -> str | None:
         """DVC's hash of a tracked file or folder, or of a part of one; None while it is not tracked."""
@@ -141,10 +138,11 @@ class DvcProject:
         with Repo(str(self.root)) as repo:
             graph = repo.index.graph
             order = [found for found in topological_sort(graph.reverse(copy=True)) if found.cmd]
-            return {found.addressing: self._read(found, graph) for found in order}
+            stages = [self._read(found, graph) for found in order]
+            return {stage.address: stage for stage in stages}
 
     def _read(self, found: Any, graph: Any) -> Stage:
-        upstream = sorted(other.addressing for other in graph.successors(found) if other.cmd)
+        upstream = sorted(_address(o, self.root) for o in graph.successors(found) if o.cmd)
         made = dict.fromkeys(self.external, False)
         for other in graph.successors(found):
             made.update({_relative(out, self.root): bool(other.cmd) for out in other.outs})
@@ -163,7 +161,7 @@ class DvcProject:
         for dep in found.params:
             params.update(dep.read_params())
         return Stage(
-            address=found.addressing,
+            address=_address(found, self.root),
             name=name,
             item=item or None,
             description=found.desc,
@@ -181,28 +179,41 @@ class DvcProject:
     ) -> tuple[int, list[str]]:
         """Run dvc; again after a pause while another process holds one of the paths."""
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
-        deadline, pause = time.monotonic() + self.patience, 0.5
+        pauses = _pauses(self.patience, report)
         while True:
             returncode, tail = run_child(command, self.root, report, env)
-            busy = returncode and any(mark in line for mark in BUSY for line in tail)
-            if not busy or time.monotonic() > deadline:
+            if not (returncode and _busy("\n".join(tail)) and next(pauses, False)):
                 return returncode, tail
-            report(f"another DVC process holds a path; trying again in {pause:.1f} s")
-            time.sleep(pause)
-            pause = min(2 * pause, 15.0)
 
-    def _reading(self, read: Callable[[], T]) -> T:
-        """Read in this process; again when another process writes dvc.lock in that moment."""
+    def _reading(self, read: Callable[[], T], report: Report = lambda _: None) -> T:
+        """Read in this process; again when another one holds a path, or writes dvc.lock in that moment."""
         from dvc.exceptions import DvcException
 
-        for attempt in range(10):
+        pauses, failures = _pauses(self.patience, report), 0
+        while True:
             try:
                 return read()
             except DvcException as error:
-                if attempt == 9:
+                busy = _busy(str(error))
+                failures += not busy
+                if failures == 10 or (busy and not next(pauses, False)):
                     raise DvcError(f"{self.root}: {error}") from error
-                time.sleep(0.2 * (attempt + 1))
-        raise AssertionError("the last attempt returns or raises")
+                if not busy:
+                    time.sleep(0.2 * failures)
+
+
+def _busy(said: str) -> bool:
+    return any(mark in said for mark in BUSY)
+
+
+def _pauses(patience: float, report: Report) -> Iterator[bool]:
+    """True after each of longer and longer pauses, until patience ends."""
+    deadline, pause = time.monotonic() + patience, 0.5
+    while time.monotonic() < deadline:
+        report(f"another DVC process holds a path; trying again in {pause:.1f} s")
+        time.sleep(pause)
+        pause = min(2 * pause, 15.0)
+        yield True
 
 
 def code_version(root: Path, stage: Stage) -> str:
@@ -221,6 +232,15 @@ def _files(path: Path) -> Iterator[Path]:
     for file in sorted(path.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
             yield file
+
+
+def _address(found: Any, root: Path) -> str:
+    """As DVC writes it in the root; its own `addressing` is relative to the folder we were started in."""
+    path = Path(os.path.relpath(found.path, root)).as_posix()
+    name = getattr(found, "name", None)  # a .dvc file has none
+    if name is None:
+        return path
+    return str(name) if path == "dvc.yaml" else f"{path}:{name}"
 
 
 def _relative(held: Any, root: Path) -> str:

@@ -3,6 +3,7 @@
 The default is a SQLite file and a folder in the project; MLFLOW_TRACKING_URI names a server instead.
 """
 
+import fcntl
 import os
 import re
 import subprocess
@@ -83,22 +84,17 @@ class MlflowRuns:
         if self._known is None:
             from mlflow.tracking import MlflowClient  # takes seconds: only when a run opens
 
-            client = MlflowClient(self.uri)
-            found = client.get_experiment_by_name(self.experiment)
             embedded = self.uri.startswith("sqlite")
-            self._known = (
-                client,
-                (
+            artifacts = (self.root / "mlartifacts").as_uri() if embedded else None
+            with _alone(self.root):
+                client = MlflowClient(self.uri)
+                found = client.get_experiment_by_name(self.experiment)
+                experiment = (
                     found.experiment_id
                     if found
-                    else client.create_experiment(
-                        self.experiment,
-                        artifact_location=(self.root / "mlartifacts").as_uri()
-                        if embedded
-                        else None,
-                    )
-                ),
-            )
+                    else client.create_experiment(self.experiment, artifact_location=artifacts)
+                )
+            self._known = client, experiment
         return self._known
 
     def _parent(self, client: Any, experiment: str, part_of: Pass) -> str:
@@ -111,6 +107,17 @@ class MlflowRuns:
         name = f"{part_of.item or 'pipeline'} {time.strftime('%Y-%m-%d %H:%M')}"
         tags = {"stage": "pipeline", **part_of.tags, **_git(self.root)}
         return str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """MLflow's first tables and experiment are made by one process at a time; the lock leaves no file."""
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def flatten(document: Any, prefix: str = "") -> dict[str, Any]:

@@ -35,7 +35,7 @@ def raw_reviews_asset(
         start = time.time()
         result = fetch(context, project, dataset)
         if tracker is not None and result.outcome != "unchanged":
-            part_of = Pass(context.run_id, dataset)
+            part_of = Pass(context.run.run_id, dataset)
             with tracker.open("raw_reviews", part_of, {"source": source}, start) as run:
                 run.outcome, url = result.outcome, run.url
                 run.metrics["seconds"] = result.seconds
@@ -70,7 +70,7 @@ def fetch(context: dg.AssetExecutionContext, project: DvcProject, dataset: str) 
     if returncode:
         return Result("failed", time.monotonic() - start, tuple(tail))
     new = [name for name, state in listing(folder).items() if before.get(name) != state]
-    if new or project.is_stale(f"{FOLDER}.dvc"):
+    if new or project.is_stale(f"{FOLDER}.dvc", context.log.info):
         context.log.info(f"dvc add {FOLDER}/{dataset}")
         project.add(FOLDER, f"{FOLDER}/{dataset}", context.log.info)
     return Result("ran" if new else "unchanged", time.monotonic() - start, tuple(tail))

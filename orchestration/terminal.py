@@ -18,8 +18,6 @@ class Lines(logging.Formatter):
         step = event.step_key or ""
         if event.event_type == dg.DagsterEventType.STEP_START:
             return f"▶ {step}"
-        if event.event_type == dg.DagsterEventType.STEP_SKIPPED:
-            return f"- {step}: skipped, an earlier step failed"
         if event.event_type == dg.DagsterEventType.STEP_FAILURE:
             return f"✗ {step} failed"
         if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import boto3
@@ -34,6 +34,7 @@ class Found:
     checksum: tuple[str, str] | None = None
 
 
+@runtime_checkable
 class Remote(Protocol):
     def find(self, address: str) -> Found | None: ...
 
@@ -43,10 +44,14 @@ class Remote(Protocol):
 
     def text(self, address: str) -> str | None: ...
 
+    def close(self) -> None: ...
+
 
 class HttpRemote:
     def __init__(self) -> None:
-        self.client = httpx.Client(timeout=TIMEOUT, follow_redirects=True)
+        # files as they are, not packed on the way: sizes and tags would be those of the packed ones
+        headers = {"accept-encoding": "identity"}
+        self.client = httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers=headers)
 
     def find(self, address: str) -> Found | None:
         response = self._answer(lambda: self.client.head(address), address)
@@ -57,13 +62,13 @@ class HttpRemote:
         return Found(address, int(length) if length else None, tag)
 
     def read(self, file: Found, start: int) -> Iterator[bytes]:
-        headers = {"accept-encoding": "identity"}  # the file as it is, not unpacked on the way
-        if start:
-            headers["range"] = f"bytes={start}-"
-            if file.tag:
-                headers["if-range"] = file.tag
+        headers = {}
+        if start and file.tag:  # without a tag, what is there may be of another version
+            headers = {"range": f"bytes={start}-", "if-range": file.tag}
         try:
             with self.client.stream("GET", file.address, headers=headers) as response:
+                if response.status_code == 416:  # nothing comes after `start`
+                    return
                 self._judge(response, file.address)
                 if start and response.status_code != 206:
                     yield b""
@@ -74,6 +79,9 @@ class HttpRemote:
     def text(self, address: str) -> str | None:
         response = self._answer(lambda: self.client.get(address), address)
         return None if response is None else response.text
+
+    def close(self) -> None:
+        self.client.close()
 
     def _answer(self, ask: Any, address: str) -> httpx.Response | None:
         try:
@@ -98,7 +106,10 @@ class S3Remote:
 
     def __init__(self) -> None:
         config = Config(retries={"max_attempts": 5, "mode": "standard"})
-        self.client = boto3.client("s3", config=config)
+        try:
+            self.client = boto3.Session().client("s3", config=config)
+        except BotoCoreError as error:  # a profile or endpoint that cannot be
+            raise SourceError(f"S3 cannot be reached as the environment says: {error}") from None
 
     def find(self, address: str) -> Found | None:
         bucket, key = split_address(address)
@@ -129,12 +140,16 @@ class S3Remote:
             return None
         return body.decode()
 
+    def close(self) -> None:
+        self.client.close()
+
     def upload(self, file: Path, address: str) -> None:
         """Send a file with its checksum, then read both back."""
         bucket, key = split_address(address)
         digest = base64.b64encode(bytes.fromhex(sha256(file))).decode()
         with file.open("rb") as body:
-            self._call("put_object", Bucket=bucket, Key=key, Body=body, ChecksumSHA256=digest)
+            checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": digest}
+            self._call("put_object", Bucket=bucket, Key=key, Body=body, **checksum)
         found = self.find(address)
         if (
             found is None

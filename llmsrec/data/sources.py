@@ -7,11 +7,13 @@ next run goes on with. What is there is never changed.
 import filecmp
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -63,23 +65,25 @@ def fetch(dataset: str, source: str, folder: Path) -> list[Path]:
     """All raw files of a dataset under `folder`; those already there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     if source == "sample":
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".sample") as aside:
+        with tempfile.TemporaryDirectory() as aside:
             return [place(file, folder / file.name) for file in generate(Path(aside))]
     if Path(source).expanduser().is_dir():
         return _copy(Names.of(dataset).under(str(Path(source).expanduser())), folder)
-    return _download_all(_addresses(dataset, source), folder)
+    names = _addresses(dataset, source)
+    with closing(open_remote([*names.single, *names.metadata][0])) as remote:
+        return _download_all(remote, names, folder)
 
 
 def upload(files: list[Path], address: str) -> list[str]:
     """Send files below an S3 address, each read back and compared."""
     base = address.rstrip("/")
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
-    remote = S3Remote()
     sent = []
-    for file in files:
-        target = f"{base}/{file.name}"
-        _patiently(lambda file=file, target=target: remote.upload(file, target), target)  # type: ignore[misc]
-        sent.append(target)
+    with closing(S3Remote()) as remote:
+        for file in files:
+            target = f"{base}/{file.name}"
+            _patiently(lambda file=file, target=target: remote.upload(file, target), target)  # type: ignore[misc]
+            sent.append(target)
     return sent
 
 
@@ -107,8 +111,8 @@ def download(remote: Remote, found: Found, target: Path) -> Path:
     version = hashlib.sha256(f"{found.tag} {found.size}".encode()).hexdigest()[:8]
     partial = target.with_name(f".{target.name}.{version}.partial")
     partial.touch()
-    progress = Progress(f"fetching {target.name}", found.size, "bytes")
-    progress.done = partial.stat().st_size
+    there = partial.stat().st_size
+    progress = Progress(f"fetching {target.name}", found.size, "bytes", done=there)
     _patiently(lambda: _go_on(remote, found, partial, progress), found.address)
     size = partial.stat().st_size
     if found.size is not None and size != found.size:
@@ -124,20 +128,32 @@ def download(remote: Remote, found: Found, target: Path) -> Path:
     return _publish(partial, target)
 
 
-def _copy(names: Names, folder: Path) -> list[Path]:
-    def existing(alternatives: list[str]) -> list[Path]:
-        return [Path(name) for name in alternatives if Path(name).exists()][:1]
+def _choose(names: Names, find: Callable[[str], T | None]) -> list[T]:
+    """The review file, or all three of a ready split, and the metadata where there is some."""
 
-    reviews = existing(names.single) or [file for some in names.ready for file in existing(some)]
-    if not reviews:
-        raise SourceError(
-            f"none of {', '.join(names.single)} exists: name the files after the dataset"
-        )
-    for file in reviews:
+    def first(alternatives: list[str]) -> T | None:
+        return next((found for name in alternatives if (found := find(name))), None)
+
+    single = first(names.single)
+    reviews = [single] if single else [first(some) for some in names.ready]
+    chosen = [found for found in reviews if found]
+    if not chosen or len(chosen) < len(reviews):
+        looked = ", ".join([*names.single, *(name for some in names.ready for name in some)])
+        raise SourceError(f"no complete set of review files found; looked for {looked}")
+    metadata = first(names.metadata)
+    if metadata is None:
+        print(f"no metadata at {names.metadata[0]}: items will have placeholder titles", flush=True)
+    return [*chosen, metadata] if metadata else chosen
+
+
+def _copy(names: Names, folder: Path) -> list[Path]:
+    files = _choose(names, lambda name: Path(name) if Path(name).is_file() else None)
+    for file in files:
         beside = file.with_name(f"{file.name}.sha256")
-        if beside.exists() and beside.read_text().split()[0] != sha256(file):
+        stated = _first_word(beside.read_text()) if beside.exists() else None
+        if stated and stated != sha256(file):
             raise SourceError(f"{file} does not have the checksum stated in {beside.name}")
-    return [place(file, folder / file.name) for file in [*reviews, *existing(names.metadata)]]
+    return [place(file, folder / file.name) for file in files]
 
 
 def _addresses(dataset: str, source: str) -> Names:
@@ -148,7 +164,7 @@ def _addresses(dataset: str, source: str) -> Names:
         return Names(
             [], Names.of(dataset).under(f"{AMAZON}/benchmark/5core/last_out").ready, metadata
         )
-    if source.startswith(("https://", "http://", "s3://")):
+    if re.match(r"(https?|s3)://[^/]", source):
         return Names.of(dataset).under(source.rstrip("/"))
     raise SourceError(
         f"datasets.{dataset}: '{source}' is neither sample, amazon, amazon-5core, an existing folder, "
@@ -156,24 +172,8 @@ def _addresses(dataset: str, source: str) -> Names:
     )
 
 
-def _download_all(names: Names, folder: Path) -> list[Path]:
-    remote = open_remote([*names.single, *names.metadata][0])
-
-    def first(alternatives: list[str]) -> Found | None:
-        for address in alternatives:
-            if found := _patiently(lambda address=address: remote.find(address), address):  # type: ignore[misc]
-                return found
-        return None
-
-    single = first(names.single)
-    reviews = [single] if single else [first(some) for some in names.ready]
-    if not reviews or None in reviews:
-        looked = ", ".join([*names.single, *(address for some in names.ready for address in some)])
-        raise SourceError(f"no review file found; looked for {looked}")
-    metadata = first(names.metadata)
-    if metadata is None:
-        print(f"no metadata at {names.metadata[0]}: items will have placeholder titles", flush=True)
-    wanted = [found for found in [*reviews, metadata] if found]
+def _download_all(remote: Remote, names: Names, folder: Path) -> list[Path]:
+    wanted = _choose(names, lambda address: _patiently(lambda: remote.find(address), address))
     return [download(remote, found, folder / found.address.rsplit("/", 1)[1]) for found in wanted]
 
 
@@ -187,7 +187,7 @@ def _go_on(remote: Remote, found: Found, partial: Path, progress: Progress) -> N
             if not chunk:  # the server starts again from the first byte
                 file.seek(0)
                 file.truncate()
-                progress.done = 0
+                progress.restart()
             file.write(chunk)
             progress.advance(len(chunk))
     if found.size is not None and partial.stat().st_size < found.size:
@@ -210,7 +210,13 @@ def _patiently(attempt: Callable[[], T], address: str) -> T:
 
 def _stated(remote: Remote, address: str) -> tuple[str, str] | None:
     text = _patiently(lambda: remote.text(f"{address}.sha256"), address)
-    return ("sha256", text.split()[0].lower()) if text and text.split() else None
+    stated = _first_word(text or "")
+    return ("sha256", stated) if stated else None
+
+
+def _first_word(text: str) -> str | None:
+    """The digest in what sha256sum writes: `digest  name`."""
+    return next(iter(text.lower().split()), None)
 
 
 def _publish(partial: Path, target: Path) -> Path:

@@ -15,7 +15,7 @@ class Popularity:
         counts = np.bincount(splits.train.items, minlength=splits.num_items + 1)
         self.counts = counts.astype(np.float32)
 
-    def score(self, histories: Sequences) -> Float[np.ndarray, "users items+1"]:
+    def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
         return np.broadcast_to(self.counts, (len(histories), len(self.counts)))
 
 
@@ -34,7 +34,7 @@ class MarkovChain:
         popularity = Popularity(splits).counts
         self.backoff = popularity / (popularity.max() + 1)  # below 1, so below any count
 
-    def score(self, histories: Sequences) -> Float[np.ndarray, "users items+1"]:
+    def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
         last: Int[np.ndarray, users] = np.zeros(len(histories), dtype=np.int64)
         known = histories.lengths > 0
         last[known] = histories.items[histories.offsets[1:][known] - 1]

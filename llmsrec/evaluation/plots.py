@@ -70,18 +70,14 @@ def ndcg_by_system(metrics: dict[str, Any], protocol: str, palette: Palette = PA
         highlights = {"student": palette.accent, "teacher": palette.second}
         colours = [highlights.get(name, palette.soft) for name in names]
         values = [row["value"] for row in found]
-        errors = [
-            [row["value"] - row["low"] for row in found],
-            [row["high"] - row["value"] for row in found],
-        ]
         axes.barh(
             [NAMES[name] for name in names], values, color=colours, height=0.62,
-            xerr=errors, error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 3},
+            xerr=_whiskers(found), error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 3},
         )  # fmt: skip
         for place, row in enumerate(found):
             axes.text(row["high"], place, f"  {row['value']:.3f}", va="center")
         axes.invert_yaxis()
-        axes.set_xlim(0, 1.18 * max(row["high"] for row in found))
+        axes.set_xlim(0, 1.18 * max(row["high"] for row in found) or 1)
         axes.set_xlabel("NDCG@10")
         axes.tick_params(axis="y", length=0)
         figure.tight_layout()
@@ -107,7 +103,7 @@ def original_and_shuffled(metrics: dict[str, Any], palette: Palette = PAGE) -> F
                 axes.bar(
                     place + 0.36 * shift - 0.18, row["value"], width=0.34, color=colour,
                     label=label if place == 0 else None,
-                    yerr=[[row["value"] - row["low"]], [row["high"] - row["value"]]],
+                    yerr=_whiskers([row]),
                     error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 3},
                 )  # fmt: skip
                 axes.text(
@@ -126,7 +122,7 @@ def original_and_shuffled(metrics: dict[str, Any], palette: Palette = PAGE) -> F
 
 
 def training_curve(
-    rows: list[dict[str, float]], unit: str, palette: Palette = PAGE
+    rows: list[dict[str, int | float]], unit: str, palette: Palette = PAGE
 ) -> Figure | None:
     """NDCG@10 and HR@10 on valid as training went on."""
     rows = [row for row in rows if "ndcg@10" in row]
@@ -145,6 +141,14 @@ def training_curve(
         axes.legend(frameon=False, loc="lower right")
         figure.tight_layout()
     return figure
+
+
+def _whiskers(rows: list[dict[str, float]]) -> list[list[float]]:
+    """How far each interval reaches below and above; an end that rounding pushed past the value reaches 0."""
+    return [
+        [max(0.0, row["value"] - row["low"]) for row in rows],
+        [max(0.0, row["high"] - row["value"]) for row in rows],
+    ]
 
 
 def svg(figure: Figure) -> str:

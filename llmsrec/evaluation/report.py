@@ -28,8 +28,8 @@ class Story:
 
     interactions: dict[str, Any]
     splits: dict[str, Any]
-    teacher_training: list[dict[str, float]]
-    student_training: list[dict[str, float]]
+    teacher_training: list[dict[str, int | float]]
+    student_training: list[dict[str, int | float]]
     backbone_note: str
 
 
@@ -74,7 +74,8 @@ def verdict(metrics: dict[str, Any]) -> list[str]:
         sentences.append(f"It {_compared(gap, 'popularity')} ({_range(gap)}).")
     costs = [(name, found.get((f"{name}_shuffled", name))) for name in ("student", "teacher")]
     told = [
-        f"the {name} {100 * -row['relative']:.0f}%{'' if row['high'] < 0 else ' (within noise)'}"
+        f"the {name} {-100 * row['relative']:z.0f}%"  # z: never -0%
+        + (" (within noise)" if row["low"] <= 0 <= row["high"] else "")
         for name, row in costs
         if row
     ]

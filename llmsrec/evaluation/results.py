@@ -80,43 +80,60 @@ def summarise(
 ) -> dict[str, Any]:
     """metrics.json: each mean with its 95% interval, and the paired differences."""
     keys = [(system, protocol) for system in table for protocol in PROTOCOLS]
-    values = np.concatenate([table[system][protocol] for system, protocol in keys], axis=1)
-    means, resampled = values.mean(axis=0), resampled_means(values, config.bootstrap, config.seed)
-    column = {
-        (system, protocol, metric): place * len(METRICS) + number
-        for place, (system, protocol) in enumerate(keys)
-        for number, metric in enumerate(METRICS)
-    }
+    pairs = [pair for pair in COMPARED if set(pair) <= table.keys()]
+    # a difference is resampled as a column of its own: that of equal systems is 0, whatever a product rounds
+    values = np.column_stack(
+        [*(table[system][protocol] for system, protocol in keys), *_gaps(table, pairs)]
+    )
+    resampled = resampled_means(values, config.bootstrap, config.seed)
+    intervals = [
+        interval(float(mean), column)
+        for mean, column in zip(values.mean(axis=0), resampled.T, strict=True)
+    ]
     systems: dict[str, dict[str, dict[str, Any]]] = {}
-    for (system, protocol, metric), at in column.items():
-        found = interval(float(means[at]), resampled[:, at]).as_dict()
-        systems.setdefault(system, {}).setdefault(protocol, {})[metric] = found
+    for place, (system, protocol) in enumerate(keys):
+        found = intervals[place * len(METRICS) : (place + 1) * len(METRICS)]
+        systems.setdefault(system, {})[protocol] = {
+            metric: row.as_dict() for metric, row in zip(METRICS, found, strict=True)
+        }
     differences = []
-    for first, second in COMPARED:
-        for protocol in PROTOCOLS if first in table and second in table else ():
-            a, b = (column[name, protocol, "ndcg@10"] for name in (first, second))
-            gap = resampled[:, a] - resampled[:, b]
-            differences.append(
-                {
-                    "a": first,
-                    "b": second,
-                    "protocol": protocol,
-                    "metric": "ndcg@10",
-                    **interval(float(means[a] - means[b]), gap).as_dict(),
-                    "relative": float(means[a] / means[b] - 1) if means[b] else 0.0,
-                    "p": two_sided_p(gap),
-                }
-            )
+    rows = ((*pair, protocol) for pair in pairs for protocol in PROTOCOLS)
+    for at, (first, second, protocol) in enumerate(rows, start=len(keys) * len(METRICS)):
+        base = systems[second][protocol]["ndcg@10"]["value"]
+        differences.append(
+            {
+                "a": first,
+                "b": second,
+                "protocol": protocol,
+                "metric": "ndcg@10",
+                **intervals[at].as_dict(),
+                "relative": intervals[at].value / base if base else 0.0,
+                "p": two_sided_p(resampled[:, at]),
+            }
+        )
     candidates = splits.candidates["test"].items.shape[1]
     return {
         "dataset": dataset,
         "users": len(values),
         "items": splits.num_items,
         "candidates": candidates,
-        "chance": {"hr@10": 10 / candidates, "hr@10_full": 10 / splits.num_items},
+        "chance": {
+            "hr@10": min(1.0, 10 / candidates),
+            "hr@10_full": min(1.0, 10 / splits.num_items),
+        },
         "systems": systems,
         "differences": differences,
     }
+
+
+def _gaps(table: Table, pairs: list[tuple[str, str]]) -> list[Float[np.ndarray, "users"]]:
+    """What each pair differs by in NDCG@10, user by user."""
+    at = METRICS.index("ndcg@10")
+    return [
+        table[first][protocol][:, at] - table[second][protocol][:, at]
+        for first, second in pairs
+        for protocol in PROTOCOLS
+    ]
 
 
 def cosine(

@@ -1,7 +1,6 @@
 """Catalogue -> backbone: built small, or pinned."""
 
 import argparse
-import time
 from pathlib import Path
 
 from llmsrec.config import load_section
@@ -18,7 +17,6 @@ def main(argv: list[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(BackboneConfig, "backbone")
-    start = time.monotonic()
     with whole_folder(args.out) as aside:
         if config.model == "small":
             catalog = Splits.load(args.splits).catalog
@@ -34,8 +32,7 @@ def main(argv: list[str] | None = None) -> None:
             losses, reference = {}, pin(config)
         write_json(aside / "backbone.json", reference)
     parameters = sum(parameter.numel() for parameter in load_backbone(args.out).model.parameters())
-    seconds = round(time.monotonic() - start, 1)
-    write_json(args.metrics, {**losses, "parameters": parameters, "seconds": seconds})
+    write_json(args.metrics, {**losses, "parameters": parameters})
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-import yaml
-
+from llmsrec.config import read_section
 from llmsrec.data.sources import fetch
 from llmsrec.errors import ConfigError
 from llmsrec.stages import run
@@ -16,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    datasets = yaml.safe_load(args.params.read_text(encoding="utf-8")).get("datasets") or {}
+    datasets = read_section("datasets", args.params)
     if args.dataset not in datasets:
         known = ", ".join(datasets)
         raise ConfigError(f"{args.params}: datasets has no '{args.dataset}'; it has {known}")

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from llmsrec.config import load_section
-from llmsrec.data.catalog import Catalog
 from llmsrec.data.sources import upload
+from llmsrec.data.splits import Splits
 from llmsrec.files import sha256
 from llmsrec.stages import run
 from llmsrec.student.backbone import load_backbone
@@ -28,14 +28,14 @@ def main(argv: list[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(EmbeddingsConfig, "embeddings")
-    items = args.splits / "items.parquet"
-    catalog = Catalog.load(items)
+    catalog = Splits.load(args.splits).catalog
     backbone = load_backbone(args.backbone, "cuda" if torch.cuda.is_available() else "cpu")
     model = LLMSRec.from_pretrained(
         args.student, backbone=backbone, teacher=SASRec.load(args.teacher), catalog=catalog
     )
     digest = sha256(args.student / "model.safetensors")
-    export(model, catalog, model_digest=digest, data_digest=sha256(items)).save(args.out)
+    data = sha256(args.splits / "items.parquet")
+    export(model, catalog, model_digest=digest, data_digest=data).save(args.out)
     if config.upload:
         upload([args.out / "items.parquet", args.out / "manifest.json"], config.upload)
 

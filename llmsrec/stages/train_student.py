@@ -1,7 +1,6 @@
 """Splits, teacher and backbone -> student."""
 
 import argparse
-import time
 from pathlib import Path
 
 import torch
@@ -30,7 +29,6 @@ def main(argv: list[str] | None = None) -> None:
     checkpoints = Checkpoints(
         args.scratch, fingerprint(config, teacher.digest, backbone.digest, *data)
     )
-    start = time.monotonic()
     model = train_student(splits, teacher, backbone, config, log, checkpoints)
     model.save_pretrained(args.out)
     log.save()
@@ -39,7 +37,6 @@ def main(argv: list[str] | None = None) -> None:
         "valid": {name: best[name] for name in ("hr@10", "ndcg@10")},
         "step": best["step"],
         "parameters": sum(parameter.numel() for parameter in model.heads.parameters()),
-        "seconds": round(time.monotonic() - start, 1),
     }
     write_json(args.metrics, summary)
     checkpoints.clear()

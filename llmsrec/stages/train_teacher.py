@@ -1,7 +1,6 @@
 """Splits -> teacher."""
 
 import argparse
-import time
 from pathlib import Path
 
 import torch
@@ -24,7 +23,6 @@ def main(argv: list[str] | None = None) -> None:
     log = MetricLog(args.curve)
     key = fingerprint(config, splits.sequences.items, splits.train_lengths)
     checkpoints = Checkpoints(args.scratch, key)
-    start = time.monotonic()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = train_teacher(splits, config, log, checkpoints, device)
     model.save(args.out)
@@ -34,7 +32,6 @@ def main(argv: list[str] | None = None) -> None:
         "valid": {name: best[name] for name in ("ndcg@10", "hr@10")},
         "epoch": best["step"],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "seconds": round(time.monotonic() - start, 1),
     }
     write_json(args.metrics, summary)
     checkpoints.clear()

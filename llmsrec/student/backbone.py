@@ -65,6 +65,11 @@ class Backbone:
         return table
 
 
+def as_cache(kept: list[tuple[torch.Tensor, torch.Tensor]]) -> Any:
+    """Keys and values of each layer as what a model of Hugging Face takes for `past_key_values`."""
+    return transformers.DynamicCache(kept)
+
+
 def pin(config: BackboneConfig) -> dict[str, Any]:
     """Where a local or hub model is and exactly which one: it is referred to, never copied."""
     folder = Path(config.model)

@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from llmsrec.student.backbone import as_cache
+
 KeysValues = list[tuple[Tensor, Tensor]]  # of each layer: rows x heads x tokens x size, rotated
 
 
@@ -72,8 +74,6 @@ class Decoder:
         return self.model.norm(x)
 
     def _read_any(self, rows: Rows) -> Float[Tensor, "rows reads hidden"]:
-        from transformers import DynamicCache
-
         mask = None
         if rows.mask is not None:
             least = torch.finfo(rows.embedded.dtype).min
@@ -83,7 +83,7 @@ class Decoder:
             inputs_embeds=rows.embedded,
             position_ids=rows.positions,
             attention_mask=mask,
-            past_key_values=None if rows.kept is None else DynamicCache(rows.kept),
+            past_key_values=None if rows.kept is None else as_cache(rows.kept),
             use_cache=rows.kept is not None,
         ).last_hidden_state
         return states.gather(1, _columns(rows.reads, states.shape[-1]))

@@ -138,13 +138,17 @@ class _Pupil:
         self.name = torch.nn.Linear(size, size)
         titles = lesson.prompts.titles
         longest = max(len(title) for title in titles)
+        self.filled = True
         self.titles = torch.tensor([title + [-1] * (longest - len(title)) for title in titles])
 
     def parameters(self) -> list[torch.nn.Parameter]:
         return [*self.model.parameters(), *self.memory.parameters(), *self.name.parameters()]
 
-    def losses(self, histories: Sequences, texts: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Writing and reading."""
+    def losses(
+        self, histories: Sequences, texts: list[list[int]], *, filled: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Writing and reading; slots that are not `filled` hold noise, so that titles must be read."""
+        self.filled = filled
         prompts = self.lesson.prompts
         items = np.unique(histories.items)
         names = self._names(torch.from_numpy(items)).detach()
@@ -180,6 +184,8 @@ class _Pupil:
         """An item's slot holds its stand-in; a read-out's, the end of a text."""
         table = self.model.get_input_embeddings().weight
         stand_ins = self._stand_ins(torch.from_numpy(prompts.items))
+        if not self.filled:
+            stand_ins = torch.randn_like(stand_ins) * stand_ins.detach().square().mean().sqrt()
         embedded = table[tokens.clamp(min=0)]
         embedded = embedded.masked_scatter((tokens == HIST)[:, :, None], stand_ins)
         end = table[self.lesson.tokenizer.eos_token_id]
@@ -217,7 +223,8 @@ def _train(model: LlamaForCausalLM, lesson: _Lesson, config: BackboneConfig) -> 
     for step in range(config.steps):
         draws = generator(config.seed, step)
         histories = lesson.histories(count, draws)
-        writing, reading = pupil.losses(histories, lesson.descriptions(count // 2, draws))
+        texts = lesson.descriptions(count // 2, draws)
+        writing, reading = pupil.losses(histories, texts, filled=bool(step % 2))
         optimizer.zero_grad()
         (writing + reading).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)

@@ -11,7 +11,7 @@ class TeacherRanker:
     def __init__(self, model: SASRec) -> None:
         self.model = model
 
-    def score(self, histories: Sequences) -> Float[np.ndarray, "users items+1"]:
+    def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
         return (self.model.represent(histories) @ self.model.item_table.T).cpu().numpy()
 
     def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users size"]:

@@ -104,7 +104,7 @@ class SASRec(nn.Module):
         return digest.hexdigest()
 
     @property
-    def item_table(self) -> Float[Tensor, "items+1 size"]:
+    def item_table(self) -> Float[Tensor, "indices size"]:
         """E, unscaled; row 0 is the padding's."""
         return self.item_embedding.weight.detach()
 

@@ -1,0 +1,121 @@
+"""What `make run` prints: the result table, failures, and a run as a person follows it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from orchestration import instance as home
+from orchestration.run import print_failures, print_results, results_table
+from orchestration.terminal import terminal_logger
+
+
+def score(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.01, "high": value + 0.01}
+
+
+DOCUMENT: dict[str, Any] = {
+    "users": 1977,
+    "systems": {
+        "popularity": {
+            "sampled": {"ndcg@10": score(0.1234), "hr@10": score(0.25)},
+            "full": {"ndcg@10": score(0.02), "hr@10": score(0.04)},
+        },
+        "student": {"sampled": {"ndcg@10": {"value": 0.5}, "hr@10": {"value": None}}},
+    },
+}
+
+
+def test_the_table_has_a_row_a_system_and_a_column_a_metric_with_intervals() -> None:
+    head, popularity, student, foot = results_table(DOCUMENT).splitlines()
+    assert re.split(r"\s{2,}", head.strip()) == [
+        "sampled ndcg@10", "sampled hr@10", "full ndcg@10", "full hr@10",
+    ]  # fmt: skip
+    assert re.split(r"\s{2,}", popularity) == [
+        "popularity", "0.1234 [0.113, 0.133]", "0.2500 [0.240, 0.260]",
+        "0.0200 [0.010, 0.030]", "0.0400 [0.030, 0.050]",
+    ]  # fmt: skip
+    assert student.split() == ["student", "0.5000", "-", "-", "-"]
+    assert foot == "1,977 users; 95% bootstrap intervals in brackets"
+    assert len(head) == len(popularity) == len(student)
+
+
+def test_results_are_printed_with_the_place_of_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_results("shop", tmp_path)
+    assert capsys.readouterr().out == ""
+    (tmp_path / "metrics.json").write_text(json.dumps(DOCUMENT))
+    (tmp_path / "report.html").write_text("<p>")
+    print_results("shop", tmp_path)
+    printed = capsys.readouterr().out
+    assert printed.startswith("\nshop\n")
+    assert results_table(DOCUMENT) in printed
+    assert printed.endswith(f"The report: {tmp_path / 'report.html'}\n")
+
+
+@dg.asset
+def first(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+    context.log.info("half of it is done")
+    return dg.MaterializeResult(metadata={"outcome": "ran", "seconds": 1.5})
+
+
+@dg.asset(deps=[first])
+def second() -> None:
+    raise dg.Failure(description="second failed\nerror: 3 users, expected 50", allow_retries=False)
+
+
+@dg.asset(deps=[second])
+def third() -> None:
+    """Never reached."""
+
+
+def execute(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    job = dg.Definitions(
+        assets=[first, second, third],
+        jobs=[dg.define_asset_job("all")],
+        loggers={"terminal": terminal_logger},
+    ).resolve_job_def("all")
+    config = {"loggers": {"terminal": {}}}
+    return job.execute_in_process(instance=instance, raise_on_error=False, run_config=config)
+
+
+def test_a_failure_is_told_in_its_own_words_with_what_to_do(
+    instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_failures("shop", execute(instance))
+    said = capsys.readouterr().err
+    assert said.startswith("\nerror: second failed\nerror: 3 users, expected 50\n")
+    assert "shop: stopped; what was built before stays and is not built again." in said
+    assert "Traceback" not in said
+    assert said.count("error: second failed") == 1
+
+
+def test_a_run_is_followed_by_a_line_a_step(
+    instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute(instance)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "▶ first",
+        "    half of it is done",
+        "✓ first: ran, 1.5 s",
+        "▶ second",
+        "✗ second failed",
+        "    Dependencies for step third failed: ['second']. Not executing.",
+    ]
+
+
+def test_dagster_keeps_its_home_in_the_project_and_its_configuration_in_infra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    assert home.prepare() == tmp_path / "home"
+    kept = Path(home.__file__).parents[1] / "infra" / "dagster.yaml"
+    assert (tmp_path / "home" / "dagster.yaml").read_text() == kept.read_text()
+    (tmp_path / "home" / "dagster.yaml").write_text("telemetry: {enabled: true}")
+    home.prepare()
+    assert (tmp_path / "home" / "dagster.yaml").read_text() == kept.read_text()

@@ -1,0 +1,323 @@
+"""Rules that hold for the project as a whole; layers are import-linter's (`make check`)."""
+
+import ast
+import configparser
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import grimp
+import pytest
+import yaml
+
+from orchestration.dvc_project import DvcProject, Stage
+
+# DVC's own use of pygtrie.
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted([*(ROOT / "llmsrec").rglob("*.py"), *(ROOT / "orchestration").rglob("*.py")])
+STAGES = ROOT / "llmsrec" / "stages"
+NEVER = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+DOORS = {
+    "great_expectations": ["llmsrec/data/expectations.py"],
+    "transformers": ["llmsrec/student/backbone.py", "llmsrec/student/small.py"],
+    "boto3": ["llmsrec/data/remote.py", "llmsrec/data/sources.py"],
+    "botocore": ["llmsrec/data/remote.py", "llmsrec/data/sources.py"],
+    "mlflow": ["llmsrec/training.py", "orchestration/mlflow_runs.py"],
+    "argparse": ["llmsrec/stages"],
+    "dvc": ["orchestration/dvc_project.py"],
+    "dagster": ["orchestration"],
+}
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imported(path: Path) -> set[str]:
+    """Top names of all that a file imports, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        yield
+
+
+@pytest.fixture(scope="module")
+def datasets() -> list[str]:
+    return list(yaml.safe_load((ROOT / "params.yaml").read_text())["datasets"])
+
+
+@pytest.fixture(scope="module")
+def definitions(own_caches: None) -> dg.Definitions:
+    from orchestration.definitions import build
+
+    return build(ROOT)
+
+
+@pytest.fixture(scope="module")
+def graph(definitions: dg.Definitions) -> Any:
+    """Dagster's, of all assets."""
+    return definitions.resolve_asset_graph()
+
+
+@pytest.fixture(scope="module")
+def stages(own_caches: None, datasets: list[str]) -> dict[str, Stage]:
+    """The stages of the first dataset, by name."""
+    found = DvcProject(ROOT, external=("data",)).stages().values()
+    return {stage.name: stage for stage in found if stage.item == datasets[0]}
+
+
+@pytest.fixture(scope="module")
+def imports() -> grimp.ImportGraph:
+    return grimp.build_graph("llmsrec", cache_dir=None)
+
+
+def parents(graph: Any) -> dict[str, set[str]]:
+    return {
+        key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+
+
+def test_the_asset_graph_is_the_graph_of_dvc(graph: Any, tmp_path: Path) -> None:
+    for name in ("dvc.yaml", "params.yaml", ".dvc/config"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    (tmp_path / "data.dvc").write_text("outs: [{path: data, hash: md5, md5: 0.dir}]\n")
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    drawn = subprocess.run(
+        [sys.executable, "-m", "dvc", "dag", "--dot"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    theirs: set[tuple[str, str]] = set()
+    for line in drawn.splitlines():
+        if "->" in line:
+            first, second = (end.strip(' ;"').partition("@")[0] for end in line.split("->"))
+            theirs.add(("raw_reviews" if first == "data.dvc" else first, second))
+    ours = {(parent, child) for child, found in parents(graph).items() for parent in found}
+    assert ours == theirs
+
+
+def test_the_chain_leads_from_raw_reviews_to_the_evaluation(graph: Any) -> None:
+    found = parents(graph)
+
+    def depth(name: str) -> int:
+        return 1 + max((depth(parent) for parent in found[name]), default=-1)
+
+    levels: dict[int, set[str]] = {}
+    for name in found:
+        levels.setdefault(depth(name), set()).add(name)
+    assert levels == {
+        0: {"raw_reviews"},
+        1: {"interactions"},
+        2: {"splits"},
+        3: {"teacher", "backbone"},
+        4: {"student"},
+        5: {"item_embeddings"},
+        6: {"evaluation"},
+    }
+    assert {"splits", "teacher", "backbone"} <= found["student"]
+    assert "student" in found["item_embeddings"]
+    assert {"student", "teacher", "item_embeddings"} <= found["evaluation"]
+
+
+def test_every_asset_is_described_grouped_pooled_and_has_the_datasets_as_partitions(
+    graph: Any, datasets: list[str]
+) -> None:
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.description, key
+        assert node.group_name != "default", key
+        assert len(node.pools) == 1, key
+        assert node.partitions_def is not None, key
+        assert set(node.partitions_def.get_partition_keys()) == set(datasets)
+
+
+def test_the_job_runs_every_asset(definitions: dg.Definitions, graph: Any) -> None:
+    from orchestration.definitions import JOB
+
+    job = definitions.resolve_job_def(JOB)
+    assert job.asset_layer.executable_asset_keys == set(graph.get_all_asset_keys())
+
+
+def test_splits_are_checked_before_anyone_trains_on_them(graph: Any) -> None:
+    (key,) = graph.asset_check_keys
+    assert key.asset_key == dg.AssetKey("splits")
+    assert graph.get_check_spec(key).blocking
+
+
+def test_what_an_asset_shows_is_an_output_of_its_stage(stages: dict[str, Stage]) -> None:
+    """Else a stage restored from the run cache, or a fresh clone, would show another run's report."""
+    for stage in stages.values():
+        outputs = [Path(output.path) for output in stage.outputs]
+        shown = [*stage.meta.get("links", {}).values()]
+        shown += [stage.meta[name] for name in ("checks", "picture") if name in stage.meta]
+        for path in shown:
+            assert any(Path(path).is_relative_to(output) for output in outputs), path
+
+
+def module_of(stage: Stage) -> str:
+    words = shlex.split(stage.command)
+    return words[words.index("-m") + 1]
+
+
+def files_of(module: str) -> list[Path]:
+    """The module's file, and those of the packages that Python runs before it."""
+    names = module.split(".")
+    path = ROOT.joinpath(*names)
+    inits = [ROOT.joinpath(*names[:depth], "__init__.py") for depth in range(1, len(names))]
+    return [*inits, path / "__init__.py" if path.is_dir() else path.with_suffix(".py")]
+
+
+def says_nothing(path: Path) -> bool:
+    """An `__init__.py` of a docstring alone."""
+    body = parsed(path).body
+    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+
+
+def test_code_dependencies_cover_all_that_a_stage_imports(
+    stages: dict[str, Stage], imports: grimp.ImportGraph
+) -> None:
+    missing = []
+    for stage in stages.values():
+        module = module_of(stage)
+        held = [ROOT / path for path in stage.code]
+        for name in {module, *imports.find_upstream_modules(module)}:
+            for file in files_of(name):
+                covered = any(file.is_relative_to(path) for path in held)
+                if not covered and not (file.name == "__init__.py" and says_nothing(file)):
+                    missing.append(f"{stage.name}: {named(file)}")
+    assert sorted(set(missing)) == []
+
+
+def test_the_import_graph_sees_imports_inside_functions(imports: grimp.ImportGraph) -> None:
+    """What is imported late counts too; the command line, which does so, proves it."""
+    found = imports.find_modules_directly_imported_by("llmsrec.cli")
+    assert "llmsrec.serving" in found
+
+
+def test_dependencies_name_nothing_that_does_not_exist(stages: dict[str, Stage]) -> None:
+    for stage in stages.values():
+        absent = [path for path in stage.code if not (ROOT / path).exists()]
+        assert absent == [], stage.name
+        assert len(set(stage.code)) == len(stage.code), stage.name
+
+
+def test_a_stage_depends_on_the_knobs_that_it_reads(stages: dict[str, Stage]) -> None:
+    for stage in stages.values():
+        file = files_of(module_of(stage))[-1]
+        read = {
+            node.args[1].value
+            for node in ast.walk(parsed(file))
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "load_section"
+            and isinstance(node.args[1], ast.Constant)
+        }
+        assert read == set(stage.params), stage.name
+
+
+def test_every_stage_module_is_a_step_of_the_graph_or_the_download(
+    stages: dict[str, Stage],
+) -> None:
+    modules = {f"llmsrec.stages.{file.stem}" for file in STAGES.glob("[a-z]*.py")}
+    assert modules == {module_of(stage) for stage in stages.values()} | {"llmsrec.stages.download"}
+
+
+def test_the_code_server_starts_without_torch_and_the_library() -> None:
+    heavy = ["torch", "transformers", "llmsrec", "mlflow", "great_expectations"]
+    code = f"import sys, orchestration.definitions; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_a_library_has_one_door(library: str) -> None:
+    users = [named(path) for path in SOURCES if library in imported(path)]
+    doors = DOORS[library]
+    assert users, f"nobody imports {library}: strike it off"
+    assert [user for user in users if not any(Path(user).is_relative_to(d) for d in doors)] == []
+
+
+def test_nothing_is_loaded_that_could_run_code() -> None:
+    for path in SOURCES:
+        assert not imported(path) & NEVER, named(path)
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert (node.value.id, node.attr) != ("torch", "load"), named(path)
+            if isinstance(node, ast.ImportFrom) and node.module == "torch":
+                assert "load" not in {alias.name for alias in node.names}, named(path)
+            if isinstance(node, ast.keyword) and node.arg in ("trust_remote_code", "allow_pickle"):
+                assert isinstance(node.value, ast.Constant), named(path)
+                assert node.value.value is False, named(path)
+
+
+def test_functions_and_modules_are_small() -> None:
+    large = []
+    for path in SOURCES:
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 300:
+            large.append(f"{named(path)}: {lines} lines")
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                if (lines := node.end_lineno - node.lineno + 1) > 50:
+                    large.append(f"{named(path)}: {node.name} has {lines} lines")
+    assert large == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    assert [named(path) for path in SOURCES if not ast.get_docstring(parsed(path))] == []
+
+
+def test_servers_listen_on_this_machine_only() -> None:
+    servers = 0
+    for line in (ROOT / "infra" / "Procfile").read_text().splitlines():
+        words = shlex.split(line.partition(":")[2])
+        assert "0.0.0.0" not in words
+        if words[:2] != ["dagster-daemon", "run"]:  # it opens no port
+            assert words[words.index("--host") + 1] == "127.0.0.1", line
+            servers += 1
+    assert servers == 2
+
+
+def test_telemetry_is_off() -> None:
+    dagster = yaml.safe_load((ROOT / "infra" / "dagster.yaml").read_text())
+    assert dagster["telemetry"] == {"enabled": False}
+    dvc = configparser.ConfigParser()
+    dvc.read(ROOT / ".dvc" / "config")
+    assert dvc["core"]["analytics"] == "false"
+    assert dvc["core"]["check_update"] == "false"
+    makefile = (ROOT / "Makefile").read_text()
+    assert "export DO_NOT_TRACK := 1" in makefile
+    assert "export MLFLOW_DISABLE_TELEMETRY := true" in makefile
+
+
+def test_dvc_overlooks_what_python_and_broken_downloads_leave() -> None:
+    ignored = (ROOT / ".dvcignore").read_text().split()
+    assert {"__pycache__", "*.partial", "/data/.sample*"} <= set(ignored)
