@@ -23,6 +23,8 @@ from llmsrec.student.prefixes import PrefixCache, Prefixes, compute_prefixes
 from llmsrec.student.prompts import HIST, UOUT, UREP, PromptBuilder, Prompts
 from llmsrec.teacher.sasrec import SASRec
 
+CENTRED_SCALE = 0.1  # docs/experiments.md: 1 is unstable at first, 0.3 learns a little slower
+
 
 @dataclass(frozen=True)
 class LLMSRecConfig:
@@ -72,6 +74,15 @@ class Heads(nn.Module):
             self.soft_tokens.copy_(mean + spread * torch.randn_like(self.soft_tokens))
 
 
+@torch.no_grad()
+def centre(network: nn.Sequential, states: Float[Tensor, "n hidden"]) -> None:
+    """Start a head at what tells states apart: what they have in common is most of them, and cancelled by the first
+    bias. The last weights start small, so that the first steps do not undo large random scores."""
+    first, last = network[0], network[-1]
+    first.bias.copy_(-first.weight @ states.mean(dim=0))
+    last.weight.mul_(CENTRED_SCALE)
+
+
 class LLMSRec(nn.Module):
     """`heads` is trained; the backbone and the teacher are not part of the module's parameters."""
 
@@ -110,6 +121,13 @@ class LLMSRec(nn.Module):
         self.cache = PrefixCache(self.prefixes, self.decoder) if fits else None
         return fits
 
+    @torch.no_grad()
+    def centre_heads(self, histories: Sequences, items: Int[np.ndarray, "n"]) -> None:
+        """Centre both heads on the states of some users and items."""
+        shown = self.teacher.represent(histories) if self.config.with_user_rep else None
+        centre(self.heads.user_head, self._read_out(self.prompts.users(histories), shown))
+        centre(self.heads.item_head, self._item_states(items))
+
     def represent_users(
         self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None = None
     ) -> Float[Tensor, "users shared"]:
@@ -129,10 +147,13 @@ class LLMSRec(nn.Module):
         )
 
     def represent_items(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items shared"]:
+        return self.heads.item_head(self._item_states(items))
+
+    def _item_states(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items hidden"]:
         order = np.argsort(self.prefixes.lengths[items], kind="stable")
         lengths = self.prefixes.lengths[items] + len(self.prompts.item_suffix)
         parts = [self._read_items(items[chunk]) for chunk in chunks(order, lengths)]
-        return self.heads.item_head(torch.cat(parts)[_back(order, self.backbone.device)])
+        return torch.cat(parts)[_back(order, self.backbone.device)]
 
     def _read_items(self, items: Int[np.ndarray, "rows"]) -> Float[Tensor, "rows hidden"]:
         """The fixed text of each item is kept or run forward only; its slot and what follows are run for gradients."""

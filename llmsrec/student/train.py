@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmsrec.data.catalog import Catalog
+from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
@@ -28,6 +29,8 @@ from llmsrec.teacher.batches import NegativeSampler
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import validation_rows
 from llmsrec.training import Checkpoints, EarlyStopping, MetricLog, generator
+
+CENTRED_ON = 500  # users and items whose states `centred_start` looks at
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class StudentConfig:
     validations_per_epoch: int
     validation_users: int | None
     patience: int
+    centred_start: bool
     prefix_cache_gb: float
     seed: int
 
@@ -100,6 +104,8 @@ def train_student(
     model = new_student(config, backbone, teacher, splits.catalog)
     model.keep_prefixes(config.prefix_cache_gb)
     trainer = Trainer(model, splits, config)
+    if config.centred_start:
+        model.centre_heads(*trainer.some(CENTRED_ON))
     position = Position(stopping=EarlyStopping(config.patience))
     best = _copy(model)
     if state := checkpoints.load():
@@ -166,6 +172,13 @@ class Trainer:
             model.heads.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
         )
         self._order: tuple[int, Int[np.ndarray, rows]] = (-1, np.zeros(0, np.int64))
+
+    def some(self, count: int) -> tuple[Sequences, Int[np.ndarray, "items"]]:
+        """A sample of what is shown, and of the catalogue."""
+        draws = generator(self.config.seed, 3)
+        rows = draws.permutation(len(self.examples))[:count]
+        items = 1 + draws.permutation(self.pool.num_items)[:count]
+        return self.examples.histories(rows), items
 
     @property
     def steps_per_epoch(self) -> int:
