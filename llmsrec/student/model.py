@@ -79,6 +79,8 @@ def centre(network: nn.Sequential, states: Float[Tensor, "n hidden"]) -> None:
     """Start a head at what tells states apart: what they have in common is most of them, and cancelled by the first
     bias. The last weights start small, so that the first steps do not undo large random scores."""
     first, last = network[0], network[-1]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
     first.bias.copy_(-first.weight @ states.mean(dim=0))
     last.weight.mul_(CENTRED_SCALE)
 

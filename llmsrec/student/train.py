@@ -15,7 +15,7 @@ from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.progress import Progress
 from llmsrec.student.backbone import Backbone
-from llmsrec.student.examples import Examples, training_examples
+from llmsrec.student.examples import training_examples
 from llmsrec.student.losses import (
     catalogue_loss,
     contrastive_loss,
@@ -24,6 +24,7 @@ from llmsrec.student.losses import (
     uniformity_loss,
 )
 from llmsrec.student.model import LLMSRec, LLMSRecConfig
+from llmsrec.student.pool import ItemPool
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.teacher.batches import NegativeSampler
 from llmsrec.teacher.sasrec import SASRec
@@ -167,7 +168,13 @@ class Trainer:
         # the teacher is frozen: what it says at each read-out is computed once (SPEC 6.1)
         shown = splits.train.take(self.owners, self.examples.ends())
         self.teacher_users = model.teacher.represent(shown)
-        self.pool = ItemPool(self.examples, splits.num_items, config)
+        self.pool = ItemPool(
+            self.examples,
+            splits.num_items,
+            batch_size=config.batch_size,
+            own=config.train_negatives,
+            shared=config.catalogue_negatives,
+        )
         self.optimizer = torch.optim.Adam(
             model.heads.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
         )
@@ -270,21 +277,6 @@ class Trainer:
         self.model.heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
-
-
-class ItemPool:
-    """Items that all read-outs of a step share as negatives: each other's targets, and some of the whole catalogue."""
-
-    def __init__(self, examples: Examples, num_items: int, config: StudentConfig) -> None:
-        self.num_items, self.count = num_items, min(config.catalogue_negatives, num_items)
-        targets = examples.targets()
-        reads = len(targets) / len(examples) * config.batch_size  # of a step
-        share = np.bincount(targets, minlength=num_items + 1) / len(targets)
-        missed = (1 - share) ** reads * (1 - 1 / num_items) ** (reads * config.train_negatives)
-        self.chance = (1 - missed * (1 - self.count / num_items)).astype(np.float32)
-
-    def draw(self, draws: np.random.Generator) -> Int[np.ndarray, "items"]:
-        return 1 + draws.choice(self.num_items, self.count, replace=False)
 
 
 def validation_steps(steps_per_epoch: int, looks: int) -> set[int]:
