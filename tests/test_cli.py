@@ -30,11 +30,6 @@ from llmsrec.training import Checkpoints, MetricLog
 ROOT = Path(__file__).parents[1]
 ODD_TITLE = "Cable [red] [/b] :smile: " + "very long " * 20 + "end"
 
-pytestmark = [  # of Ibis, about DuckDB and pandas
-    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:The 'future.infer_string' option"),
-]
-
 
 @pytest.fixture(scope="module")
 def splits(markov_splits: Splits) -> Splits:

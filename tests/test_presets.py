@@ -50,14 +50,24 @@ def test_a_preset_sets_what_it_names_and_says_what_changed(params: Path, name: s
     assert [line.split(":")[0] for line in said] == changed
 
 
-def test_changes_are_told_as_yaml_spells_them(params: Path) -> None:
-    said = apply("paper", params)
-    assert {
-        "splits.kcore: iterative -> single_pass",
-        "splits.max_users: null -> 10000",
+def test_changes_are_told_and_written_as_yaml_spells_them(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(
+        "teacher:\n  norm: pre\n  select: true\n  rate: 0.0003\n  users: null\n  cap: 5\n"
+    )
+    (tmp_path / "own.yaml").write_text(
+        "teacher: {norm: original, select: false, rate: 0.0001, users: 10000, cap: null}\n"
+    )
+    assert presets.apply("own", params, tmp_path) == [
+        "teacher.norm: pre -> original",
         "teacher.select: true -> false",
-        "student.learning_rate: 0.0003 -> 0.0001",
-    } <= set(said)
+        "teacher.rate: 0.0003 -> 0.0001",
+        "teacher.users: null -> 10000",
+        "teacher.cap: 5 -> null",
+    ]
+    assert params.read_text() == (
+        "teacher:\n  norm: original\n  select: false\n  rate: 0.0001\n  users: 10000\n  cap: null\n"
+    )
 
 
 def test_only_lines_of_changed_knobs_change_and_they_keep_their_comments(params: Path) -> None:

@@ -539,9 +539,11 @@ def relay(
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield "http://{}:{}".format(*server.server_address), asked
-        server.shutdown()
-        thread.join()
+        try:
+            yield "http://{}:{}".format(*server.server_address), asked
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_files_of_a_bucket_are_fetched_as_they_are(s3: Any, folder: Path) -> None:

@@ -27,11 +27,6 @@ from llmsrec.stages import (
 from llmsrec.stages import split as split_stage
 from tests.conftest import DAY, interactions_of, markov_histories, splits_config
 
-pytestmark = [  # of Ibis, about DuckDB and pandas
-    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:The 'future.infer_string' option"),
-]
-
 # stage -> its section of params.yaml, its entry, its arguments in the working folder
 STAGES: dict[str, tuple[str, Any, str]] = {
     "download": ("datasets", download.main, "--dataset store --out out"),
