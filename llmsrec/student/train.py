@@ -88,7 +88,6 @@ class Position:
     """How far a training is; all that `range` loops would forget when a run is killed."""
 
     step: int = 0
-    looks: int = 0
     stopping: EarlyStopping = field(default_factory=lambda: EarlyStopping(1))
 
 
@@ -103,16 +102,14 @@ def train_student(
     """The student with the best validation; an interrupted run goes on from its last validation."""
     torch.manual_seed(config.seed)
     model = new_student(config, backbone, teacher, splits.catalog)
-    model.keep_prefixes(config.prefix_cache_gb)
     trainer = Trainer(model, splits, config)
-    if config.centred_start:
-        model.centre_heads(*trainer.some(CENTRED_ON))
+    trainer.start()
     position = Position(stopping=EarlyStopping(config.patience))
     best = _copy(model)
     if state := checkpoints.load():
         trainer.restore(state)
         best = state["best"]
-        position = Position(state["step"], state["looks"], EarlyStopping(**state["stopping"]))
+        position = Position(state["step"], EarlyStopping(**state["stopping"]))
         log.restore(state["rows"])
     total = config.epochs * trainer.steps_per_epoch
     due = validation_steps(trainer.steps_per_epoch, config.validations_per_epoch)
@@ -127,7 +124,6 @@ def train_student(
         metrics = validate(model, splits, config)
         means = {name: float(np.mean([row[name] for row in losses])) for name in losses[0]}
         losses.clear()
-        position.looks += 1
         log(position.step, **means, **metrics, learning_rate=trainer.learning_rate)
         if position.stopping.update(metrics["hr@10"], position.step):
             best = _copy(model)
@@ -137,7 +133,6 @@ def train_student(
                 **trainer.state(),
                 "best": best,
                 "step": position.step,
-                "looks": position.looks,
                 "stopping": vars(position.stopping),
                 "rows": log.rows,
             }
@@ -179,6 +174,12 @@ class Trainer:
             model.heads.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
         )
         self._order: tuple[int, Int[np.ndarray, rows]] = (-1, np.zeros(0, np.int64))
+
+    def start(self) -> None:
+        """Before the first step of a run that does not go on from another."""
+        self.model.keep_prefixes(self.config.prefix_cache_gb)
+        if self.config.centred_start:
+            self.model.centre_heads(*self.some(CENTRED_ON))
 
     def some(self, count: int) -> tuple[Sequences, Int[np.ndarray, "items"]]:
         """A sample of what is shown, and of the catalogue."""

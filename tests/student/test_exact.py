@@ -36,7 +36,13 @@ def random_histories(seed: int, rows: int, longest: int, num_items: int) -> Sequ
 
 def student_config(**changes: Any) -> StudentConfig:
     section = vars(load_section(StudentConfig, "student"))
-    small = {"shared_size": 12, "head_size": 24, "batch_size": 5, "prefix_cache_gb": 0.0}
+    small = {
+        "shared_size": 12,
+        "head_size": 24,
+        "batch_size": 5,
+        "prefix_cache_gb": 0.0,
+        "train_negatives": 3,
+    }
     return StudentConfig(**{**section, **small, **changes})
 
 

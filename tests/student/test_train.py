@@ -2,30 +2,23 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from llmsrec.data.splits import Splits
-from llmsrec.data.splitting import split
-from llmsrec.evaluation.metrics import ndcg
-from llmsrec.evaluation.protocol import evaluate
 from llmsrec.student import train as train_module
 from llmsrec.student.backbone import Backbone
 from llmsrec.student.losses import catalogue_loss
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.student.train import (
     Trainer,
     train_student,
     validation_steps,
 )
 from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import TeacherConfig, train_teacher
-from llmsrec.training import Checkpoints, MetricLog, generator
-from tests.conftest import interactions_of, splits_config, with_texts
+from llmsrec.training import Checkpoints, MetricLog
 from tests.student.test_exact import student_config
 
 Build = Callable[..., LLMSRec]
@@ -163,56 +156,6 @@ def test_the_pool_sums_to_the_catalogue_in_expectation(markov_splits: Splits) ->
     chance = np.linspace(0.1, 0.9, 20)
     came = np.random.default_rng(2).random((40_000, 20)) < chance
     assert (came / chance @ values).mean() == pytest.approx(values.sum(), rel=0.01)
-
-
-def shuffle_cost(histories: dict[str, list[str]], backbone: Backbone, **changes: Any) -> np.ndarray:
-    """NDCG@10 of each test user, minus that with the history shuffled, for a student trained here."""
-    splits = with_texts(split(interactions_of(histories), splits_config(generation_negatives=0)))
-    values = {"epochs": 12, "select": False, "validate_every": 12, "embedding_size": 16}
-    section = vars(train_module_config()) | values
-    teacher = train_teacher(splits, TeacherConfig(**section), MetricLog(), Checkpoints(None, ""))
-    config = student_config(
-        examples="auto_regressive", epochs=8, batch_size=16, learning_rate=3e-3, lr_decay=0.9,
-        validations_per_epoch=1, validation_users=50, catalogue_negatives=40, **changes,
-    )  # fmt: skip
-    model = train_student(splits, teacher, backbone, config, MetricLog(), Checkpoints(None, ""))
-    ranker = StudentRanker(model, encode_items(model, splits.num_items))
-    shuffled = splits.histories("test").shuffled(generator(0))
-    true, other = (
-        ndcg(evaluate(ranker, splits, "test", histories=shown, full=False).sampled, 10)
-        for shown in (None, shuffled)
-    )
-    return true - other
-
-
-def train_module_config() -> TeacherConfig:
-    from llmsrec.config import load_section
-
-    return load_section(TeacherConfig, "teacher")
-
-
-@pytest.mark.slow
-def test_shuffling_costs_the_student_where_order_decides_and_nothing_where_it_does_not(
-    backbone: Backbone,
-) -> None:
-    """SPEC 10.8. Half the time an item leads to the next one, else anywhere: what was bought does not tell what
-    comes next, what was bought last does. Or else a shopper draws from a group of ten in any order."""
-    draws = np.random.default_rng(0)
-    ordered, exchangeable = {}, {}
-    for user in range(250):
-        bought = [int(draws.integers(30))]
-        while len(bought) < 8:
-            follows = draws.random() < 0.7
-            item = (bought[-1] + 1) % 30 if follows else int(draws.integers(30))
-            if item not in bought:
-                bought.append(item)
-        ordered[f"U{user:03d}"] = [f"I{item:02d}" for item in bought]
-        group = draws.permutation(10)[:8] + 10 * int(draws.integers(3))
-        exchangeable[f"U{user:03d}"] = [f"I{item:02d}" for item in group]
-    cost = shuffle_cost(ordered, backbone)
-    free = shuffle_cost(exchangeable, backbone)
-    assert cost.mean() - 2 * cost.std() / len(cost) ** 0.5 > 0.1
-    assert abs(free.mean()) < 2.5 * free.std() / len(free) ** 0.5 + 0.01
 
 
 def test_nothing_to_tell_the_target_from_is_refused() -> None:
