@@ -178,11 +178,13 @@ class SASRec(nn.Module):
 
 
 def by_length(order: Int[np.ndarray, "rows"], lengths: Int[np.ndarray, "all"]) -> list[np.ndarray]:
-    """Rows sorted by length, cut so that no chunk pads to more than BATCH_TOKENS positions."""
-    chunks: list[np.ndarray] = []
+    """Rows sorted by length, cut so that no chunk pads to more than BATCH_TOKENS positions, or a row to over twice."""
+    found: list[np.ndarray] = []
     stop = len(order)
     while stop:
-        size = max(1, BATCH_TOKENS // int(lengths[order[stop - 1]]))
-        chunks.append(order[max(0, stop - size) : stop])
-        stop = max(0, stop - size)
-    return chunks
+        longest = int(lengths[order[stop - 1]])
+        alike = int(np.searchsorted(lengths[order[:stop]], longest // 2, side="right"))
+        start = max(0, alike, stop - max(1, BATCH_TOKENS // longest))
+        found.append(order[start:stop])
+        stop = start
+    return found
