@@ -126,18 +126,14 @@ class LLMSRec(nn.Module):
     @torch.no_grad()
     def centre_heads(self, histories: Sequences, items: Int[np.ndarray, "n"]) -> None:
         """Centre both heads on the states of some users and items."""
-        shown = self.teacher.represent(histories) if self.config.with_user_rep else None
-        centre(self.heads.user_head, self._read_out(self.prompts.users(histories), shown))
+        centre(self.heads.user_head, self._user_states(histories, None))
         centre(self.heads.item_head, self._item_states(items))
 
     def represent_users(
         self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None = None
     ) -> Float[Tensor, "users shared"]:
         """`teacher_users` (O_u) is shown in the prompt where `with_user_rep` says so."""
-        prompts = self.prompts.users(histories)
-        if self.config.with_user_rep and teacher_users is None:
-            teacher_users = self.teacher.represent(histories)
-        return self.heads.user_head(self._read_out(prompts, teacher_users))
+        return self.heads.user_head(self._user_states(histories, teacher_users))
 
     def represent_growing_users(
         self, histories: Sequences, first: Int[np.ndarray, "rows"]
@@ -150,6 +146,13 @@ class LLMSRec(nn.Module):
 
     def represent_items(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items shared"]:
         return self.heads.item_head(self._item_states(items))
+
+    def _user_states(
+        self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None
+    ) -> Float[Tensor, "users hidden"]:
+        if self.config.with_user_rep and teacher_users is None:
+            teacher_users = self.teacher.represent(histories)
+        return self._read_out(self.prompts.users(histories), teacher_users)
 
     def _item_states(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items hidden"]:
         order = np.argsort(self.prefixes.lengths[items], kind="stable")

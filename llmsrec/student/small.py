@@ -19,6 +19,7 @@ from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.progress import Progress
 from llmsrec.student.backbone import BackboneConfig
+from llmsrec.student.padding import spread
 from llmsrec.student.prompts import (
     HIST,
     ITEM_END,
@@ -82,7 +83,7 @@ def train_tokenizer(catalog: Catalog, size: int) -> PreTrainedTokenizerFast:
 
 
 def _phrases() -> list[str]:
-    """What every prompt repeats, a token each: prompts get shorter by half, and so does the time for them."""
+    """What every prompt repeats, a token each: shorter prompts take less time."""
     days = [f"{number:02}" for number in range(1, 32)]
     return [
         *(USER_START, USER_END, ITEM_START, ITEM_END, "; "),
@@ -138,7 +139,6 @@ class _Pupil:
         self.name = torch.nn.Linear(size, size)
         titles = lesson.prompts.titles
         longest = max(len(title) for title in titles)
-        self.filled = True
         self.titles = torch.tensor([title + [-1] * (longest - len(title)) for title in titles])
 
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -148,13 +148,12 @@ class _Pupil:
         self, histories: Sequences, texts: list[list[int]], *, filled: bool
     ) -> tuple[Tensor, Tensor]:
         """Writing and reading; slots that are not `filled` hold noise, so that titles must be read."""
-        self.filled = filled
         prompts = self.lesson.prompts
         items = np.unique(histories.items)
         names = self._names(torch.from_numpy(items)).detach()
-        ends, written = self._run(prompts.users(histories))
-        alone, named = self._run(prompts.items(items))
-        _, described = self._run(plain_prompts(texts))
+        ends, written = self._run(prompts.users(histories), filled)
+        alone, named = self._run(prompts.items(items), filled)
+        _, described = self._run(plain_prompts(texts), filled)
         shown = torch.from_numpy(np.searchsorted(items, histories.items))
         last, lengths = (
             torch.from_numpy(part) for part in (histories.offsets[1:], histories.lengths)
@@ -166,25 +165,24 @@ class _Pupil:
             reading.append(functional.cross_entropy(scores, shown[last[enough] - back]))
         return written + named + described, torch.stack(reading).mean()
 
-    def _run(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
+    def _run(self, prompts: Prompts, filled: bool) -> tuple[Tensor, Tensor]:
         """States at the ends, and the loss of each next token."""
         lengths = prompts.lengths
         real = np.arange(int(lengths.max())) < lengths[:, None]
-        block = np.zeros(real.shape, dtype=np.int64)
-        block[real] = prompts.tokens
-        tokens = torch.from_numpy(block)
-        states = self.model.model(inputs_embeds=self._embedded(tokens, prompts)).last_hidden_state
+        tokens = torch.from_numpy(spread(prompts.tokens, real))
+        embedded = self._embedded(tokens, prompts, filled)
+        states = self.model.model(inputs_embeds=embedded).last_hidden_state
         after = tokens[:, 1:]
         asked = torch.from_numpy(real)[:, 1:] & (after >= 0)
         logits = self.model.lm_head(states[:, :-1][asked])
         ends = states[torch.arange(len(lengths)), torch.from_numpy(lengths - 1)]
         return ends, functional.cross_entropy(logits, after[asked])
 
-    def _embedded(self, tokens: Tensor, prompts: Prompts) -> Tensor:
+    def _embedded(self, tokens: Tensor, prompts: Prompts, filled: bool) -> Tensor:
         """An item's slot holds its stand-in; a read-out's, the end of a text."""
         table = self.model.get_input_embeddings().weight
         stand_ins = self._stand_ins(torch.from_numpy(prompts.items))
-        if not self.filled:
+        if not filled:
             stand_ins = torch.randn_like(stand_ins) * stand_ins.detach().square().mean().sqrt()
         embedded = table[tokens.clamp(min=0)]
         embedded = embedded.masked_scatter((tokens == HIST)[:, :, None], stand_ins)

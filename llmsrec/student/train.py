@@ -176,7 +176,7 @@ class Trainer:
         self._order: tuple[int, Int[np.ndarray, rows]] = (-1, np.zeros(0, np.int64))
 
     def start(self) -> None:
-        """Before the first step of a run that does not go on from another."""
+        """Before the first step; a run that goes on from another then takes its heads from there."""
         self.model.keep_prefixes(self.config.prefix_cache_gb)
         if self.config.centred_start:
             self.model.centre_heads(*self.some(CENTRED_ON))
