@@ -45,7 +45,7 @@ bench: setup  ## every benchmark; its last lines are ratios against a goal
 
 clean:  ## remove tools' caches and Dagster's history; data, artifacts and MLflow's runs stay
 	rm -rf .dagster .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find llmsrec orchestration tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find llmsrec orchestration tests benchmarks experiments -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.11")'
