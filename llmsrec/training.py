@@ -23,6 +23,12 @@ def generator(*key: int) -> np.random.Generator:
     return np.random.default_rng(key)
 
 
+def seed_torch(seed: int) -> None:
+    """Same seed, same numbers: also where threads add into the same row, in whatever order they come."""
+    torch.use_deterministic_algorithms(True, warn_only=True)  # on a GPU some have no such version
+    torch.manual_seed(seed)
+
+
 def fingerprint(*parts: Any) -> str:
     """Of configs and arrays: a checkpoint of another run is not resumed."""
     digest = hashlib.sha256()

@@ -30,7 +30,7 @@ from llmsrec.student.prompts import (
     Prompts,
     plain_prompts,
 )
-from llmsrec.training import generator
+from llmsrec.training import generator, seed_torch
 
 BOS, EOS, UNKNOWN = "<s>", "</s>", "<unk>"
 ROW = 256  # tokens of a description that are read
@@ -42,7 +42,7 @@ FIRST_DAY, LAST_DAY = 10_000, 20_000  # 1997 to 2024, for the dates in made-up p
 
 def build_small(catalog: Catalog, config: BackboneConfig, folder: Path) -> dict[str, float]:
     """Train tokenizer and model, save both in Hugging Face layout; returns the last losses."""
-    torch.manual_seed(config.seed)
+    seed_torch(config.seed)
     tokenizer = train_tokenizer(catalog, config.vocabulary_size)
     model = LlamaForCausalLM(
         LlamaConfig(

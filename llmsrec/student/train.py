@@ -29,7 +29,7 @@ from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.teacher.batches import NegativeSampler
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import validation_rows
-from llmsrec.training import Checkpoints, EarlyStopping, MetricLog, generator
+from llmsrec.training import Checkpoints, EarlyStopping, MetricLog, generator, seed_torch
 
 CENTRED_ON = 500  # users and items whose states `centred_start` looks at
 
@@ -100,7 +100,7 @@ def train_student(
     checkpoints: Checkpoints,
 ) -> LLMSRec:
     """The student with the best validation; an interrupted run goes on from its last validation."""
-    torch.manual_seed(config.seed)
+    seed_torch(config.seed)
     model = new_student(config, backbone, teacher, splits.catalog)
     trainer = Trainer(model, splits, config)
     trainer.start()

@@ -23,7 +23,7 @@ from llmsrec.teacher.losses import (
 )
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import Norm, SASRec, SASRecConfig
-from llmsrec.training import Checkpoints, EarlyStopping, MetricLog, generator
+from llmsrec.training import Checkpoints, EarlyStopping, MetricLog, generator, seed_torch
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def train_teacher(
 ) -> SASRec:
     """The trained network, on the CPU; a run that was interrupted goes on from its last validation."""
     train = fitted(splits, config.holdout)
-    torch.manual_seed(config.seed)
+    seed_torch(config.seed)
     model = SASRec(config.network(splits.num_items)).to(device)
     trainer = Trainer(model, train, splits.num_items, config)
     stopping = EarlyStopping(config.patience if config.select else config.epochs)

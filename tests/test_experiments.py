@@ -1,4 +1,4 @@
-"""The command that lays the teachers of several presets beside the baselines."""
+"""Commands of experiments/ at tiny scale."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from experiments import teachers
 from llmsrec.data.splits import Splits
 from llmsrec.files import read_json
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def test_each_preset_is_trained_once_and_shown(

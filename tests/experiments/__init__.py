@@ -1,1 +1,0 @@
-"""Tests of experiments; a package, so that files of one name may stand in several folders."""
