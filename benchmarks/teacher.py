@@ -142,14 +142,9 @@ def plain_evaluation(
 def our_evaluation(
     model: SASRec, histories: Sequences, candidates: Candidates
 ) -> tuple[np.ndarray, float]:
-    ranker, start, parts = TeacherRanker(model), time.perf_counter(), []
-    for first in range(0, len(histories), 512):
-        rows = np.arange(first, min(first + 512, len(histories)))
-        some = Candidates(
-            candidates.rows[rows], candidates.items[rows], candidates.target_columns[rows]
-        )
-        parts.append(rank_candidates(ranker.score(histories.take(rows)), some).better)
-    return np.concatenate(parts), time.perf_counter() - start
+    ranker, start = TeacherRanker(model), time.perf_counter()
+    values = ranker.products_with(ranker.represent(histories), candidates.items)
+    return rank_candidates(values, candidates).better, time.perf_counter() - start
 
 
 def main() -> None:
@@ -174,8 +169,8 @@ def main() -> None:
     labels = np.arange(ITEMS + 1)
     candidates = draw_candidates(store, targets, np.arange(USERS), 99, labels, draws)
     some = np.arange(args.users)
-    few = Candidates(some, candidates.items[some], candidates.target_columns[some])
-    places, seconds = plain_evaluation(model, train.take(some), few, config.max_length)
+    few = train.take(some), candidates.take(some)
+    places, seconds = plain_evaluation(model, *few, config.max_length)
     better, our_seconds = our_evaluation(model, train, candidates)
     assert np.mean(np.abs(better[some] - places)) < 0.05, "the two ways rank differently"
     plain_users, our_users = args.users / seconds, USERS / our_seconds

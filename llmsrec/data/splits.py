@@ -46,6 +46,9 @@ class Candidates:
     def targets(self) -> Int[np.ndarray, "evaluated"]:
         return self.items[np.arange(len(self)), self.target_columns]
 
+    def take(self, some: Int[np.ndarray, "some"]) -> "Candidates":
+        return Candidates(self.rows[some], self.items[some], self.target_columns[some])
+
 
 @dataclass(frozen=True)
 class Splits:

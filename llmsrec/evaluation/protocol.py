@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Candidates, Part, Splits
 from llmsrec.evaluation.metrics import Ranks
-from llmsrec.evaluation.ranker import Ranker
+from llmsrec.evaluation.ranker import Ranker, VectorRanker
 from llmsrec.progress import Progress
 
 CHUNK_VALUES = 1 << 23  # scores held at a time: 32 MB of float32
@@ -33,29 +34,31 @@ def evaluate(
 ) -> Evaluation:
     """Both ranks of the evaluated targets of `part`; `rows` takes some of them, `histories` replaces what is seen
     of the users (a shuffle), row for row."""
-    candidates = splits.candidates[part]
-    rows = np.arange(len(candidates)) if rows is None else rows
-    histories = splits.histories(part) if histories is None else histories
-    seen = splits.histories(part)
+    rows = np.arange(len(splits.candidates[part])) if rows is None else rows
+    candidates, seen = splits.candidates[part].take(rows), splits.histories(part).take(rows)
+    shown = seen if histories is None else histories.take(rows)
+    vectors = ranker if isinstance(ranker, VectorRanker) else None
+    users = vectors.represent(shown) if vectors else torch.empty(0)
     progress = Progress("ranking", len(rows), "users")
     among_candidates, among_all = [], []
-    for chunk in _chunks(rows, splits.num_items):
-        scores = ranker.score(histories.take(chunk))
+    for chunk in _chunks(len(rows), splits.num_items):
+        some = candidates.take(chunk)
+        if vectors and not full:  # nobody asks for the scores of the other items
+            values = scores = vectors.products_with(users[chunk], some.items)
+        else:
+            scores = vectors.products(users[chunk]) if vectors else ranker.score(shown.take(chunk))
+            values = np.take_along_axis(scores, some.items, axis=1)
         if np.isnan(scores).any():
-            raise FloatingPointError(f"a score is NaN for user rows {chunk[:3]}...")
-        some = Candidates(
-            candidates.rows[chunk], candidates.items[chunk], candidates.target_columns[chunk]
-        )
-        among_candidates.append(rank_candidates(scores, some))
+            raise FloatingPointError(f"a score is NaN for user rows {rows[chunk[:3]]}...")
+        among_candidates.append(rank_candidates(values, some))
         if full:
             among_all.append(rank_catalogue(scores, some.targets, seen.take(chunk)))
         progress.advance(len(chunk))
     return Evaluation(_concatenate(among_candidates), _concatenate(among_all) if full else None)
 
 
-def rank_candidates(scores: Float[np.ndarray, "users items"], candidates: Candidates) -> Ranks:
+def rank_candidates(values: Float[np.ndarray, "users columns"], candidates: Candidates) -> Ranks:
     """Among the stored candidates, by counting: no sort, so no arbitrary order of ties (SPEC 6.4)."""
-    values = np.take_along_axis(scores, candidates.items, axis=1)
     target = np.take_along_axis(values, candidates.target_columns[:, None], axis=1)
     return _count(values, target, np.ones(values.shape, dtype=bool))
 
@@ -82,9 +85,9 @@ def _count(
     return Ranks(better, ties, allowed.sum(axis=1))
 
 
-def _chunks(rows: Int[np.ndarray, "users"], num_items: int) -> list[Int[np.ndarray, "chunk"]]:
+def _chunks(num_users: int, num_items: int) -> list[Int[np.ndarray, "chunk"]]:
     size = max(1, CHUNK_VALUES // (num_items + 1))
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [np.arange(num_users)[start : start + size] for start in range(0, num_users, size)]
 
 
 def _concatenate(parts: list[Ranks]) -> Ranks:

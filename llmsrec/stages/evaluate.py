@@ -10,7 +10,7 @@ from llmsrec.config import load_section
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain, Popularity
 from llmsrec.evaluation.plots import PRINT, ndcg_by_system, save_png
-from llmsrec.evaluation.ranker import UserEncoder
+from llmsrec.evaluation.ranker import VectorRanker
 from llmsrec.evaluation.report import Story, pick_cases, write_report
 from llmsrec.evaluation.results import (
     EvaluationConfig,
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     student = LLMSRec.from_pretrained(
         args.student, backbone=backbone, teacher=teacher, catalog=splits.catalog
     )
-    models: dict[str, UserEncoder] = {
+    models: dict[str, VectorRanker] = {
         "teacher": TeacherRanker(teacher),
         "student": StudentRanker(student, ItemEmbeddings.load(args.embeddings).padded),
     }

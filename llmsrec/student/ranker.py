@@ -3,8 +3,10 @@
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from llmsrec.data.sequences import Sequences
+from llmsrec.evaluation.ranker import VectorRanker
 from llmsrec.progress import Progress
 from llmsrec.student.model import LLMSRec
 
@@ -23,22 +25,17 @@ def encode_items(model: LLMSRec, num_items: int) -> Float[np.ndarray, "indices s
     return matrix
 
 
-class StudentRanker:
+class StudentRanker(VectorRanker):
     def __init__(self, model: LLMSRec, item_vectors: Float[np.ndarray, "indices shared"]) -> None:
-        self.model, self.item_vectors = model, item_vectors
-
-    def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
-        return self.user_vectors(histories) @ self.item_vectors.T
+        super().__init__(torch.from_numpy(item_vectors).to(model.backbone.device))
+        self.model = model
 
     @torch.no_grad()
-    def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users shared"]:
-        rows = np.arange(len(histories))
-        parts = [
-            self.model.represent_users(histories.take(rows[start : start + CHUNK])).cpu().numpy()
-            for start in range(0, len(rows), CHUNK)
-        ]
-        return (
-            np.concatenate(parts)
-            if parts
-            else np.zeros((0, self.model.config.shared_size), np.float32)
-        )
+    def represent(self, histories: Sequences) -> Float[Tensor, "users shared"]:
+        users = self.item_vectors.new_zeros(len(histories), self.item_vectors.shape[1])
+        progress = Progress("reading users", len(users), "users")
+        for start in range(0, len(users), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(users)))
+            users[rows] = self.model.represent_users(histories.take(rows))
+            progress.advance(len(rows))
+        return users

@@ -1,18 +1,17 @@
 """The teacher as a ranker: the state after the last purchase times every item's embedding."""
 
-import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from llmsrec.data.sequences import Sequences
+from llmsrec.evaluation.ranker import VectorRanker
 from llmsrec.teacher.sasrec import SASRec
 
 
-class TeacherRanker:
+class TeacherRanker(VectorRanker):
     def __init__(self, model: SASRec) -> None:
+        super().__init__(model.item_table)
         self.model = model
 
-    def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
-        return (self.model.represent(histories) @ self.model.item_table.T).cpu().numpy()
-
-    def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users size"]:
-        return self.model.represent(histories).cpu().numpy()
+    def represent(self, histories: Sequences) -> Float[Tensor, "users size"]:
+        return self.model.represent(histories)

@@ -7,6 +7,7 @@ full width, whatever the width of a batch: trimming a batch to its longest row c
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,7 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.files import read_json, whole_folder
 
 Norm = Literal["original", "pre", "post"]
-BATCH_TOKENS = 1 << 15  # padded positions represented at a time
+BATCH_TOKENS = 1 << 14  # positions represented at a time
 
 
 @dataclass(frozen=True)
@@ -50,26 +51,35 @@ class Block(nn.Module):
         self.inner, self.outer = nn.Linear(size, size), nn.Linear(size, size)
 
     def forward(
-        self, x: Float[Tensor, "batch length size"], mask: Tensor
-    ) -> Float[Tensor, "batch length size"]:
+        self,
+        x: Float[Tensor, "batch length size"],
+        mask: Tensor | None = None,
+        *,
+        newest: bool = False,
+    ) -> Float[Tensor, "batch some size"]:
+        """`mask` is needed where rows are padded. `newest`: nobody asks for more than the last position."""
+        read = x[:, -1:] if newest else x
         if self.norm == "original":  # the residual starts from the normalised query, not from x
-            query = self.attention_norm(x)
-            x = self.feed_norm(query + self._attend(query, x, mask))
-            return x + self._feed(x)
+            query = self.attention_norm(read)
+            read = self.feed_norm(query + self._attend(query, x, mask))
+            return read + self._feed(read)
         if self.norm == "pre":
             normal = self.attention_norm(x)
-            x = x + self._attend(normal, normal, mask)
-            return x + self._feed(self.feed_norm(x))
-        x = self.attention_norm(x + self._attend(x, x, mask))
-        return self.feed_norm(x + self._feed(x))
+            read = read + self._attend(normal[:, -read.shape[1] :], normal, mask)
+            return read + self._feed(self.feed_norm(read))
+        read = self.attention_norm(read + self._attend(read, x, mask))
+        return self.feed_norm(read + self._feed(read))
 
-    def _attend(self, query: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+    def _attend(self, query: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = (
             part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for part in (self.query(query), self.key(source), self.value(source))
         )
         drop = self.dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop)
+        causal = mask is None and query.shape[1] > 1  # the newest position alone sees all
+        mixed = functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=drop, is_causal=causal
+        )
         return self.out(mixed.transpose(1, 2).flatten(-2))
 
     def _feed(self, x: Tensor) -> Tensor:
@@ -110,20 +120,18 @@ class SASRec(nn.Module):
 
     def forward(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
         """The state after each purchase; zero at padded positions."""
-        length = histories.shape[1]
         real = histories != 0
         kept = real[:, :, None]
-        first = self.config.max_length - length
-        positions = torch.arange(first, self.config.max_length, device=histories.device)
-        x = self.item_embedding(histories) * self.embedding_size**0.5
-        x = functional.dropout(
-            x + self.position_embedding(positions), self.config.dropout, self.training
-        )
-        x = x * kept
+        x = self._embed(histories) * kept
         mask = self._mask(real)
         for block in self.blocks:
             x = block(x, mask) * kept
         return self.last_norm(x) * kept
+
+    def _embed(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
+        positions = self.position_embedding.weight[-histories.shape[1] :]
+        x = self.item_embedding(histories) * self.embedding_size**0.5 + positions
+        return functional.dropout(x, self.config.dropout, self.training)
 
     @staticmethod
     def _mask(real: Tensor) -> Tensor:
@@ -135,17 +143,20 @@ class SASRec(nn.Module):
 
     @torch.no_grad()
     def represent(self, histories: Sequences) -> Float[Tensor, "rows size"]:
-        """O_u: the state after the last purchase of each row; an empty row gives zeros."""
+        """O_u: the state after the last purchase of each row, as `forward` has it; an empty row gives zeros.
+
+        Rows of one length at a time: nothing is padded or masked. Only the newest position leaves the last block."""
         was_training = self.training
         self.eval()
         device = self.item_embedding.weight.device
         states = torch.zeros(len(histories), self.embedding_size, device=device)
         tails = histories.last(self.config.max_length)
-        order = np.argsort(tails.lengths, kind="stable")
-        order = order[tails.lengths[order] > 0]
-        for chunk in by_length(order, tails.lengths):
-            block = torch.from_numpy(tails.take(chunk).padded()).to(device)
-            states[torch.from_numpy(chunk).to(device)] = self(block)[:, -1]
+        for rows in by_length(tails.lengths):
+            x = self._embed(torch.from_numpy(tails.take(rows).padded()).to(device))
+            for block in self.blocks[:-1]:
+                x = block(x)
+            x = self.blocks[-1](x, newest=True)
+            states[torch.from_numpy(rows).to(device)] = self.last_norm(x)[:, 0]
         self.train(was_training)
         return states
 
@@ -177,14 +188,10 @@ class SASRec(nn.Module):
         return model.eval()
 
 
-def by_length(order: Int[np.ndarray, "rows"], lengths: Int[np.ndarray, "all"]) -> list[np.ndarray]:
-    """Rows sorted by length, cut so that no chunk pads to more than BATCH_TOKENS positions, or a row to over twice."""
-    found: list[np.ndarray] = []
-    stop = len(order)
-    while stop:
-        longest = int(lengths[order[stop - 1]])
-        alike = int(np.searchsorted(lengths[order[:stop]], longest // 2, side="right"))
-        start = max(0, alike, stop - max(1, BATCH_TOKENS // longest))
-        found.append(order[start:stop])
-        stop = start
-    return found
+def by_length(lengths: Int[np.ndarray, "rows"]) -> Iterator[Int[np.ndarray, "some"]]:
+    """The rows of each length but zero, at most BATCH_TOKENS positions (or a single row) at a time."""
+    order = np.argsort(lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    for alike in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        size = max(1, BATCH_TOKENS // lengths[alike].max(initial=1))
+        yield from (alike[start : start + size] for start in range(0, len(alike), size))

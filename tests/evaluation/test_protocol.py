@@ -78,11 +78,11 @@ def test_both_ranks_equal_a_loop_that_sorts(markov_splits: Splits, part: Any) ->
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=15), st.randoms(use_true_random=False))
 @settings(deadline=None)
 def test_neither_order_nor_place_of_the_target_matters(values: list[int], random: Any) -> None:
-    scores = np.array([[9.0, *values]], dtype=np.float32)
-    items = list(range(1, len(values) + 1))
-    expected = slow_rank(scores[0], items, 1)
+    items = list(range(len(values)))
+    expected = slow_rank(np.array(values), items, 0)
     random.shuffle(items)
-    candidates = Candidates(np.array([0]), np.array([items]), np.array([items.index(1)]))
+    candidates = Candidates(np.array([0]), np.array([items]), np.array([items.index(0)]))
+    scores = np.array([[values[item] for item in items]], dtype=np.float32)
     assert triples(rank_candidates(scores, candidates)) == [expected]
 
 
