@@ -12,19 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import ibis
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmsrec.data.metadata import ITEMS, Texts, parse_metadata
-from llmsrec.data.reviews import REJECTS, ROWS, Parsed, Period, parse_reviews
+from llmsrec.data.reviews import REJECTS, ROWS, WORKERS, Parsed, Period, parse_reviews
 from llmsrec.data.tables import parse_csv
 from llmsrec.errors import ArtifactError, DataError
 from llmsrec.files import whole_file, whole_folder
 
 PARTS = ["train", "valid", "test"]
 MEMORY = "1GB"
-PARSED = pa.schema([*ROWS, ("file", pa.int64()), ("part", pa.int64())])
+ORDERING_MEMORY = (
+    "400MB"  # while ordering, which spills: the stage stays under 1 GB whatever the input's size
+)
+PARSED = pa.schema(
+    [*(field for field in ROWS if field.name != "line"), ("source_order", pa.int64()), ("part", pa.int64())]
+)  # fmt: skip
 _READY_SPLIT = re.compile(r"\.(train|valid|test)\.csv(\.gz)?$")
 
 
@@ -44,8 +50,8 @@ class InteractionsConfig:
 
 @dataclass(frozen=True)
 class Interactions:
-    """`rows`: user_id, item_id, timestamp (ms UTC), rating, source_order (of appearance in the files), part
-    (of a ready split: 0, 1, 2, else null), position (place in the user's history).
+    """`rows`: user_id, item_id, timestamp (ms UTC), rating, source_order (of appearance in the files;
+    what was dropped leaves gaps), part (of a ready split: 0, 1, 2, else null), position (place in the user's history).
     `items`: item_id and its texts, nulls allowed."""
 
     rows: ibis.Table
@@ -126,14 +132,16 @@ def _parse_reviews(
         pq.ParquetWriter(aside / "rejects.parquet", REJECTS) as rejects,
     ):
         counted: Counter[str] = Counter()
-        for number, file in enumerate(files):
+        for file in files:
             csv = ".csv" in file.suffixes
             blocks = parse_csv(file, period, texts) if csv else parse_reviews(file, period)
             part = pa.scalar(_part(file), pa.int64())
             for block in _tally(blocks, rejects, counted):
-                length = block.rows.num_rows
-                extra = [pa.repeat(pa.scalar(number), length), pa.repeat(part, length)]
-                rows.write_table(pa.table([*block.rows.columns, *extra], schema=PARSED))
+                stop = counted["accepted"]
+                order = pa.array(np.arange(stop - block.rows.num_rows, stop))
+                columns = block.rows.sort_by("line").drop_columns("line").columns
+                parts = pa.repeat(part, len(order))
+                rows.write_table(pa.table([*columns, order, parts], schema=PARSED))
     return {"files": [file.name for file in files], **_report(counted)}
 
 
@@ -207,7 +215,7 @@ def ordered(parsed: ibis.Table, tie_seed: int) -> ibis.Table:
 
     Purchases of one moment are ordered by a seeded hash: sources are often sorted by item, and that order leaks."""
     first = ibis.row_number().over(
-        group_by=["user_id", "item_id"], order_by=["part", "timestamp", "rating", "file", "line"]
+        group_by=["user_id", "item_id"], order_by=["part", "timestamp", "rating", "source_order"]
     )
     kept = parsed.mutate(first=first).filter(ibis._.first == 0)
     tie = (ibis.literal(f"{tie_seed}:") + kept.user_id + ":" + kept.item_id).hexdigest("md5")
@@ -215,14 +223,15 @@ def ordered(parsed: ibis.Table, tie_seed: int) -> ibis.Table:
     position = ibis.row_number().over(
         group_by="user_id", order_by=["part", "timestamp", "tie", "item_id"]
     )
-    source = ibis.row_number().over(order_by=["file", "line"])
-    return kept.mutate(position=position, source_order=source).select(
+    return kept.mutate(position=position).select(
         "user_id", "item_id", "timestamp", "rating", "source_order", "part", "position"
     )
 
 
 def _order(aside: Path, tie_seed: int) -> dict[str, Any]:
-    connection = ibis.duckdb.connect(memory_limit=MEMORY, temp_directory=str(aside / "spill"))
+    connection = ibis.duckdb.connect(
+        memory_limit=ORDERING_MEMORY, temp_directory=str(aside / "spill")
+    )
     table = ordered(connection.read_parquet(aside / "parsed.parquet"), tie_seed)
     out = aside / "interactions.parquet"
     table.order_by(["user_id", "position"]).to_parquet(out)
