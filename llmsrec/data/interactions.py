@@ -230,7 +230,7 @@ def ordered(parsed: ibis.Table, tie_seed: int) -> ibis.Table:
 
 def _order(aside: Path, tie_seed: int) -> dict[str, Any]:
     connection = ibis.duckdb.connect(
-        memory_limit=ORDERING_MEMORY, temp_directory=str(aside / "spill")
+        memory_limit=ORDERING_MEMORY, threads=WORKERS, temp_directory=str(aside / "spill")
     )
     table = ordered(connection.read_parquet(aside / "parsed.parquet"), tie_seed)
     out = aside / "interactions.parquet"
