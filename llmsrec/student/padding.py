@@ -15,7 +15,7 @@ READING_TOKENS = 1 << 15
 def chunks(
     order: Int[np.ndarray, "rows"], lengths: Int[np.ndarray, "rows"]
 ) -> list[Int[np.ndarray, "chunk"]]:
-    """Rows in order of length, cut where a chunk would pad beyond the budget or a third of it would be padding."""
+    """Rows in order of length, cut where a chunk would pad beyond the budget, or its shortest row by over a quarter."""
     budget = TRAINING_TOKENS if torch.is_grad_enabled() else READING_TOKENS
     found: list[np.ndarray] = []
     start = 0
@@ -23,7 +23,7 @@ def chunks(
         if stop < len(order):
             longest, count = int(lengths[order[stop]]), stop + 1 - start
             full = longest * count > budget
-            wasteful = longest > 1.5 * int(lengths[order[start]]) and count > 8
+            wasteful = longest > 1.25 * int(lengths[order[start]]) and count > 4
             if not (full or wasteful):
                 continue
         found.append(order[start:stop])
