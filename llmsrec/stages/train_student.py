@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     model = train_student(splits, teacher, backbone, config, log, checkpoints)
     model.save_pretrained(args.out)
     log.save()
-    best = max(log.rows, key=lambda row: row["hr@10"])
+    best = max(log.rows, key=lambda row: row[config.select_by])
     summary = {
         "valid": {name: best[name] for name in ("hr@10", "ndcg@10")},
         "step": best["step"],

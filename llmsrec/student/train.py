@@ -57,6 +57,7 @@ class StudentConfig:
     lr_decay: float
     validations_per_epoch: int
     validation_users: int | None
+    select_by: Literal["hr@10", "ndcg@10"]
     patience: int
     centred_start: bool
     prefix_cache_gb: float
@@ -125,7 +126,7 @@ def train_student(
         means = {name: float(np.mean([row[name] for row in losses])) for name in losses[0]}
         losses.clear()
         log(position.step, **means, **metrics, learning_rate=trainer.learning_rate)
-        if position.stopping.update(metrics["hr@10"], position.step):
+        if position.stopping.update(metrics[config.select_by], position.step):
             best = _copy(model)
         trainer.decay()
         checkpoints.save(

@@ -90,22 +90,33 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
         assert torch.equal(value, resumed.heads.state_dict()[name])
 
 
+@pytest.mark.parametrize(("select_by", "other"), [("hr@10", "ndcg@10"), ("ndcg@10", "hr@10")])
 def test_the_learning_rate_falls_after_every_look_and_the_best_look_is_kept(
-    backbone: Backbone, teacher: SASRec, markov_splits: Splits, monkeypatch: pytest.MonkeyPatch
+    backbone: Backbone,
+    teacher: SASRec,
+    markov_splits: Splits,
+    monkeypatch: pytest.MonkeyPatch,
+    select_by: str,
+    other: str,
 ) -> None:
     found = iter([0.2, 0.5, 0.5, 0.4, 0.9])
     monkeypatch.setattr(
-        train_module, "validate", lambda *_: {"hr@10": (value := next(found)), "ndcg@10": value}
+        train_module, "validate", lambda *_: {select_by: (value := next(found)), other: 1 - value}
     )
     kept: list[dict[str, torch.Tensor]] = []
     copy = train_module._copy
     monkeypatch.setattr(train_module, "_copy", lambda model: kept.append(copy(model)) or kept[-1])
     config = student_config(
-        epochs=5, batch_size=300, validations_per_epoch=1, patience=2, lr_decay=0.5
+        epochs=5,
+        batch_size=300,
+        validations_per_epoch=1,
+        patience=2,
+        lr_decay=0.5,
+        select_by=select_by,
     )
     log = MetricLog()
     model = train_student(markov_splits, teacher, backbone, config, log, Checkpoints(None, ""))
-    assert [row["hr@10"] for row in log.rows] == [0.2, 0.5, 0.5, 0.4]  # two looks without a gain
+    assert [row[select_by] for row in log.rows] == [0.2, 0.5, 0.5, 0.4]  # two looks without a gain
     rates = [row["learning_rate"] / config.learning_rate for row in log.rows]
     assert rates == pytest.approx([1, 0.5, 0.25, 0.125])
     assert len(kept) == 3  # the start, and the two strict gains
