@@ -232,7 +232,7 @@ def validation(shape: Shape, way: str, num_items: int, num_users: int) -> dict[s
 
     def read(vectors: Tensor) -> Tensor:
         if way == "ours":
-            return StudentRanker(model, vectors.numpy()).represent(histories)
+            return torch.from_numpy(StudentRanker(model, vectors.numpy()).user_vectors(histories))
         chunks = np.array_split(np.arange(num_users), -(-num_users // BATCH))
         return torch.cat([plain.users(histories.take(rows)) for rows in chunks])
 

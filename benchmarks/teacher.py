@@ -143,7 +143,7 @@ def our_evaluation(
     model: SASRec, histories: Sequences, candidates: Candidates
 ) -> tuple[np.ndarray, float]:
     ranker, start = TeacherRanker(model), time.perf_counter()
-    values = ranker.products_with(ranker.represent(histories), candidates.items)
+    values = ranker.products_with(ranker.user_vectors(histories), candidates.items)
     return rank_candidates(values, candidates).better, time.perf_counter() - start
 
 

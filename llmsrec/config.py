@@ -2,17 +2,32 @@
 
 import contextlib
 import dataclasses
+import math
 import types
 import typing
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Annotated, Any, Literal, TypeVar, Union
 
 import yaml
 
 from llmsrec.errors import ConfigError
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """What a number may be, both ends included."""
+
+    low: int | float
+    high: int | float = math.inf
+
+
+Count = Annotated[int, Range(1)]
+Natural = Annotated[int, Range(0)]
+Amount = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
 
 # YAML 1.1 reads 1e-4 as a text; dates are quoted, since DVC's templates refuse YAML's own.
 _FROM_TEXT: dict[Any, Any] = {float: float, date: date.fromisoformat}
@@ -39,7 +54,7 @@ def read_section(section: str, params: Path) -> dict[str, Any]:
 
 def from_mapping(cls: type[T], values: dict[str, Any], where: str) -> T:
     """`cls(**values)`, refusing unknown, missing and mistyped keys by name."""
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
@@ -64,6 +79,8 @@ def _check(value: Any, hint: Any, where: str) -> Any:
         if value is None and type(None) in options:
             return None
         (hint,) = [option for option in options if option is not type(None)]
+    if typing.get_origin(hint) is Annotated:
+        return _within(hint.__metadata__[0], _check(value, hint.__origin__, where), where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint in _FROM_TEXT and isinstance(value, str):
@@ -72,6 +89,13 @@ def _check(value: Any, hint: Any, where: str) -> Any:
     if type(value) is not hint:  # `isinstance` would take true for 1, and a moment for a date
         raise ConfigError(f"{where} is {value!r}; expected {_name(hint)}")
     return value
+
+
+def _within(allowed: Range, value: int | float, where: str) -> int | float:
+    if allowed.low <= value <= allowed.high:
+        return value
+    upper = "" if allowed.high == math.inf else f" and at most {allowed.high:g}"
+    raise ConfigError(f"{where} is {value!r}; it must be at least {allowed.low:g}{upper}")
 
 
 def _name(hint: Any) -> str:

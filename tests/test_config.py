@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from llmsrec.config import from_mapping, load_section
+from llmsrec.config import Count, Share, from_mapping, load_section
 from llmsrec.errors import ConfigError
 from llmsrec.stages.build_backbone import BackboneConfig
 from llmsrec.stages.evaluate import EvaluationConfig
@@ -203,3 +203,35 @@ def test_every_section_of_a_preset_loads(preset: Path) -> None:
     for section, values in changed.items():
         found = from_mapping(SECTIONS[section], {**document[section], **values}, preset.name)
         assert {name: getattr(found, name) for name in values} == values
+
+
+@dataclass(frozen=True)
+class Ranges:
+    size: Count
+    part: Share
+    some: Count | None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 0}, "here.size is 0; it must be at least 1"),
+        ({"some": -3}, "here.some is -3; it must be at least 1"),
+        ({"part": 1.5}, "here.part is 1.5; it must be at least 0 and at most 1"),
+        ({"part": float("nan")}, "here.part is nan; it must be at least 0 and at most 1"),
+        ({"size": 2.5}, "here.size is 2.5; expected a whole number"),
+    ],
+)
+def test_a_number_out_of_its_range_is_named(changes: dict[str, Any], message: str) -> None:
+    good = {"size": 1, "part": 1, "some": None}
+    assert from_mapping(Ranges, good, "here") == Ranges(1, 1.0, None)
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(Ranges, good | changes, "here")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("section", ["teacher", "student"])
+def test_a_batch_of_nothing_is_refused(section: str) -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())[section]
+    with pytest.raises(ConfigError, match=f"{section}.batch_size is 0"):
+        from_mapping(SECTIONS[section], values | {"batch_size": 0}, section)

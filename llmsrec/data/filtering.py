@@ -6,6 +6,7 @@ from typing import Literal
 
 import ibis
 
+from llmsrec.config import Count, Natural
 from llmsrec.data.interactions import Interactions
 from llmsrec.errors import DataError
 
@@ -22,11 +23,11 @@ class SplitsConfig:
     seed: int
     gts_share: float
     gts_target: Literal["last", "first", "successive"]
-    negatives: int
-    generation_negatives: int
-    max_users: int | None
-    min_users: int
-    min_items: int
+    negatives: Count
+    generation_negatives: Natural
+    max_users: Count | None
+    min_users: Natural
+    min_items: Natural
 
     def __post_init__(self) -> None:
         if not 0 < self.sample_rate <= 1:

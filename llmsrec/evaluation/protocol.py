@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 
 from llmsrec.data.sequences import Sequences
@@ -38,7 +37,7 @@ def evaluate(
     candidates, seen = splits.candidates[part].take(rows), splits.histories(part).take(rows)
     shown = seen if histories is None else histories.take(rows)
     vectors = ranker if isinstance(ranker, VectorRanker) else None
-    users = vectors.represent(shown) if vectors else torch.empty(0)
+    users = vectors.user_vectors(shown) if vectors else np.empty(0)
     progress = Progress("ranking", len(rows), "users")
     among_candidates, among_all = [], []
     for chunk in _chunks(len(rows), splits.num_items):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from llmsrec.config import Count, Natural
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.bootstrap import interval, resampled_means, two_sided_p
@@ -30,8 +31,8 @@ PAPER_NAMES = {"Industrial_and_Scientific": "Scientific", "Movies_and_TV": "Movi
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    bootstrap: int
-    shuffles: int
+    bootstrap: Count
+    shuffles: Natural
     seed: int
 
 

@@ -13,6 +13,7 @@ import transformers
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
+from llmsrec.config import Amount, Count, Natural
 from llmsrec.errors import ArtifactError, ConfigError
 from llmsrec.files import read_json, sha256
 
@@ -28,14 +29,14 @@ class BackboneConfig:
     model: str
     revision: str | None
     dtype: Dtype
-    num_layers: int
-    hidden_size: int
-    num_heads: int
-    vocabulary_size: int
-    max_positions: int
-    steps: int
-    batch_tokens: int
-    learning_rate: float
+    num_layers: Count
+    hidden_size: Count
+    num_heads: Count
+    vocabulary_size: Count
+    max_positions: Count
+    steps: Natural
+    batch_tokens: Count
+    learning_rate: Amount
     seed: int
 
     def __post_init__(self) -> None:

@@ -3,12 +3,11 @@
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from llmsrec.data.sequences import Sequences
-from llmsrec.evaluation.ranker import VectorRanker
 from llmsrec.progress import Progress
 from llmsrec.student.model import LLMSRec
+from llmsrec.teacher.ranker import ProductRanker
 
 CHUNK = 512  # prompts written at a time
 
@@ -25,17 +24,17 @@ def encode_items(model: LLMSRec, num_items: int) -> Float[np.ndarray, "indices s
     return matrix
 
 
-class StudentRanker(VectorRanker):
+class StudentRanker(ProductRanker):
     def __init__(self, model: LLMSRec, item_vectors: Float[np.ndarray, "indices shared"]) -> None:
         super().__init__(torch.from_numpy(item_vectors).to(model.backbone.device))
         self.model = model
 
     @torch.no_grad()
-    def represent(self, histories: Sequences) -> Float[Tensor, "users shared"]:
-        users = self.item_vectors.new_zeros(len(histories), self.item_vectors.shape[1])
-        progress = Progress("reading users", len(users), "users")
-        for start in range(0, len(users), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(users)))
-            users[rows] = self.model.represent_users(histories.take(rows))
+    def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users shared"]:
+        vectors = np.zeros((len(histories), self.model.config.shared_size), dtype=np.float32)
+        progress = Progress("reading users", len(vectors), "users")
+        for start in range(0, len(vectors), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(vectors)))
+            vectors[rows] = self.model.represent_users(histories.take(rows)).cpu().numpy()
             progress.advance(len(rows))
-        return users
+        return vectors

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from llmsrec.config import Amount, Count, Natural
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
@@ -36,31 +37,31 @@ CENTRED_ON = 500  # users and items whose states `centred_start` looks at
 
 @dataclass(frozen=True)
 class StudentConfig:
-    window: int
-    title_tokens: int
-    max_prompt_tokens: int
-    shared_size: int
-    head_size: int
+    window: Count
+    title_tokens: Count
+    max_prompt_tokens: Count
+    shared_size: Count
+    head_size: Count
     examples: Literal["last_item", "auto_regressive"]
-    train_negatives: int
+    train_negatives: Natural
     in_batch: bool
-    catalogue_negatives: int
-    w_dis: float
-    w_uni: float
+    catalogue_negatives: Natural
+    w_dis: Amount
+    w_uni: Amount
     dis_reduction: Literal["mean", "sum"]
     normalize: bool
     distill: Literal["mse", "contrastive"]
     with_user_rep: bool
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    lr_decay: float
-    validations_per_epoch: int
-    validation_users: int | None
+    epochs: Count
+    batch_size: Count
+    learning_rate: Amount
+    lr_decay: Amount
+    validations_per_epoch: Count
+    validation_users: Count | None
     select_by: Literal["hr@10", "ndcg@10"]
-    patience: int
+    patience: Count
     centred_start: bool
-    prefix_cache_gb: float
+    prefix_cache_gb: Amount
     seed: int
 
     def __post_init__(self) -> None:
@@ -202,8 +203,7 @@ class Trainer:
         if self._order[0] != epoch:
             order = generator(self.config.seed, 1, epoch).permutation(len(self.examples))
             self._order = (epoch, order)
-        size = self.config.batch_size
-        return self._order[1][place * size : (place + 1) * size]
+        return self._order[1][place * self.config.batch_size :][: self.config.batch_size]
 
     def step(self, step: int) -> dict[str, float]:
         self.model.train()

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from llmsrec.config import Amount, Count, Share
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.errors import DataError
@@ -28,24 +29,24 @@ from llmsrec.training import Checkpoints, EarlyStopping, MetricLog, generator, s
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    embedding_size: int
-    num_blocks: int
-    num_heads: int
-    dropout: float
+    embedding_size: Count
+    num_blocks: Count
+    num_heads: Count
+    dropout: Share
     norm: Norm
-    max_length: int
+    max_length: Count
     loss: Literal["bce", "ce", "gbce", "sampled_softmax"]
-    negatives: int
-    gbce_t: float
+    negatives: Count
+    gbce_t: Share
     holdout: bool
-    epochs: int
-    batch_size: int
-    learning_rate: float
+    epochs: Count
+    batch_size: Count
+    learning_rate: Amount
     sampling: Literal["shuffle", "with_replacement"]
     select: bool
-    validate_every: int
-    validation_users: int | None
-    patience: int
+    validate_every: Count
+    validation_users: Count | None
+    patience: Count
     seed: int
 
     def network(self, num_items: int) -> SASRecConfig:

@@ -3,18 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from llmsrec.data.sequences import Sequences, from_rows
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation import ranker
 from llmsrec.evaluation.protocol import evaluate
-from llmsrec.evaluation.ranker import VectorRanker
+from llmsrec.teacher import ranker
+from llmsrec.teacher.ranker import ProductRanker
 
 SIZE = 6
 
 
-class ByLastItem(VectorRanker):
+class ByLastItem(ProductRanker):
     """A user is the vector of its last purchase; every second item has the vector of the one before, so ties abound."""
 
     def __init__(self, num_items: int) -> None:
@@ -22,15 +21,15 @@ class ByLastItem(VectorRanker):
         vectors[2::2] = vectors[1:-1:2]
         super().__init__(vectors)
 
-    def represent(self, histories: Sequences) -> Tensor:
+    def user_vectors(self, histories: Sequences) -> np.ndarray:
         last = [histories[row][-1] if len(histories[row]) else 0 for row in range(len(histories))]
-        return self.item_vectors[last] + 0.1
+        return self.item_vectors[last].numpy() + 0.1
 
 
 class ScoresAlone:
     """The same scores of a ranker that has no vectors."""
 
-    def __init__(self, other: VectorRanker) -> None:
+    def __init__(self, other: ProductRanker) -> None:
         self.other = other
 
     def score(self, histories: Sequences) -> np.ndarray:
@@ -45,7 +44,7 @@ def test_some_items_score_as_they_do_among_all(
     model = ByLastItem(20)
     histories = from_rows([[1, 2], [5], [], [20, 7, 7], [3]])
     items = np.random.default_rng(0).integers(0, 21, (5, 3))
-    some = model.products_with(model.represent(histories), items)
+    some = model.products_with(model.user_vectors(histories), items)
     whole = np.take_along_axis(model.score(histories), items, axis=1)
     np.testing.assert_allclose(some, whole, rtol=1e-5, atol=1e-6)
 
