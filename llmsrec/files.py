@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
+
 from llmsrec.errors import ArtifactError
 
 
@@ -49,6 +52,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def write_json(path: Path, document: Any) -> None:
     with whole_file(path) as aside:
         aside.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """A Parquet file, whole."""
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing: run `dvc repro` to write it") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(
+            f"{path} is damaged ({reason}): remove it, then `dvc checkout` or `dvc repro`"
+        ) from None
 
 
 def read_json(path: Path) -> Any:

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from llmsrec.errors import ArtifactError
-from llmsrec.files import read_json, sha256, whole_file, whole_folder, write_json
+from llmsrec.files import read_frame, read_json, sha256, whole_file, whole_folder, write_json
 
 OLD = {"a.txt": "old a", "deep/b.txt": "old b", "deep/c.txt": "old c"}
 NEW = {"a.txt": "new a", "deep/b.txt": "new b", "d.txt": "new d"}
@@ -185,3 +186,18 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     large = tmp_path / "large"
     large.write_bytes(bytes(range(256)) * 10_000)
     assert sha256(large) == hashlib.sha256(large.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("cut", [0, 20, -4])
+def test_a_damaged_parquet_file_is_named_and_the_remedy_told(tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "users.parquet"
+    pd.DataFrame({"user_id": ["a", "b"]}).to_parquet(file)
+    assert list(read_frame(file)["user_id"]) == ["a", "b"]
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(ArtifactError, match=r"users\.parquet is damaged .*dvc repro"):
+        read_frame(file)
+
+
+def test_a_missing_parquet_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"users\.parquet is missing: run `dvc repro`"):
+        read_frame(tmp_path / "users.parquet")

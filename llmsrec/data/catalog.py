@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from llmsrec.errors import DataError
-from llmsrec.files import whole_file
+from llmsrec.files import read_frame, whole_file
 
 COLUMNS = ["item_index", "item_id", "title", "description", "brand", "category"]
 
@@ -63,4 +63,4 @@ class Catalog:
 
     @classmethod
     def load(cls, path: Path) -> "Catalog":
-        return cls(pd.read_parquet(path))
+        return cls(read_frame(path))

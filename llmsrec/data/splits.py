@@ -14,8 +14,7 @@ from jaxtyping import Int
 
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
-from llmsrec.errors import ArtifactError
-from llmsrec.files import whole_folder
+from llmsrec.files import read_frame, whole_folder
 
 Part = Literal["valid", "test"]
 
@@ -101,15 +100,10 @@ class Splits:
 
     @classmethod
     def load(cls, folder: Path) -> "Splits":
-        try:
-            interactions = pd.read_parquet(folder / "interactions.parquet")
-            users = pd.read_parquet(folder / "users.parquet")
-            parts = {part: _load_part(folder, part) for part in ("valid", "test")}
-            catalog = Catalog.load(folder / "items.parquet")
-        except FileNotFoundError as error:
-            raise ArtifactError(
-                f"{error.filename or error} is missing: run `dvc repro` to write it"
-            ) from None
+        interactions = read_frame(folder / "interactions.parquet")
+        users = read_frame(folder / "users.parquet")
+        parts = {part: _load_part(folder, part) for part in ("valid", "test")}
+        catalog = Catalog.load(folder / "items.parquet")
         counts = np.bincount(interactions["user_index"], minlength=len(users))
         return cls(
             catalog=catalog,
@@ -145,10 +139,10 @@ def _save_part(folder: Path, part: Part, splits: Splits) -> None:
 
 
 def _load_part(folder: Path, part: str) -> tuple[Targets, Candidates, Candidates]:
-    targets = pd.read_parquet(folder / f"{part}_targets.parquet")
+    targets = read_frame(folder / f"{part}_targets.parquet")
 
     def candidates(mode: str) -> Candidates:
-        frame = pd.read_parquet(folder / f"{part}_candidates_{mode}.parquet")
+        frame = read_frame(folder / f"{part}_candidates_{mode}.parquet")
         items = (
             np.stack(frame["item_indices"].to_list()) if len(frame) else np.zeros((0, 0), np.int64)
         )
