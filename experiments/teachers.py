@@ -55,7 +55,8 @@ def main() -> None:
     for preset in args.presets:
         rankers[f"teacher ({preset})"] = TeacherRanker(teacher_of(preset, splits, folder))
     config = load_section(EvaluationConfig, "evaluation")
-    metrics = summarise(evaluate_all(rankers, splits, config), splits, config, args.dataset)
+    table, _ = evaluate_all(rankers, splits, config)
+    metrics = summarise(table, splits, config, args.dataset)
     write_json(folder / "metrics.json", metrics)
     cli.results(args.dataset, FOUND)
 

@@ -20,6 +20,7 @@ class Evaluation:
 
     sampled: Ranks
     full: Ranks | None
+    users: Float[np.ndarray, "users size"] | None  # as a ranker with vectors represents them
 
 
 def evaluate(
@@ -36,24 +37,45 @@ def evaluate(
     rows = np.arange(len(splits.candidates[part])) if rows is None else rows
     candidates, seen = splits.candidates[part].take(rows), splits.histories(part).take(rows)
     shown = seen if histories is None else histories.take(rows)
-    vectors = ranker if isinstance(ranker, VectorRanker) else None
-    users = vectors.user_vectors(shown) if vectors else np.empty(0)
+    scorer = _Scorer(ranker, shown)
     progress = Progress("ranking", len(rows), "users")
     among_candidates, among_all = [], []
     for chunk in _chunks(len(rows), splits.num_items):
         some = candidates.take(chunk)
-        if vectors and not full:  # nobody asks for the scores of the other items
-            values = scores = vectors.products_with(users[chunk], some.items)
-        else:
-            scores = vectors.products(users[chunk]) if vectors else ranker.score(shown.take(chunk))
+        if full:
+            scores = scorer.all(chunk)
             values = np.take_along_axis(scores, some.items, axis=1)
+        else:
+            values = scores = scorer.some(chunk, some.items)
         if np.isnan(scores).any():
             raise FloatingPointError(f"a score is NaN for user rows {rows[chunk[:3]]}...")
         among_candidates.append(rank_candidates(values, some))
         if full:
             among_all.append(rank_catalogue(scores, some.targets, seen.take(chunk)))
         progress.advance(len(chunk))
-    return Evaluation(_concatenate(among_candidates), _concatenate(among_all) if full else None)
+    return Evaluation(
+        _concatenate(among_candidates), _concatenate(among_all) if full else None, scorer.users
+    )
+
+
+class _Scorer:
+    """Scores of any of the users; those that have vectors are represented once."""
+
+    def __init__(self, ranker: Ranker, shown: Sequences) -> None:
+        self.ranker, self.shown = ranker, shown
+        self.users = ranker.user_vectors(shown) if isinstance(ranker, VectorRanker) else None
+
+    def all(self, chunk: Int[np.ndarray, "chunk"]) -> Float[np.ndarray, "chunk indices"]:
+        if self.users is not None and isinstance(self.ranker, VectorRanker):
+            return self.ranker.products(self.users[chunk])
+        return self.ranker.score(self.shown.take(chunk))
+
+    def some(
+        self, chunk: Int[np.ndarray, "chunk"], items: Int[np.ndarray, "chunk columns"]
+    ) -> Float[np.ndarray, "chunk columns"]:
+        if self.users is not None and isinstance(self.ranker, VectorRanker):
+            return self.ranker.products_with(self.users[chunk], items)
+        return np.take_along_axis(self.all(chunk), items, axis=1)
 
 
 def rank_candidates(values: Float[np.ndarray, "users columns"], candidates: Candidates) -> Ranks:

@@ -39,19 +39,30 @@ class EvaluationConfig:
 Table = dict[str, dict[str, Float[np.ndarray, "users metrics"]]]  # system -> protocol -> values
 
 
-def evaluate_all(rankers: dict[str, Ranker], splits: Splits, config: EvaluationConfig) -> Table:
-    """Every system on the test users; `shuffled` rows see the same history in another order (SPEC E4)."""
-    table = {name: _values(evaluate(ranker, splits, "test")) for name, ranker in rankers.items()}
+def evaluate_all(
+    rankers: dict[str, Ranker], splits: Splits, config: EvaluationConfig
+) -> tuple[Table, dict[str, float]]:
+    """Every system on the test users; `shuffled` rows see the same history in another order (SPEC E4).
+
+    With it, how alike the representations of the two orders are (SPEC E5): both were computed for the ranks."""
+    true = {name: evaluate(ranker, splits, "test") for name, ranker in rankers.items()}
+    table = {name: _values(found) for name, found in true.items()}
+    similarity: dict[str, float] = {}
     for name in ("teacher", "student"):
-        if name in rankers and config.shuffles:
-            runs = [
-                _values(evaluate(rankers[name], splits, "test", histories=histories))
-                for histories in shuffled_histories(splits, config)
-            ]
-            table[f"{name}_shuffled"] = {
-                protocol: np.mean([run[protocol] for run in runs], axis=0) for protocol in PROTOCOLS
-            }
-    return table
+        if name not in rankers or not config.shuffles:
+            continue
+        runs = [
+            evaluate(rankers[name], splits, "test", histories=histories)
+            for histories in shuffled_histories(splits, config)
+        ]
+        values = [_values(run) for run in runs]
+        table[f"{name}_shuffled"] = {
+            protocol: np.mean([run[protocol] for run in values], axis=0) for protocol in PROTOCOLS
+        }
+        ours, other = true[name].users, runs[0].users
+        if ours is not None and other is not None:
+            similarity[name] = float(np.mean(cosine(ours, other)))
+    return table, similarity
 
 
 def shuffled_histories(splits: Splits, config: EvaluationConfig) -> list[Sequences]:

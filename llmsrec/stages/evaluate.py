@@ -3,22 +3,15 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from llmsrec.config import load_section
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain, Popularity
 from llmsrec.evaluation.plots import PRINT, ndcg_by_system, save_png
-from llmsrec.evaluation.ranker import VectorRanker
+from llmsrec.evaluation.ranker import Ranker
 from llmsrec.evaluation.report import Story, pick_cases, write_report
-from llmsrec.evaluation.results import (
-    EvaluationConfig,
-    cosine,
-    evaluate_all,
-    shuffled_histories,
-    summarise,
-)
+from llmsrec.evaluation.results import EvaluationConfig, evaluate_all, summarise
 from llmsrec.files import read_json, write_json
 from llmsrec.stages import run
 from llmsrec.student.backbone import load_backbone
@@ -44,20 +37,18 @@ def main(argv: list[str] | None = None) -> None:
     student = LLMSRec.from_pretrained(
         args.student, backbone=backbone, teacher=teacher, catalog=splits.catalog
     )
-    models: dict[str, VectorRanker] = {
+    models: dict[str, Ranker] = {
         "teacher": TeacherRanker(teacher),
         "student": StudentRanker(student, ItemEmbeddings.load(args.embeddings).padded),
     }
-    table = evaluate_all(
-        {"popularity": Popularity(splits), "markov": MarkovChain(splits), **models}, splits, config
-    )
+    systems: dict[str, Ranker] = {
+        "popularity": Popularity(splits),
+        "markov": MarkovChain(splits),
+        **models,
+    }
+    table, similarity = evaluate_all(systems, splits, config)
     metrics = summarise(table, splits, config, args.dataset)
-    if config.shuffles:
-        true, other = splits.histories("test"), shuffled_histories(splits, config)[0]
-        metrics["similarity"] = {
-            name: float(np.mean(cosine(model.user_vectors(true), model.user_vectors(other))))
-            for name, model in models.items()
-        }
+    metrics["similarity"] = similarity
     write_json(reports / "metrics.json", metrics)
     write_json(reports / "ndcg.json", [
         {"system": name, "protocol": protocol, "ndcg@10": found[protocol]["ndcg@10"]["value"]}

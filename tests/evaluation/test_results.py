@@ -124,10 +124,11 @@ def test_nothing_is_relative_to_nothing(markov_splits: Splits) -> None:
 
 def test_shuffled_rows_are_the_mean_over_the_permutations(markov_splits: Splits) -> None:
     chain = MarkovChain(markov_splits)
-    table = evaluate_all(
+    table, similarity = evaluate_all(
         {"popularity": Popularity(markov_splits), "teacher": chain}, markov_splits, CONFIG
     )
     assert list(table) == ["popularity", "teacher", "teacher_shuffled"]
+    assert similarity == {}  # a Markov chain has no vectors
     runs = [
         evaluate(chain, markov_splits, "test", histories=histories)
         for histories in shuffled_histories(markov_splits, CONFIG)
@@ -140,7 +141,7 @@ def test_shuffled_rows_are_the_mean_over_the_permutations(markov_splits: Splits)
 
 
 def test_who_ignores_order_loses_nothing(markov_splits: Splits) -> None:
-    table = evaluate_all({"student": Popularity(markov_splits)}, markov_splits, CONFIG)
+    table, _ = evaluate_all({"student": Popularity(markov_splits)}, markov_splits, CONFIG)
     for protocol in ("sampled", "full"):
         np.testing.assert_allclose(
             table["student_shuffled"][protocol], table["student"][protocol], atol=1e-12
@@ -149,7 +150,7 @@ def test_who_ignores_order_loses_nothing(markov_splits: Splits) -> None:
 
 def test_without_shuffles_there_are_no_shuffled_rows(markov_splits: Splits) -> None:
     config = EvaluationConfig(bootstrap=10, shuffles=0, seed=0)
-    assert list(evaluate_all({"teacher": Popularity(markov_splits)}, markov_splits, config)) == [
+    assert list(evaluate_all({"teacher": Popularity(markov_splits)}, markov_splits, config)[0]) == [
         "teacher"
     ]
 
