@@ -25,9 +25,11 @@ from llmsrec.files import whole_file, whole_folder
 
 PARTS = ["train", "valid", "test"]
 MEMORY = "1GB"
-ORDERING_MEMORY = (
-    "400MB"  # while ordering, which spills: the stage stays under 1 GB whatever the input's size
-)
+ORDERING = {  # DuckDB spills beyond it: the stage takes no more memory for a larger file
+    "memory_limit": "250MB",
+    "allocator_flush_threshold": "16MB",  # what is freed goes back to the system
+    "threads": WORKERS,
+}
 PARSED = pa.schema(
     [*(field for field in ROWS if field.name != "line"), ("source_order", pa.int64()), ("part", pa.int64())]
 )  # fmt: skip
@@ -229,9 +231,7 @@ def ordered(parsed: ibis.Table, tie_seed: int) -> ibis.Table:
 
 
 def _order(aside: Path, tie_seed: int) -> dict[str, Any]:
-    connection = ibis.duckdb.connect(
-        memory_limit=ORDERING_MEMORY, threads=WORKERS, temp_directory=str(aside / "spill")
-    )
+    connection = ibis.duckdb.connect(temp_directory=str(aside / "spill"), **ORDERING)
     table = ordered(connection.read_parquet(aside / "parsed.parquet"), tie_seed)
     out = aside / "interactions.parquet"
     table.order_by(["user_id", "position"]).to_parquet(out)
