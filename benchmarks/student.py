@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from benchmarks.figures import Figure, in_own_process, median_seconds, print_figures
+from benchmarks.figures import Figure, in_own_process, median_seconds, peak_bytes, print_figures
 from llmsrec.config import from_mapping, load_section, read_section
 from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.sequences import Sequences
@@ -207,7 +207,7 @@ def training(shape: Shape, way: str, examples: str, steps: int) -> dict[str, flo
         plain.step(reads, generator(2, number))
         return len(reads)
 
-    bytes_held = peak_bytes(lambda: step(0))
+    bytes_held = held(lambda: step(0))
     with FlopCounterMode(display=False) as counter:
         counted = step(1)
     start = time.perf_counter()
@@ -258,13 +258,12 @@ def matrix_rate(shape: Shape) -> float:
     return 2 * len(x) * len(weight) * shape.width / seconds
 
 
-def peak_bytes(work: Callable[[], Any]) -> int:
-    """What `work` holds at its peak beyond what was there before."""
+def held(work: Callable[[], Any]) -> int:
+    """Bytes that `work` holds at its peak beyond what was there before."""
     before = int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()
     Path("/proc/self/clear_refs").write_text("5")  # forget the highest so far
     work()
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 - before
+    return peak_bytes() - before
 
 
 def compare_training(vocabulary: int, examples: str, dtypes: list[str], steps: int) -> list[Figure]:
