@@ -1,0 +1,23 @@
+"""What is timed against each other comes to the same: a ratio between two different things says nothing."""
+
+from benchmarks.student import Shape, check, made_up_store, word_tokenizer
+from llmsrec.student.prompts import PromptBuilder
+
+
+def test_the_released_way_and_ours_have_the_same_losses() -> None:
+    check(Shape(layers=2, width=128, vocabulary=8_000))
+
+
+def test_a_prompt_tokenises_to_the_same_ids_whole_or_in_pieces() -> None:
+    store, tokenizer = made_up_store(), word_tokenizer()
+    prompts = PromptBuilder(
+        tokenizer,
+        store.catalog.titles,
+        window=10,
+        title_tokens=48,
+        max_prompt_tokens=1024,
+        with_user_rep=False,
+    )
+    text = f'Product: "{store.catalog.titles[7]}" '
+    assert prompts.item_prefix(7) == tokenizer.encode(text, add_special_tokens=False)
+    assert tokenizer.unk_token_id not in prompts.item_prefix(7)
