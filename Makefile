@@ -40,7 +40,7 @@ ui: setup  ## Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000;
 	@honcho -f infra/Procfile -d . start
 
 bench: setup  ## every benchmark; its last lines are ratios against a goal
-	@for file in benchmarks/[a-z]*.py; do \
+	@for file in $$(grep -l __main__ benchmarks/*.py); do \
 	  python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 clean:  ## remove tools' caches and Dagster's history; data, artifacts and MLflow's runs stay

@@ -56,8 +56,15 @@ def write_json(path: Path, document: Any) -> None:
 
 def read_frame(path: Path) -> pd.DataFrame:
     """A Parquet file, whole."""
-    try:
+    with readable(path):
         return pd.read_parquet(path)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Names a Parquet file that is missing or damaged, and says what mends it."""
+    try:
+        yield
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing: run `dvc repro` to write it") from None
     except (pa.ArrowException, OSError) as error:

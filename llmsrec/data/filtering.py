@@ -6,7 +6,7 @@ from typing import Literal
 
 import ibis
 
-from llmsrec.config import Count, Natural
+from llmsrec.config import Count, Natural, Share
 from llmsrec.data.interactions import Interactions
 from llmsrec.errors import DataError
 
@@ -17,9 +17,9 @@ TRAIN, VALID, TEST = 0, 1, 2
 class SplitsConfig:
     split: Literal["loo", "gts"]
     kcore: Literal["iterative", "single_pass"]
-    user_threshold: int
-    item_threshold: int
-    sample_rate: float
+    user_threshold: Count
+    item_threshold: Count
+    sample_rate: Share
     seed: int
     gts_share: float
     gts_target: Literal["last", "first", "successive"]
@@ -30,12 +30,10 @@ class SplitsConfig:
     min_items: Natural
 
     def __post_init__(self) -> None:
-        if not 0 < self.sample_rate <= 1:
-            raise ValueError("sample_rate must lie in (0, 1]")
+        if self.sample_rate == 0:
+            raise ValueError("sample_rate of 0 keeps nobody")
         if not 0 < self.gts_share < 0.5:
             raise ValueError("gts_share must lie in (0, 0.5): test and valid take one each")
-        if min(self.user_threshold, self.item_threshold) < 1:
-            raise ValueError("user_threshold and item_threshold must be at least 1")
         if self.split == "gts" and self.kcore == "single_pass":
             raise ValueError(
                 "kcore: single_pass counts leave-one-out training items; use iterative with gts"

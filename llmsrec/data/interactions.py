@@ -17,15 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from llmsrec.config import Share
 from llmsrec.data.metadata import ITEMS, Texts, parse_metadata
 from llmsrec.data.reviews import REJECTS, ROWS, WORKERS, Parsed, Period, parse_reviews
 from llmsrec.data.tables import parse_csv
-from llmsrec.errors import ArtifactError, DataError
-from llmsrec.files import whole_file, whole_folder
+from llmsrec.errors import DataError
+from llmsrec.files import readable, whole_file, whole_folder
 
 PARTS = ["train", "valid", "test"]
 MEMORY = "1GB"
-ORDERING = {  # DuckDB spills beyond it: the stage takes no more memory for a larger file
+ORDERING = {  # DuckDB spills what is more: the stage takes no more memory for a larger file
     "memory_limit": "250MB",
     "allocator_flush_threshold": "16MB",  # what is freed goes back to the system
     "threads": WORKERS,
@@ -40,14 +41,12 @@ _READY_SPLIT = re.compile(r"\.(train|valid|test)\.csv(\.gz)?$")
 class InteractionsConfig:
     earliest: date
     latest: date
-    max_reject_share: float
+    max_reject_share: Share
     tie_seed: int
 
     def __post_init__(self) -> None:
         if not self.earliest < self.latest:
             raise ValueError("earliest must be before latest")
-        if not 0 <= self.max_reject_share <= 1:
-            raise ValueError("max_reject_share must lie in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class Interactions:
         connection = ibis.duckdb.connect(memory_limit=MEMORY)
         tables = []
         for name in ("interactions.parquet", "items.parquet"):
-            if not (folder / name).exists():
-                raise ArtifactError(f"{folder / name} is missing: run `dvc repro` to write it")
+            with readable(folder / name):
+                pq.read_metadata(folder / name)
             tables.append(connection.read_parquet(folder / name))
         return cls(*tables)
 

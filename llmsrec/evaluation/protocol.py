@@ -20,7 +20,7 @@ class Evaluation:
 
     sampled: Ranks
     full: Ranks | None
-    users: Float[np.ndarray, "users size"] | None  # as a ranker with vectors represents them
+    users: Float[np.ndarray, "users size"]  # their vectors; of size 0 where the ranker has none
 
 
 def evaluate(
@@ -63,18 +63,19 @@ class _Scorer:
 
     def __init__(self, ranker: Ranker, shown: Sequences) -> None:
         self.ranker, self.shown = ranker, shown
-        self.users = ranker.user_vectors(shown) if isinstance(ranker, VectorRanker) else None
+        self.vectors = ranker if isinstance(ranker, VectorRanker) else None
+        self.users = self.vectors.user_vectors(shown) if self.vectors else np.empty((len(shown), 0))
 
     def all(self, chunk: Int[np.ndarray, "chunk"]) -> Float[np.ndarray, "chunk indices"]:
-        if self.users is not None and isinstance(self.ranker, VectorRanker):
-            return self.ranker.products(self.users[chunk])
+        if self.vectors:
+            return self.vectors.products(self.users[chunk])
         return self.ranker.score(self.shown.take(chunk))
 
     def some(
         self, chunk: Int[np.ndarray, "chunk"], items: Int[np.ndarray, "chunk columns"]
     ) -> Float[np.ndarray, "chunk columns"]:
-        if self.users is not None and isinstance(self.ranker, VectorRanker):
-            return self.ranker.products_with(self.users[chunk], items)
+        if self.vectors:
+            return self.vectors.products_with(self.users[chunk], items)
         return np.take_along_axis(self.all(chunk), items, axis=1)
 
 

@@ -14,7 +14,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.evaluation.bootstrap import interval, resampled_means, two_sided_p
 from llmsrec.evaluation.metrics import Ranks, hit_rate, mrr, ndcg
 from llmsrec.evaluation.protocol import Evaluation, evaluate
-from llmsrec.evaluation.ranker import Ranker
+from llmsrec.evaluation.ranker import Ranker, VectorRanker
 
 PROTOCOLS = ("sampled", "full")
 METRICS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
@@ -59,9 +59,8 @@ def evaluate_all(
         table[f"{name}_shuffled"] = {
             protocol: np.mean([run[protocol] for run in values], axis=0) for protocol in PROTOCOLS
         }
-        ours, other = true[name].users, runs[0].users
-        if ours is not None and other is not None:
-            similarity[name] = float(np.mean(cosine(ours, other)))
+        if isinstance(rankers[name], VectorRanker):
+            similarity[name] = float(np.mean(cosine(true[name].users, runs[0].users)))
     return table, similarity
 
 

@@ -41,12 +41,10 @@ def main(argv: list[str] | None = None) -> None:
         "teacher": TeacherRanker(teacher),
         "student": StudentRanker(student, ItemEmbeddings.load(args.embeddings).padded),
     }
-    systems: dict[str, Ranker] = {
-        "popularity": Popularity(splits),
-        "markov": MarkovChain(splits),
-        **models,
-    }
-    table, similarity = evaluate_all(systems, splits, config)
+    baselines: dict[str, Ranker] = {
+        "popularity": Popularity(splits), "markov": MarkovChain(splits)
+    }  # fmt: skip
+    table, similarity = evaluate_all(baselines | models, splits, config)
     metrics = summarise(table, splits, config, args.dataset)
     metrics["similarity"] = similarity
     write_json(reports / "metrics.json", metrics)
@@ -60,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     story = Story(
         **{name: read_json(reports / f"{name}.json") for name in STORY}, backbone_note=note
     )
-    write_report(reports / "report.html", metrics, pick_cases({**models}, splits), story)
+    write_report(reports / "report.html", metrics, pick_cases(models, splits), story)
 
 
 if __name__ == "__main__":

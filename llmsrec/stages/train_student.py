@@ -10,7 +10,8 @@ from llmsrec.data.splits import Splits
 from llmsrec.files import write_json
 from llmsrec.stages import run
 from llmsrec.student.backbone import load_backbone
-from llmsrec.student.train import StudentConfig, train_student
+from llmsrec.student.config import StudentConfig
+from llmsrec.student.train import train_student
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.training import Checkpoints, MetricLog, fingerprint
 

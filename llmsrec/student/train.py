@@ -1,14 +1,13 @@
 """Train LLM-SRec (SPEC 3, trainer; SPEC 4.9, objective)."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmsrec.config import Amount, Count, Natural
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
@@ -16,6 +15,7 @@ from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.progress import Progress
 from llmsrec.student.backbone import Backbone
+from llmsrec.student.config import StudentConfig
 from llmsrec.student.examples import training_examples
 from llmsrec.student.losses import (
     catalogue_loss,
@@ -24,7 +24,7 @@ from llmsrec.student.losses import (
     retrieval_loss,
     uniformity_loss,
 )
-from llmsrec.student.model import LLMSRec, LLMSRecConfig
+from llmsrec.student.model import LLMSRec
 from llmsrec.student.pool import ItemPool
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.teacher.batches import NegativeSampler
@@ -33,56 +33,6 @@ from llmsrec.teacher.train import validation_rows
 from llmsrec.training import Checkpoints, EarlyStopping, MetricLog, generator, seed_torch
 
 CENTRED_ON = 500  # users and items whose states `centred_start` looks at
-
-
-@dataclass(frozen=True)
-class StudentConfig:
-    window: Count
-    title_tokens: Count
-    max_prompt_tokens: Count
-    shared_size: Count
-    head_size: Count
-    examples: Literal["last_item", "auto_regressive"]
-    train_negatives: Natural
-    in_batch: bool
-    catalogue_negatives: Natural
-    w_dis: Amount
-    w_uni: Amount
-    dis_reduction: Literal["mean", "sum"]
-    normalize: bool
-    distill: Literal["mse", "contrastive"]
-    with_user_rep: bool
-    epochs: Count
-    batch_size: Count
-    learning_rate: Amount
-    lr_decay: Amount
-    validations_per_epoch: Count
-    validation_users: Count | None
-    select_by: Literal["hr@10", "ndcg@10"]
-    patience: Count
-    centred_start: bool
-    prefix_cache_gb: Amount
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.catalogue_negatives and not self.in_batch:
-            raise ValueError("catalogue_negatives are shared by the batch: set in_batch: true")
-        if not self.train_negatives and not self.in_batch:
-            raise ValueError("nothing to tell the target from: set train_negatives or in_batch")
-
-    def model(self, backbone: Backbone, teacher: SASRec) -> LLMSRecConfig:
-        return LLMSRecConfig(
-            embedding_size=teacher.embedding_size,
-            hidden_size=backbone.hidden_size,
-            shared_size=self.shared_size,
-            head_size=self.head_size,
-            window=self.window,
-            title_tokens=self.title_tokens,
-            max_prompt_tokens=self.max_prompt_tokens,
-            with_user_rep=self.with_user_rep,
-            backbone=backbone.digest,
-            teacher=teacher.digest,
-        )
 
 
 @dataclass
@@ -203,7 +153,8 @@ class Trainer:
         if self._order[0] != epoch:
             order = generator(self.config.seed, 1, epoch).permutation(len(self.examples))
             self._order = (epoch, order)
-        return self._order[1][place * self.config.batch_size :][: self.config.batch_size]
+        size = self.config.batch_size
+        return self._order[1][place * size : (place + 1) * size]
 
     def step(self, step: int) -> dict[str, float]:
         self.model.train()

@@ -9,9 +9,7 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.evaluation.ranker import VectorRanker
 from llmsrec.teacher.sasrec import SASRec
 
-GATHERED = (
-    1 << 19
-)  # values of item vectors laid beside their users at a time: 2 MB stay in the processor's cache
+GATHERED = 1 << 19  # values laid beside their users at a time: 2 MB stay in the cache
 
 
 class ProductRanker(VectorRanker):
@@ -31,10 +29,8 @@ class ProductRanker(VectorRanker):
     def products_with(
         self, users: Float[np.ndarray, "users size"], items: Int[np.ndarray, "users columns"]
     ) -> Float[np.ndarray, "users columns"]:
-        vectors, size = (
-            self._beside(users),
-            max(1, GATHERED // max(1, items.shape[1] * users.shape[1])),
-        )
+        vectors = self._beside(users)
+        size = max(1, GATHERED // max(1, items.shape[1] * users.shape[1]))
         scores = vectors.new_empty(items.shape)
         for start in range(0, len(items), size):
             part = slice(start, start + size)

@@ -13,9 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsrec.data.filtering import TEST, TRAIN, VALID, iterative_core, kept_rows, leave_one_out
+from llmsrec.config import from_mapping
+from llmsrec.data.filtering import (
+    TEST,
+    TRAIN,
+    VALID,
+    SplitsConfig,
+    iterative_core,
+    kept_rows,
+    leave_one_out,
+)
 from llmsrec.data.interactions import Interactions, InteractionsConfig, ingest
-from llmsrec.errors import DataError
+from llmsrec.errors import ConfigError, DataError
 from tests.conftest import DAY, interactions_of, splits_config
 
 Parts = tuple[str, str, str]  # items that train, validate and test
@@ -208,5 +217,5 @@ def test_the_true_core_equals_a_slow_loop(
     ],
 )
 def test_an_impossible_configuration_is_refused(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        splits_config(**changes)
+    with pytest.raises(ConfigError, match=told):
+        from_mapping(SplitsConfig, {**vars(splits_config()), **changes}, "splits")

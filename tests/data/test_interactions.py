@@ -364,10 +364,11 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         raw_files(tmp_path / "nowhere")
     with pytest.raises(ArtifactError, match=r"interactions\.parquet is missing"):
         Interactions.load(tmp_path)
+    (tmp_path / "interactions.parquet").write_bytes(b"PAR1 cut off")
+    with pytest.raises(ArtifactError, match=r"interactions\.parquet is damaged"):
+        Interactions.load(tmp_path)
 
 
 def test_an_impossible_configuration_is_refused() -> None:
     with pytest.raises(ValueError, match="earliest must be before latest"):
         InteractionsConfig(date(2020, 1, 1), date(2020, 1, 1), 0.1, 0)
-    with pytest.raises(ValueError, match="max_reject_share"):
-        config(1.1)

@@ -134,7 +134,12 @@ def test_a_missing_key_is_named(name: str, here: Path, params: Callable[..., Pat
     ("name", "change", "said"),
     [
         ("ingest", {"earliest": "2040-01-01"}, "interactions: earliest must be before latest"),
-        ("split", {"sample_rate": 0.0}, "splits: sample_rate must lie in (0, 1]"),
+        ("split", {"sample_rate": 0.0}, "splits: sample_rate of 0 keeps nobody"),
+        (
+            "ingest",
+            {"max_reject_share": 1.1},
+            "interactions.max_reject_share is 1.1; it must be at least 0",
+        ),
         ("split", {"split": "random"}, "splits.split is 'random'; choose from loo, gts"),
         ("train_teacher", {"epochs": "many"}, "teacher.epochs is 'many'; expected a whole number"),
         ("build_backbone", {"num_heads": 5}, "backbone: hidden_size must be a multiple of twice"),

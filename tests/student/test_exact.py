@@ -16,8 +16,9 @@ from llmsrec.data.sequences import Sequences, from_rows
 from llmsrec.data.splits import Splits
 from llmsrec.student import padding
 from llmsrec.student.backbone import Backbone
+from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.train import StudentConfig, Trainer
+from llmsrec.student.train import Trainer
 from llmsrec.training import generator
 from tests.student.conftest import HIDDEN
 from tests.student.oracle import Oracle, assert_close, gradients
