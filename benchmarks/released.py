@@ -1,7 +1,7 @@
 """The student the way of the released implementation, written out to be measured against.
 
 Every prompt is written and tokenised anew, a batch is padded to its longest prompt, the whole causal model runs with
-its head and all hidden states, the frozen teacher is asked at each step, and an item is encoded as often as it is shown.
+its head and all hidden states, the frozen teacher is asked at each step, and items are encoded as often as shown.
 """
 
 import numpy as np
