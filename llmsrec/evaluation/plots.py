@@ -75,7 +75,9 @@ def ndcg_by_system(metrics: dict[str, Any], protocol: str, palette: Palette = PA
             xerr=_whiskers(found), error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 3},
         )  # fmt: skip
         for place, row in enumerate(found):
-            axes.text(row["high"], place, f"  {row['value']:.3f}", va="center")
+            axes.annotate(
+                f"{row['value']:.3f}", (row["high"], place), (7, 0), textcoords="offset points", va="center"
+            )  # fmt: skip
         axes.invert_yaxis()
         axes.set_xlim(0, 1.18 * max(row["high"] for row in found) or 1)
         axes.set_xlabel("NDCG@10")
