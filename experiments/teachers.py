@@ -10,38 +10,17 @@ validation.
 import argparse
 from pathlib import Path
 
-import torch
-
+from experiments.trained import teacher_of
 from llmsrec import cli
-from llmsrec.config import from_mapping, load_section, read_section
+from llmsrec.config import load_section, read_section
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain, Popularity
 from llmsrec.evaluation.ranker import Ranker
 from llmsrec.evaluation.results import EvaluationConfig, evaluate_all, summarise
 from llmsrec.files import write_json
 from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import TeacherConfig, train_teacher
-from llmsrec.training import Checkpoints, MetricLog, fingerprint
 
 FOUND = Path("scratch/teachers")
-
-
-def teacher_of(preset: str, splits: Splits, folder: Path) -> SASRec:
-    """Trained, or as an earlier run left it."""
-    file = Path("presets") / f"{preset}.yaml"
-    values = read_section("teacher", Path("params.yaml")) | read_section("teacher", file)
-    config = from_mapping(TeacherConfig, values, str(file))
-    key = fingerprint(config, splits.sequences.items, splits.train_lengths)
-    folder = folder / f"{preset}-{key[:12]}"
-    if not (folder / "model").exists():
-        log, checkpoints = MetricLog(folder / "curve.json"), Checkpoints(folder / "state", key)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = train_teacher(splits, config, log, checkpoints, device)
-        log.save()
-        model.save(folder / "model")
-        checkpoints.clear()
-    return SASRec.load(folder / "model")
 
 
 def main() -> None:
@@ -53,7 +32,10 @@ def main() -> None:
     folder = FOUND / args.dataset
     rankers: dict[str, Ranker] = {"popularity": Popularity(splits), "markov": MarkovChain(splits)}
     for preset in args.presets:
-        rankers[f"teacher ({preset})"] = TeacherRanker(teacher_of(preset, splits, folder))
+        file = Path("presets") / f"{preset}.yaml"
+        values = read_section("teacher", Path("params.yaml")) | read_section("teacher", file)
+        model = teacher_of(values, splits, folder, name=preset, where=str(file))
+        rankers[f"teacher ({preset})"] = TeacherRanker(model)
     config = load_section(EvaluationConfig, "evaluation")
     table, _ = evaluate_all(rankers, splits, config)
     metrics = summarise(table, splits, config, args.dataset)

@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
-from experiments import teachers
+from experiments import students, teachers, trained
 from llmsrec.data.splits import Splits
 from llmsrec.files import read_json
 
@@ -33,7 +34,52 @@ def test_each_preset_is_trained_once_and_shown(
     assert list(found) == ["popularity", "markov", "teacher (strong)", "teacher (paper)"]
     assert found["teacher (strong)"] != found["teacher (paper)"]
 
-    monkeypatch.setattr(teachers, "train_teacher", None)  # calling it again would fail
+    monkeypatch.setattr(trained, "train_teacher", None)  # calling it again would fail
     teachers.main()
     assert capsys.readouterr().out == first
     assert f"{found['markov']['full']['ndcg@10']['value']:.4f}" in first
+
+
+def test_students_of_two_seeds_are_trained_once_and_set_against_their_teachers(
+    markov_splits: Splits,
+    small_backbone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = ["students", "--dataset", "tiny", "--seeds", "0", "1", "--variants", "full", "neither"]
+    monkeypatch.setattr(sys, "argv", [*argv, "--set", "learning_rate=0.002"])
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    document["teacher"] |= {"epochs": 4, "embedding_size": 8}
+    document["student"] |= {"epochs": 1, "head_size": 16, "shared_size": 8, "validation_users": 20}
+    document["evaluation"] |= {"bootstrap": 50}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(document))
+    markov_splits.save(tmp_path / "artifacts/tiny/splits")
+    (tmp_path / "artifacts/tiny/backbone").symlink_to(small_backbone)
+
+    students.main()
+    first = capsys.readouterr().out
+    rows = pd.read_csv(tmp_path / "scratch/students/tiny/test.csv").fillna("")
+    assert set(zip(rows["model"], rows["minus"], strict=True)) == {
+        *((name, "") for name in ("teacher", "full", "neither")),
+        *((f"{name}_shuffled", "") for name in ("teacher", "full", "neither")),
+        *((f"{name}_shuffled", name) for name in ("teacher", "full", "neither")),
+        ("full", "teacher"), ("neither", "full"),
+    }  # fmt: skip
+    at = rows.set_index(["model", "minus", "group", "protocol", "metric"])["value"]
+    for key in [("all", "sampled", "ndcg@10"), ("cold", "full", "hr@10")]:
+        assert at["full", "teacher", *key] == pytest.approx(
+            at["full", "", *key] - at["teacher", "", *key]
+        )
+        cost = at["teacher_shuffled", "", *key] - at["teacher", "", *key]
+        assert at["teacher_shuffled", "teacher", *key] == pytest.approx(cost)
+    assert (rows["seeds"] == 2).all()
+    assert (rows["low"] <= rows["high"]).all()
+    assert (rows["lowest_seed"] <= rows["value"] + 1e-9).all()
+    assert len(list((tmp_path / "scratch/students/tiny").glob("*/model"))) == 6
+
+    monkeypatch.setattr(trained, "train_teacher", None)  # calling them again would fail
+    monkeypatch.setattr(trained, "train_student", None)
+    students.main()
+    assert capsys.readouterr().out == first

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from llmsrec.config import Count, Natural
 from llmsrec.data.sequences import Sequences
-from llmsrec.data.splits import Splits
+from llmsrec.data.splits import Part, Splits
 from llmsrec.evaluation.bootstrap import interval, resampled_means, two_sided_p
 from llmsrec.evaluation.metrics import Ranks, hit_rate, mrr, ndcg
 from llmsrec.evaluation.protocol import Evaluation, evaluate
@@ -53,7 +53,7 @@ def evaluate_all(
             continue
         runs = [
             evaluate(rankers[name], splits, "test", histories=histories)
-            for histories in shuffled_histories(splits, config)
+            for histories in shuffled_histories(splits, "test", config)
         ]
         values = [_values(run) for run in runs]
         table[f"{name}_shuffled"] = {
@@ -64,10 +64,10 @@ def evaluate_all(
     return table, similarity
 
 
-def shuffled_histories(splits: Splits, config: EvaluationConfig) -> list[Sequences]:
+def shuffled_histories(splits: Splits, part: Part, config: EvaluationConfig) -> list[Sequences]:
     """The whole history permuted; each model then cuts its window."""
     return [
-        splits.histories("test").shuffled(np.random.default_rng((config.seed, number)))
+        splits.histories(part).shuffled(np.random.default_rng((config.seed, number)))
         for number in range(config.shuffles)
     ]
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from llmsrec.config import Amount, Count, Natural
 from llmsrec.student.backbone import Backbone
-from llmsrec.student.model import LLMSRecConfig
+from llmsrec.student.heads import LLMSRecConfig
 from llmsrec.teacher.sasrec import SASRec
 
 
@@ -17,6 +17,7 @@ class StudentConfig:
     shared_size: Count
     head_size: Count
     examples: Literal["last_item", "auto_regressive"]
+    stride: Count
     train_negatives: Natural
     in_batch: bool
     catalogue_negatives: Natural
@@ -29,7 +30,9 @@ class StudentConfig:
     epochs: Count
     batch_size: Count
     learning_rate: Amount
+    lr_schedule: Literal["decay", "cosine"]
     lr_decay: Amount
+    slot_rate: Amount
     validations_per_epoch: Count
     validation_users: Count | None
     select_by: Literal["hr@10", "ndcg@10"]
@@ -39,6 +42,8 @@ class StudentConfig:
     seed: int
 
     def __post_init__(self) -> None:
+        if self.stride > self.window:
+            raise ValueError("a stride beyond the window would leave purchases out")
         if self.catalogue_negatives and not self.in_batch:
             raise ValueError("catalogue_negatives are shared by the batch: set in_batch: true")
         if not self.train_negatives and not self.in_batch:

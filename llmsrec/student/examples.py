@@ -54,11 +54,15 @@ class Examples:
         return self.train.items[self.train.offsets[self.owners()] + self.ends()]
 
 
-def training_examples(train: Sequences, kind: str, window: int, *, alone: bool) -> Examples:
+def training_examples(
+    train: Sequences, kind: str, window: int, *, stride: int, alone: bool
+) -> Examples:
     """`last_item`: the last training purchase of each user. `auto_regressive`: every one but the first.
 
-    Up to the window, all prompts of a user grow out of one another and share a row. Beyond it each has a window of its
-    own, numbered anew, and so a row of its own; all have where they must stand `alone`."""
+    Up to the window, all prompts of a user grow out of one another and share a row. A longer history goes on with rows
+    of a whole window, each read after its last `stride` purchases: with 1, exactly what is shown when it recommends;
+    with more, the same read-outs in a fraction of the rows, each seeing window - stride + 1 purchases at least.
+    Prompts that must stand `alone` have a row each."""
     usable = np.flatnonzero(train.lengths >= 2)
     if len(usable) == 0:
         raise DataError("no user has two training purchases: there is nothing to learn from")
@@ -66,18 +70,22 @@ def training_examples(train: Sequences, kind: str, window: int, *, alone: bool) 
     if kind == "last_item":
         starts = np.maximum(known - window, 0)
         return Examples(train, usable, starts, known, known - starts - 1)
-    shared = 0 if alone else window
-    grown = np.minimum(known, shared)
-    users = np.repeat(usable, known - grown)
-    stops, _ = ranges(grown + 1, known - grown)
-    starts = np.maximum(stops - window, 0)
-    single = Examples(train, users, starts, stops, stops - starts - 1)
     if alone:
-        return single
+        users = np.repeat(usable, known)
+        stops, _ = ranges(np.ones_like(known), known)
+        starts = np.maximum(stops - window, 0)
+        return Examples(train, users, starts, stops, stops - starts - 1)
+    grown = np.minimum(known, window)
+    rows = -(-(known - grown) // stride)
+    users, begun = np.repeat(usable, rows), np.repeat(grown, rows)
+    number, _ = ranges(np.zeros_like(rows), rows)
+    stops = np.minimum(begun + (number + 1) * stride, np.repeat(known, rows))
+    starts = stops - window
+    first = begun + number * stride - starts
     return Examples(
         train,
-        np.concatenate([usable, single.users]),
-        np.concatenate([np.zeros_like(usable), single.starts]),
-        np.concatenate([grown, single.stops]),
-        np.concatenate([np.zeros_like(usable), single.first]),
+        np.concatenate([usable, users]),
+        np.concatenate([np.zeros_like(usable), starts]),
+        np.concatenate([grown, stops]),
+        np.concatenate([np.zeros_like(usable), first]),
     )

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,71 +17,11 @@ from llmsrec.errors import ArtifactError
 from llmsrec.files import read_json, whole_folder
 from llmsrec.student.backbone import Backbone, load_backbone
 from llmsrec.student.decoder import Decoder, Rows
+from llmsrec.student.heads import Heads, LLMSRecConfig, centre
 from llmsrec.student.padding import chunks, seen, spread
 from llmsrec.student.prefixes import PrefixCache, Prefixes, compute_prefixes
 from llmsrec.student.prompts import HIST, UOUT, UREP, PromptBuilder, Prompts
 from llmsrec.teacher.sasrec import SASRec
-
-CENTRED_SCALE = 0.1  # docs/experiments.md: 1 is unstable at first, 0.3 learns a little slower
-
-
-@dataclass(frozen=True)
-class LLMSRecConfig:
-    """What must be known to load a student; `backbone` and `teacher` name the weights it was trained with."""
-
-    embedding_size: int
-    hidden_size: int
-    shared_size: int
-    head_size: int
-    window: int
-    title_tokens: int
-    max_prompt_tokens: int
-    with_user_rep: bool
-    backbone: str
-    teacher: str
-
-
-def head(inner: int, middle: int, outer: int, activation: nn.Module) -> nn.Sequential:
-    """Linear - LayerNorm - activation - Linear; every network around the backbone has this shape."""
-    return nn.Sequential(
-        nn.Linear(inner, middle), nn.LayerNorm(middle), activation, nn.Linear(middle, outer)
-    )
-
-
-class Heads(nn.Module):
-    """All that is trained, in float32."""
-
-    def __init__(self, config: LLMSRecConfig) -> None:
-        super().__init__()
-        hidden, shared = config.hidden_size, config.shared_size
-        self.item_projector = head(config.embedding_size, hidden, hidden, nn.LeakyReLU(0.01))
-        self.user_head = head(hidden, config.head_size, shared, nn.LeakyReLU(0.01))
-        self.item_head = head(hidden, config.head_size, shared, nn.LeakyReLU(0.01))
-        self.teacher_head = head(config.embedding_size, shared, shared, nn.GELU())
-        self.soft_tokens = nn.Parameter(torch.zeros(2, hidden))  # the read-outs of users and items
-        if config.with_user_rep:
-            self.user_projector = head(config.embedding_size, hidden, hidden, nn.LeakyReLU(0.01))
-        for module in (self.user_head, self.item_head):
-            for layer in module:
-                if isinstance(layer, nn.Linear):
-                    nn.init.xavier_normal_(layer.weight)
-
-    def start_tokens(self, table: Tensor) -> None:
-        """Draw the soft tokens like the tokens of the backbone."""
-        with torch.no_grad():
-            mean, spread = table.float().mean(0), table.float().std(0)
-            self.soft_tokens.copy_(mean + spread * torch.randn_like(self.soft_tokens))
-
-
-@torch.no_grad()
-def centre(network: nn.Sequential, states: Float[Tensor, "n hidden"]) -> None:
-    """Start a head at what tells states apart: what they have in common is most of them, and cancelled by the first
-    bias. The last weights start small, so that the first steps do not undo large random scores."""
-    first, last = network[0], network[-1]
-    assert isinstance(first, nn.Linear)
-    assert isinstance(last, nn.Linear)
-    first.bias.copy_(-first.weight @ states.mean(dim=0))
-    last.weight.mul_(CENTRED_SCALE)
 
 
 class LLMSRec(nn.Module):

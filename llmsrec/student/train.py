@@ -27,6 +27,7 @@ from llmsrec.student.losses import (
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.pool import ItemPool
 from llmsrec.student.ranker import StudentRanker, encode_items
+from llmsrec.student.schedule import rate, validation_steps
 from llmsrec.teacher.batches import NegativeSampler
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import validation_rows
@@ -64,7 +65,7 @@ def train_student(
         position = Position(state["step"], EarlyStopping(**state["stopping"]))
         log.restore(state["rows"])
     total = config.epochs * trainer.steps_per_epoch
-    due = validation_steps(trainer.steps_per_epoch, config.validations_per_epoch)
+    due = set(validation_steps(trainer.steps_per_epoch, config.validations_per_epoch))
     progress = Progress("student", total - position.step, "steps")
     losses: list[dict[str, float]] = []
     while position.step < total and not position.stopping.stop:
@@ -79,7 +80,6 @@ def train_student(
         log(position.step, **means, **metrics, learning_rate=trainer.learning_rate)
         if position.stopping.update(metrics[config.select_by], position.step):
             best = _copy(model)
-        trainer.decay()
         checkpoints.save(
             {
                 **trainer.state(),
@@ -108,7 +108,11 @@ class Trainer:
     def __init__(self, model: LLMSRec, splits: Splits, config: StudentConfig) -> None:
         self.model, self.config = model, config
         self.examples = training_examples(
-            splits.train, config.examples, config.window, alone=config.with_user_rep
+            splits.train,
+            config.examples,
+            config.window,
+            stride=config.stride,
+            alone=config.with_user_rep,
         )
         self.owners, self.targets = self.examples.owners(), self.examples.targets()
         self.negatives = NegativeSampler(splits.train, splits.num_items)
@@ -123,7 +127,12 @@ class Trainer:
             shared=config.catalogue_negatives,
         )
         self.optimizer = torch.optim.Adam(
-            model.heads.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
+            [
+                {"params": model.heads.reading(), "share": 1.0},
+                {"params": model.heads.writing(), "share": config.slot_rate},
+            ],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
         )
         self._order: tuple[int, Int[np.ndarray, rows]] = (-1, np.zeros(0, np.int64))
 
@@ -159,6 +168,7 @@ class Trainer:
     def step(self, step: int) -> dict[str, float]:
         self.model.train()
         terms = self.losses(self.batch(step), generator(self.config.seed, 2, step))
+        self._set_rate(rate(self.config, step, self.steps_per_epoch))
         self.optimizer.zero_grad()
         terms["loss"].backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -215,9 +225,9 @@ class Trainer:
             users, teacher, normalize=self.config.normalize, reduction=self.config.dis_reduction
         )
 
-    def decay(self) -> None:
+    def _set_rate(self, share: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] *= self.config.lr_decay
+            group["lr"] = self.config.learning_rate * share * group["share"]
 
     def state(self) -> dict[str, Any]:
         return {
@@ -230,12 +240,6 @@ class Trainer:
         self.model.heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
-
-
-def validation_steps(steps_per_epoch: int, looks: int) -> set[int]:
-    """After which steps of an epoch (1-based) to look; always at its end, never zero steps apart (SPEC 6.8)."""
-    every = max(1, steps_per_epoch // max(1, looks))
-    return {*range(every, steps_per_epoch + 1, every), steps_per_epoch}
 
 
 @torch.no_grad()

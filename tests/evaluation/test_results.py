@@ -131,7 +131,7 @@ def test_shuffled_rows_are_the_mean_over_the_permutations(markov_splits: Splits)
     assert similarity == {}  # a Markov chain has no vectors
     runs = [
         evaluate(chain, markov_splits, "test", histories=histories)
-        for histories in shuffled_histories(markov_splits, CONFIG)
+        for histories in shuffled_histories(markov_splits, "test", CONFIG)
     ]
     slow = sum(per_user(run.sampled) for run in runs) / 3
     np.testing.assert_allclose(table["teacher_shuffled"]["sampled"], slow)
@@ -162,7 +162,7 @@ def rows_of(sequences: Sequences) -> list[list[int]]:
 def test_a_shuffle_permutes_each_history_and_leaves_the_times(markov_splits: Splits) -> None:
     """The same multiset for each user, another order each time, the same orders for the same seed."""
     true = markov_splits.histories("test")
-    runs = shuffled_histories(markov_splits, CONFIG)
+    runs = shuffled_histories(markov_splits, "test", CONFIG)
     assert len(runs) == 3
     for run in runs:
         assert [Counter(row) for row in rows_of(run)] == [Counter(row) for row in rows_of(true)]
@@ -170,14 +170,14 @@ def test_a_shuffle_permutes_each_history_and_leaves_the_times(markov_splits: Spl
         assert (run.offsets == true.offsets).all()
     orders = [true.items.tolist(), *(run.items.tolist() for run in runs)]
     assert len({tuple(order) for order in orders}) == 4
-    again = shuffled_histories(markov_splits, CONFIG)
+    again = shuffled_histories(markov_splits, "test", CONFIG)
     assert [run.items.tolist() for run in again] == orders[1:]
 
 
 def test_a_shuffle_puts_each_purchase_last_as_often(markov_splits: Splits) -> None:
     """300 users, 30 shuffles: the last purchase stays last in one of n, within five standard errors."""
     true = markov_splits.histories("test")
-    runs = shuffled_histories(markov_splits, EvaluationConfig(1, 30, 0))
+    runs = shuffled_histories(markov_splits, "test", EvaluationConfig(1, 30, 0))
     ends = true.offsets[1:] - 1
     kept = np.mean([run.items[ends] == true.items[ends] for run in runs])
     chance = 1 / true.lengths

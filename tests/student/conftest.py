@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 from llmsrec.data.splits import Splits
 from llmsrec.student.backbone import Backbone
-from llmsrec.student.model import LLMSRec, LLMSRecConfig
+from llmsrec.student.heads import LLMSRecConfig
+from llmsrec.student.model import LLMSRec
 from llmsrec.student.small import train_tokenizer
 from llmsrec.teacher.sasrec import SASRec, SASRecConfig
 

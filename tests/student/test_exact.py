@@ -43,6 +43,7 @@ def student_config(**changes: Any) -> StudentConfig:
         "batch_size": 5,
         "prefix_cache_gb": 0.0,
         "train_negatives": 3,
+        "stride": 2,
     }
     return StudentConfig(**{**section, **small, **changes})
 

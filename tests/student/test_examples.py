@@ -26,17 +26,28 @@ def shown(examples: Examples) -> list[tuple[int, list[int], list[int]]]:
 
 
 def test_last_item_asks_once_a_user_and_needs_two_purchases() -> None:
-    examples = training_examples(TRAIN, "last_item", 3, alone=False)
+    examples = training_examples(TRAIN, "last_item", 3, stride=1, alone=False)
     assert shown(examples) == [(0, [1, 2], [3]), (2, [5, 6, 7], [8])]
 
 
 def test_every_position_shares_a_row_up_to_the_window_and_slides_beyond() -> None:
-    examples = training_examples(TRAIN, "auto_regressive", 3, alone=False)
+    examples = training_examples(TRAIN, "auto_regressive", 3, stride=1, alone=False)
     assert shown(examples) == [(0, [1, 2], [2, 3]), (2, [4, 5, 6], [5, 6, 7]), (2, [5, 6, 7], [8])]
 
 
+def test_a_stride_reads_a_long_history_by_whole_windows() -> None:
+    train = from_rows([[1, 2, 3, 4, 5, 6, 7, 8, 9]])
+    examples = training_examples(train, "auto_regressive", 3, stride=2, alone=False)
+    assert shown(examples) == [
+        (0, [1, 2, 3], [2, 3, 4]),
+        (0, [3, 4, 5], [5, 6]),
+        (0, [5, 6, 7], [7, 8]),
+        (0, [6, 7, 8], [9]),
+    ]
+
+
 def test_every_position_alone() -> None:
-    examples = training_examples(TRAIN, "auto_regressive", 3, alone=True)
+    examples = training_examples(TRAIN, "auto_regressive", 3, stride=1, alone=True)
     assert shown(examples) == [
         (0, [1], [2]),
         (0, [1, 2], [3]),
@@ -47,21 +58,34 @@ def test_every_position_alone() -> None:
     ]
 
 
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=8), st.integers(1, 12), st.booleans())
-def test_every_position_is_asked_exactly_once(lengths: list[int], window: int, alone: bool) -> None:
-    train = from_rows([list(range(1, length + 1)) for length in lengths])
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=8),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.booleans(),
+)
+def test_every_position_is_asked_exactly_once(
+    lengths: list[int], window: int, stride: int, alone: bool
+) -> None:
+    train, stride = (
+        from_rows([list(range(1, length + 1)) for length in lengths]),
+        min(stride, window),
+    )
     if max(lengths) < 2:
         with pytest.raises(DataError, match="two training purchases"):
-            training_examples(train, "auto_regressive", window, alone=alone)
+            training_examples(train, "auto_regressive", window, stride=stride, alone=alone)
         return
-    examples = training_examples(train, "auto_regressive", window, alone=alone)
-    asked = sorted(zip(examples.owners().tolist(), examples.ends().tolist(), strict=True))
+    examples = training_examples(train, "auto_regressive", window, stride=stride, alone=alone)
+    ends = examples.ends()
+    asked = sorted(zip(examples.owners().tolist(), ends.tolist(), strict=True))
     wanted = [(user, end) for user, length in enumerate(lengths) for end in range(1, length)]
     assert asked == wanted
     assert (examples.stops - examples.starts <= window).all()
+    seen = ends - np.repeat(examples.starts, examples.num_reads)
+    assert (seen >= np.minimum(ends, window - (0 if alone else stride - 1))).all()
 
 
 def test_times_come_along() -> None:
-    examples = training_examples(TRAIN, "last_item", 2, alone=False)
+    examples = training_examples(TRAIN, "last_item", 2, stride=1, alone=False)
     histories: Sequences = examples.histories(np.array([1]))
     assert histories.times(0).tolist() == [3, 4]

@@ -13,7 +13,8 @@ from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
 from llmsrec.errors import ArtifactError, ConfigError
 from llmsrec.student.backbone import Backbone, BackboneConfig, load_backbone, pin
-from llmsrec.student.model import Heads, LLMSRec, LLMSRecConfig
+from llmsrec.student.heads import Heads, LLMSRecConfig
+from llmsrec.student.model import LLMSRec
 from llmsrec.teacher.sasrec import SASRec
 
 Build = Callable[..., LLMSRec]

@@ -12,11 +12,7 @@ from llmsrec.student import train as train_module
 from llmsrec.student.backbone import Backbone
 from llmsrec.student.losses import catalogue_loss
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.train import (
-    Trainer,
-    train_student,
-    validation_steps,
-)
+from llmsrec.student.train import Trainer, train_student
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.training import Checkpoints, MetricLog
 from tests.student.test_exact import student_config
@@ -111,6 +107,7 @@ def test_the_learning_rate_falls_after_every_look_and_the_best_look_is_kept(
         batch_size=300,
         validations_per_epoch=1,
         patience=2,
+        lr_schedule="decay",
         lr_decay=0.5,
         select_by=select_by,
     )
@@ -125,10 +122,23 @@ def test_the_learning_rate_falls_after_every_look_and_the_best_look_is_kept(
     )
 
 
-def test_an_epoch_of_few_steps_is_looked_at_without_dividing_by_zero() -> None:
-    assert validation_steps(3, 10) == {1, 2, 3}
-    assert validation_steps(25, 10) == {2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 25}
-    assert validation_steps(7, 1) == {7}
+def test_what_fills_slots_learns_at_a_rate_of_its_own(
+    student: Build, backbone: Backbone, markov_splits: Splits
+) -> None:
+    """Adam's first step moves every weight by the rate."""
+    config = student_config(lr_schedule="decay", learning_rate=1e-3, slot_rate=5.0)
+    model = student(backbone)
+    before = {name: value.clone() for name, value in model.heads.named_parameters()}
+    Trainer(model, markov_splits, config).step(0)
+    moved = {
+        name: float((value - before[name]).detach().abs().max())
+        for name, value in model.heads.named_parameters()
+    }
+    slots = {name for name in moved if name.startswith(("item_projector", "soft_tokens"))}
+    assert len(slots) == 7
+    for name, change in moved.items():
+        rate = 5e-3 if name in slots else 1e-3
+        assert 0.5 * rate < change < 1.01 * rate, name
 
 
 def test_the_chance_of_an_item_is_how_often_it_comes(

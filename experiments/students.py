@@ -1,0 +1,216 @@
+"""Does the student beat its own teacher, does it read order, and what does each of its losses bring? (SPEC E4, E7, E9)
+
+    python -m experiments.students --dataset Video_Games --variants full no_uniformity neither --seeds 0 1 2 3 4
+
+reads artifacts/<dataset>/{splits,backbone}; trains, for each seed, a teacher and every variant of its student (what is
+not yet under scratch/students), ranks the test users with true and with shuffled histories, and shows means over seeds
+with 95% intervals over users. Settings are those of params.yaml; `--set learning_rate=0.001` changes one of the
+student's. `--part valid` is for choosing settings. The table is written to scratch/students/<dataset>/<part>.csv.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from jaxtyping import Bool, Float
+from rich.console import Console
+from rich.table import Table
+from safetensors.numpy import load_file, save_file
+
+from experiments.trained import device, student_of, teacher_of
+from llmsrec.config import from_mapping, load_section, read_section
+from llmsrec.data.splits import Part, Splits
+from llmsrec.evaluation.bootstrap import interval, resampled_means
+from llmsrec.evaluation.groups import by_target
+from llmsrec.evaluation.protocol import evaluate
+from llmsrec.evaluation.ranker import Ranker
+from llmsrec.evaluation.results import (
+    METRICS,
+    PROTOCOLS,
+    EvaluationConfig,
+    per_user,
+    shuffled_histories,
+)
+from llmsrec.files import whole_file, whole_folder
+from llmsrec.student.backbone import Backbone, load_backbone
+from llmsrec.student.config import StudentConfig
+from llmsrec.student.ranker import StudentRanker, encode_items
+from llmsrec.teacher.ranker import TeacherRanker
+
+FOUND = Path("scratch/students")
+PARAMS = Path("params.yaml")
+VARIANTS: dict[str, dict[str, Any]] = {  # table 8, from its last row to its first
+    "full": {},
+    "no_uniformity": {"w_uni": 0.0},
+    "neither": {"w_uni": 0.0, "w_dis": 0.0},
+}
+SHOWN = ("ndcg@10", "hr@10")
+
+Values = dict[str, Float[np.ndarray, "users metrics"]]  # of true_sampled, shuffled_full, ...
+Columns = dict[
+    tuple[str, str], Float[np.ndarray, "seeds users"]
+]  # of a model, or of one less another
+
+
+class Study:
+    """One store; every model is trained and ranked once."""
+
+    def __init__(self, dataset: str, part: Part, changes: dict[str, Any]) -> None:
+        self.dataset, self.part, self.changes = dataset, part, changes
+        artifacts = Path("artifacts") / dataset
+        self.splits = Splits.load(artifacts / "splits")
+        self.backbone: Backbone = load_backbone(artifacts / "backbone", device())
+        self.evaluation = load_section(EvaluationConfig, "evaluation")
+        self.folder = FOUND / dataset
+
+    def of_seed(self, seed: int, variants: list[str]) -> dict[str, Values]:
+        """The values of the teacher of this seed, and of each variant of its student."""
+        values = read_section("teacher", PARAMS) | {"seed": seed}
+        teacher = teacher_of(values, self.splits, self.folder, name="teacher", where=str(PARAMS))
+        found = {"teacher": self._values(TeacherRanker(teacher))}
+        for variant in variants:
+            section = read_section("student", PARAMS) | self.changes | VARIANTS[variant]
+            config = from_mapping(StudentConfig, section | {"seed": seed}, "student")
+            model, own = student_of(
+                config, self.splits, teacher, self.backbone, self.folder, name=variant
+            )
+            kept = own / f"{self.part}-{self.evaluation.shuffles}-{self.evaluation.seed}"
+            if not kept.exists():
+                ranker = StudentRanker(model, encode_items(model, self.splits.num_items))
+                with whole_folder(kept) as aside:
+                    save_file(self._values(ranker), aside / "values.safetensors")
+            found[variant] = load_file(kept / "values.safetensors")
+        return found
+
+    def _values(self, ranker: Ranker) -> Values:
+        true = evaluate(ranker, self.splits, self.part)
+        runs = [
+            evaluate(ranker, self.splits, self.part, histories=histories)
+            for histories in shuffled_histories(self.splits, self.part, self.evaluation)
+        ]
+        values = {}
+        for protocol in PROTOCOLS:
+            values[f"true_{protocol}"] = per_user(getattr(true, protocol))
+            values[f"shuffled_{protocol}"] = np.mean(
+                [per_user(getattr(run, protocol)) for run in runs], axis=0
+            )
+        return values
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number of the table: a model's mean over seeds and users, or how far it is from that of `minus`."""
+
+    dataset: str
+    model: str
+    minus: str
+    group: str
+    protocol: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    lowest_seed: float
+    highest_seed: float
+    seeds: int
+    users: int
+
+
+def tidy(study: Study, seeds: list[dict[str, Values]]) -> list[Row]:
+    everyone = np.ones(len(study.splits.candidates[study.part]), dtype=bool)
+    groups = {"all": everyone, **by_target(study.splits, study.part)}
+    return [
+        row
+        for group, chosen in groups.items()
+        if chosen.any()
+        for protocol in PROTOCOLS
+        for metric in SHOWN
+        for row in _rows(study, _compared(seeds, protocol, metric, chosen), group, protocol, metric)
+    ]
+
+
+def _compared(
+    seeds: list[dict[str, Values]], protocol: str, metric: str, chosen: Bool[np.ndarray, "users"]
+) -> Columns:
+    """Each model with true and shuffled histories, what shuffling costs it, and each less the one before."""
+    columns: Columns = {}
+    at = METRICS.index(metric)
+
+    def values(model: str, order: str) -> Float[np.ndarray, "seeds users"]:
+        return np.stack([found[model][f"{order}_{protocol}"][chosen, at] for found in seeds])
+
+    before = ""
+    for model in seeds[0]:
+        true, shuffled = values(model, "true"), values(model, "shuffled")
+        columns[model, ""] = true
+        columns[f"{model}_shuffled", ""] = shuffled
+        columns[f"{model}_shuffled", model] = shuffled - true
+        if before:
+            columns[model, before] = true - columns[before, ""]
+        before = model
+    return columns
+
+
+def _rows(study: Study, columns: Columns, group: str, protocol: str, metric: str) -> Iterator[Row]:
+    means = np.stack([values.mean(axis=0) for values in columns.values()], axis=1)
+    resampled = resampled_means(means, study.evaluation.bootstrap, study.evaluation.seed)
+    for number, ((model, minus), values) in enumerate(columns.items()):
+        found = interval(float(means[:, number].mean()), resampled[:, number])
+        seeds = values.mean(axis=1)
+        yield Row(
+            study.dataset, model, minus, group, protocol, metric, found.value, found.low, found.high,
+            float(seeds.min()), float(seeds.max()), len(values), values.shape[1],
+        )  # fmt: skip
+
+
+def show(rows: list[Row], title: str) -> None:
+    """NDCG@10: the models, then the differences, also as shares of what they are differences from."""
+    shown = [row for row in rows if row.metric == "ndcg@10"]
+    found = {(row.model, row.minus, row.group, row.protocol): row for row in shown}
+    columns = list(dict.fromkeys((row.group, row.protocol) for row in shown))
+    table = Table(title=title)
+    table.add_column("")
+    for group, protocol in columns:
+        table.add_column(f"{group}, {protocol}", justify="right")
+    names = sorted(
+        dict.fromkeys((row.model, row.minus) for row in shown), key=lambda it: bool(it[1])
+    )
+    for model, minus in names:
+        cells = []
+        for column in columns:
+            row = found[model, minus, *column]
+            cell = f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
+            if minus:
+                cell += f" {row.value / found[minus, '', *column].value:+.1%}"
+            cells.append(cell)
+        table.add_row(f"{model} - {minus}" if minus else model, *cells)
+    Console(markup=False, highlight=False).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True, help="whose artifacts are read")
+    parser.add_argument("--variants", nargs="+", default=["full"], choices=VARIANTS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--part", default="test", choices=("valid", "test"))
+    parser.add_argument("--set", nargs="*", default=[], dest="changes", metavar="KEY=VALUE")
+    args = parser.parse_args()
+    changes = {
+        key: yaml.safe_load(value)
+        for key, _, value in (text.partition("=") for text in args.changes)
+    }
+    study = Study(args.dataset, args.part, changes)
+    seeds = [study.of_seed(seed, args.variants) for seed in args.seeds]
+    rows = tidy(study, seeds)
+    with whole_file(study.folder / f"{args.part}.csv") as aside:
+        pd.DataFrame([asdict(row) for row in rows]).to_csv(aside, index=False)
+    show(rows, f"{args.dataset}, {args.part}: NDCG@10, mean of seeds {args.seeds}")
+
+
+if __name__ == "__main__":
+    main()

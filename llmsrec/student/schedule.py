@@ -1,0 +1,28 @@
+"""How fast the student learns at each step (SPEC 3, trainer)."""
+
+import math
+
+from llmsrec.student.config import StudentConfig
+
+WARM = 0.05  # of a `cosine` training, the share of its steps that lead up to the full rate
+
+
+def validation_steps(steps_per_epoch: int, looks: int) -> list[int]:
+    """After which steps of an epoch (1-based) to look; always at its end, never zero steps apart (SPEC 6.8)."""
+    every = max(1, steps_per_epoch // max(1, looks))
+    return sorted({*range(every, steps_per_epoch + 1, every), steps_per_epoch})
+
+
+def rate(config: StudentConfig, step: int, steps_per_epoch: int) -> int | float:
+    """The share of `learning_rate` that step number `step`, from 0, takes."""
+    if (
+        config.lr_schedule == "decay"
+    ):  # lower after every look at the validation users: the released code
+        epoch, place = divmod(step, steps_per_epoch)
+        due = validation_steps(steps_per_epoch, config.validations_per_epoch)
+        return config.lr_decay ** (epoch * len(due) + sum(place >= look for look in due))
+    total = config.epochs * steps_per_epoch
+    warm = max(1, round(WARM * total))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))

@@ -1,0 +1,90 @@
+"""Teacher and student lose under shuffling where order decides what comes next, and nowhere else (SPEC 10.8)."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmsrec.data.splits import Splits
+from llmsrec.data.splitting import split
+from llmsrec.evaluation.results import EvaluationConfig, evaluate_all, summarise
+from llmsrec.files import write_json
+from llmsrec.student.backbone import Backbone, BackboneConfig, folder_digest, load_backbone
+from llmsrec.student.ranker import StudentRanker, encode_items
+from llmsrec.student.small import build_small
+from llmsrec.student.train import train_student
+from llmsrec.teacher.ranker import TeacherRanker
+from llmsrec.teacher.train import train_teacher
+from llmsrec.training import Checkpoints, MetricLog
+from tests.conftest import interactions_of, splits_config, with_texts
+from tests.student.test_exact import student_config
+from tests.teacher.test_train import teacher_config
+
+EVALUATION = EvaluationConfig(bootstrap=500, shuffles=2, seed=0)
+
+
+def taste_histories(users: int, items: int, seed: int) -> dict[str, list[str]]:
+    """A user buys from one of four shelves, in any order: exchangeable."""
+    draws = np.random.default_rng(seed)
+    shelf, histories = items // 4, {}
+    for user in range(users):
+        first = shelf * int(draws.integers(4))
+        places = draws.permutation(shelf)[:7]
+        histories[f"U{user:04d}"] = [f"I{first + place:03d}" for place in places]
+    return histories
+
+
+def store(histories: dict[str, list[str]]) -> Splits:
+    return with_texts(split(interactions_of(histories), splits_config(generation_negatives=0)))
+
+
+@pytest.fixture(scope="module")
+def reader(markov_splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A language model that has learned to read titles and slots; both stores have the same titles."""
+    folder = tmp_path_factory.mktemp("reader")
+    config = BackboneConfig(
+        model="small", revision=None, dtype="float32", num_layers=2, hidden_size=64, num_heads=2,
+        vocabulary_size=400, max_positions=1024, steps=120, batch_tokens=1024, learning_rate=3e-3,
+        seed=0,
+    )  # fmt: skip
+    build_small(markov_splits.catalog, config, folder / "model")
+    digest = folder_digest(folder / "model")
+    place = {"kind": "small", "location": "model", "revision": digest, "dtype": "float32"}
+    write_json(folder / "backbone.json", place)
+    return load_backbone(folder)
+
+
+def cost_of_shuffling(splits: Splits, backbone: Backbone) -> dict[str, dict[str, Any]]:
+    """What teacher and student lose in NDCG@10 among the candidates."""
+    nowhere, log = Checkpoints(None, ""), MetricLog()
+    taught = teacher_config(epochs=30, batch_size=64, embedding_size=16, dropout=0.1)
+    teacher = train_teacher(splits, taught, log, nowhere)
+    config = student_config(
+        examples="auto_regressive", batch_size=32, epochs=8, learning_rate=3e-3, shared_size=16,
+        head_size=64, lr_schedule="cosine", validation_users=50,
+    )  # fmt: skip
+    student = train_student(splits, teacher, backbone, config, log, nowhere)
+    rankers = {
+        "teacher": TeacherRanker(teacher),
+        "student": StudentRanker(student, encode_items(student, splits.num_items)),
+    }
+    table, _ = evaluate_all(rankers, splits, EVALUATION)
+    differences = summarise(table, splits, EVALUATION, "made up")["differences"]
+    return {
+        row["b"]: row
+        for row in differences
+        if row["a"] == f"{row['b']}_shuffled" and row["protocol"] == "sampled"
+    }
+
+
+def test_both_lose_what_order_tells(markov_splits: Splits, reader: Backbone) -> None:
+    lost = cost_of_shuffling(markov_splits, reader)
+    assert lost["teacher"]["high"] < -0.2
+    assert lost["student"]["high"] < -0.05
+
+
+def test_neither_loses_where_order_tells_nothing(reader: Backbone) -> None:
+    lost = cost_of_shuffling(store(taste_histories(300, 40, 0)), reader)
+    for row in lost.values():
+        assert row["low"] <= 0 <= row["high"]
+        assert row["low"] > -0.05
