@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from jaxtyping import Bool, Float
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load_file, save_file
@@ -169,27 +170,42 @@ def _rows(study: Study, columns: Columns, group: str, protocol: str, metric: str
 
 
 def show(rows: list[Row], title: str) -> None:
-    """NDCG@10: the models, then the differences, also as shares of what they are differences from."""
+    """NDCG@10 of every model; then what shuffling costs each, and what each is above the one before, in percent."""
     shown = [row for row in rows if row.metric == "ndcg@10"]
-    found = {(row.model, row.minus, row.group, row.protocol): row for row in shown}
-    columns = list(dict.fromkeys((row.group, row.protocol) for row in shown))
-    table = Table(title=title)
-    table.add_column("")
-    for group, protocol in columns:
-        table.add_column(f"{group}, {protocol}", justify="right")
-    names = sorted(
-        dict.fromkeys((row.model, row.minus) for row in shown), key=lambda it: bool(it[1])
-    )
-    for model, minus in names:
-        cells = []
-        for column in columns:
-            row = found[model, minus, *column]
-            cell = f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
-            if minus:
-                cell += f" {row.value / found[minus, '', *column].value:+.1%}"
-            cells.append(cell)
-        table.add_row(f"{model} - {minus}" if minus else model, *cells)
-    Console(markup=False, highlight=False).print(table)
+    found = {(row.group, row.model, row.minus, row.protocol): row for row in shown}
+    console = Console(markup=False, highlight=False)
+    for differences in (False, True):
+        table = Table(title=None if differences else title, box=SIMPLE, title_justify="left")
+        table.add_column("difference, percent" if differences else "NDCG@10", no_wrap=True)
+        for protocol in PROTOCOLS:
+            table.add_column(protocol, justify="right", no_wrap=True)
+        before = ""
+        for group, model, minus in dict.fromkeys(
+            (row.group, row.model, row.minus) for row in shown
+        ):
+            if bool(minus) is not differences:
+                continue
+            pair = [found[group, model, minus, protocol] for protocol in PROTOCOLS]
+            if group != before:
+                table.add_section()
+                table.add_row(f"{group}, {pair[0].users:,} users")
+            before, name = group, model.replace("_shuffled", ", shuffled")
+            if not minus:
+                table.add_row(f"  {name}", *map(_plain, pair))
+                continue
+            bases = [found[group, minus, "", protocol].value for protocol in PROTOCOLS]
+            over = "" if model == f"{minus}_shuffled" else f" over {minus}"
+            table.add_row(f"  {name}{over}", *map(_percent, pair, bases))
+        console.print(table)
+
+
+def _plain(row: Row) -> str:
+    return f"{row.value:.4f} [{row.low:.3f}, {row.high:.3f}]"
+
+
+def _percent(row: Row, base: float) -> str:
+    value, low, high = (100 * part / base for part in (row.value, row.low, row.high))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def main() -> None:
@@ -209,7 +225,7 @@ def main() -> None:
     rows = tidy(study, seeds)
     with whole_file(study.folder / f"{args.part}.csv") as aside:
         pd.DataFrame([asdict(row) for row in rows]).to_csv(aside, index=False)
-    show(rows, f"{args.dataset}, {args.part}: NDCG@10, mean of seeds {args.seeds}")
+    show(rows, f"{args.dataset}, {args.part}, mean of {len(seeds)} seeds")
 
 
 if __name__ == "__main__":
