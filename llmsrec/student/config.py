@@ -33,6 +33,7 @@ class StudentConfig:
     lr_schedule: Literal["decay", "cosine"]
     lr_decay: Amount
     slot_rate: Amount
+    slot_steps: Natural
     validations_per_epoch: Count
     validation_users: Count | None
     select_by: Literal["hr@10", "ndcg@10"]

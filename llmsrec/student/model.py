@@ -66,7 +66,7 @@ class LLMSRec(nn.Module):
     def centre_heads(self, histories: Sequences, items: Int[np.ndarray, "n"]) -> None:
         """Centre both heads on the states of some users and items."""
         centre(self.heads.user_head, self._user_states(histories, None))
-        centre(self.heads.item_head, self._item_states(items))
+        centre(self.heads.item_head, self.item_states(items))
 
     def represent_users(
         self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None = None
@@ -84,7 +84,7 @@ class LLMSRec(nn.Module):
         )
 
     def represent_items(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items shared"]:
-        return self.heads.item_head(self._item_states(items))
+        return self.heads.item_head(self.item_states(items))
 
     def _user_states(
         self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None
@@ -93,7 +93,7 @@ class LLMSRec(nn.Module):
             teacher_users = self.teacher.represent(histories)
         return self._read_out(self.prompts.users(histories), teacher_users)
 
-    def _item_states(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items hidden"]:
+    def item_states(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items hidden"]:
         order = np.argsort(self.prefixes.lengths[items], kind="stable")
         lengths = self.prefixes.lengths[items] + len(self.prompts.item_suffix)
         parts = [self._read_items(items[chunk]) for chunk in chunks(order, lengths)]

@@ -4,7 +4,7 @@ import math
 
 from llmsrec.student.config import StudentConfig
 
-WARM = 0.05  # of a `cosine` training, the share of its steps that lead up to the full rate
+WARM = 0.05  # the share of the steps that lead up to the full rate
 
 
 def validation_steps(steps_per_epoch: int, looks: int) -> list[int]:
@@ -21,8 +21,12 @@ def rate(config: StudentConfig, step: int, steps_per_epoch: int) -> int | float:
         epoch, place = divmod(step, steps_per_epoch)
         due = validation_steps(steps_per_epoch, config.validations_per_epoch)
         return config.lr_decay ** (epoch * len(due) + sum(place >= look for look in due))
-    total = config.epochs * steps_per_epoch
+    return cosine(step, config.epochs * steps_per_epoch)
+
+
+def cosine(step: int, total: int) -> float:
+    """Up to 1 in the first twentieth of the steps, then down to 0."""
     warm = max(1, round(WARM * total))
     if step < warm:
         return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))

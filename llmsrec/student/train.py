@@ -28,6 +28,7 @@ from llmsrec.student.model import LLMSRec
 from llmsrec.student.pool import ItemPool
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.student.schedule import rate, validation_steps
+from llmsrec.student.slots import teach_slots
 from llmsrec.teacher.batches import NegativeSampler
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import validation_rows
@@ -56,10 +57,11 @@ def train_student(
     seed_torch(config.seed)
     model = new_student(config, backbone, teacher, splits.catalog)
     trainer = Trainer(model, splits, config)
-    trainer.start()
+    state = checkpoints.load()
+    trainer.start(fresh=state is None)
     position = Position(stopping=EarlyStopping(config.patience))
     best = _copy(model)
-    if state := checkpoints.load():
+    if state:
         trainer.restore(state)
         best = state["best"]
         position = Position(state["step"], EarlyStopping(**state["stopping"]))
@@ -136,9 +138,13 @@ class Trainer:
         )
         self._order: tuple[int, Int[np.ndarray, rows]] = (-1, np.zeros(0, np.int64))
 
-    def start(self) -> None:
-        """Before the first step; a run that goes on from another then takes its heads from there."""
+    def start(self, *, fresh: bool = True) -> None:
+        """Before the first step; a run that is not `fresh` then takes its heads from an earlier one."""
         self.model.keep_prefixes(self.config.prefix_cache_gb)
+        if not fresh:
+            return
+        if self.config.slot_steps:
+            teach_slots(self.model, self.config.slot_steps, self.config.seed)
         if self.config.centred_start:
             self.model.centre_heads(*self.some(CENTRED_ON))
 
