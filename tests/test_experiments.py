@@ -52,7 +52,13 @@ def test_students_of_two_seeds_are_trained_once_and_set_against_their_teachers(
     monkeypatch.setattr(sys, "argv", [*argv, "--set", "learning_rate=0.002"])
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
     document["teacher"] |= {"epochs": 4, "embedding_size": 8}
-    document["student"] |= {"epochs": 1, "head_size": 16, "shared_size": 8, "validation_users": 20}
+    document["student"] |= {
+        "epochs": 1,
+        "slot_steps": 5,
+        "head_size": 16,
+        "shared_size": 8,
+        "validation_users": 20,
+    }
     document["evaluation"] |= {"bootstrap": 50}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(document))
     markov_splits.save(tmp_path / "artifacts/tiny/splits")

@@ -44,7 +44,9 @@ class StudentConfig:
 
     def __post_init__(self) -> None:
         if self.stride > self.window:
-            raise ValueError("a stride beyond the window would leave purchases out")
+            raise ValueError(
+                f"stride {self.stride} is beyond window {self.window}: purchases would be left out"
+            )
         if self.catalogue_negatives and not self.in_batch:
             raise ValueError("catalogue_negatives are shared by the batch: set in_batch: true")
         if not self.train_negatives and not self.in_batch:
