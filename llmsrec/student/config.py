@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from llmsrec.config import Amount, Count, Natural
+from llmsrec.config import Amount, Count, Natural, Share
 from llmsrec.student.backbone import Backbone
 from llmsrec.student.heads import LLMSRecConfig
 from llmsrec.teacher.sasrec import SASRec
@@ -34,6 +34,7 @@ class StudentConfig:
     lr_decay: Amount
     slot_rate: Amount
     slot_steps: Natural
+    slot_dropout: Share
     validations_per_epoch: Count
     validation_users: Count | None
     select_by: Literal["hr@10", "ndcg@10"]
@@ -64,4 +65,5 @@ class StudentConfig:
             with_user_rep=self.with_user_rep,
             backbone=backbone.digest,
             teacher=teacher.digest,
+            slot_dropout=self.slot_dropout,
         )

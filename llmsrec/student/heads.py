@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from llmsrec.config import Share
+
 CENTRED_SCALE = 0.1  # docs/experiments.md: 1 is unstable at first, 0.3 learns a little slower
 
 
@@ -23,6 +25,7 @@ class LLMSRecConfig:
     with_user_rep: bool
     backbone: str
     teacher: str
+    slot_dropout: Share
 
 
 def head(inner: int, middle: int, outer: int, activation: nn.Module) -> nn.Sequential:

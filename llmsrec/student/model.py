@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from llmsrec.config import from_mapping
 from llmsrec.data.catalog import Catalog
@@ -110,7 +111,7 @@ class LLMSRec(nn.Module):
         suffix = torch.tensor(self.prompts.item_suffix, device=device)
         embedded = table[suffix.clamp(min=0)].expand(len(items), -1, -1).clone()
         known = self.teacher.item_table.to(device)[torch.from_numpy(items).to(device)]
-        embedded[:, 0] = self.heads.item_projector(known).to(table.dtype)
+        embedded[:, 0] = self._written(known).to(table.dtype)
         embedded[:, -1] = self.heads.soft_tokens[1].to(table.dtype)
         lengths = torch.from_numpy(self.prefixes.lengths[items]).to(device)
         count = len(suffix)
@@ -174,7 +175,7 @@ class LLMSRec(nn.Module):
         table = self.backbone.token_table
         unique, place = np.unique(items, return_inverse=True)  # shown twice, projected once
         known = self.teacher.item_table.to(table.device)[torch.from_numpy(unique).to(table.device)]
-        projected = self.heads.item_projector(known)[torch.from_numpy(place).to(table.device)]
+        projected = self._written(known)[torch.from_numpy(place).to(table.device)]
         flat = tokens.flatten()
         reads = (flat == UOUT).nonzero()[:, 0]
         where = [(flat == HIST).nonzero()[:, 0], reads]
@@ -185,6 +186,12 @@ class LLMSRec(nn.Module):
         embedded = table[flat.clamp(min=0)]
         filled = embedded.index_copy(0, torch.cat(where), torch.cat(what).to(table.dtype))
         return filled.view(*tokens.shape, -1)
+
+    def _written(self, known: Float[Tensor, "items teacher"]) -> Float[Tensor, "items hidden"]:
+        """What stands in the slots of these teacher's vectors; in training some of their values are dropped, lest the
+        student rely on what the teacher made of the very purchases it learns from."""
+        kept = functional.dropout(known, self.config.slot_dropout, self.training)
+        return self.heads.item_projector(kept)
 
     def save_pretrained(self, folder: Path) -> None:
         """config.json and model.safetensors, holding only what was trained."""

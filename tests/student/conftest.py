@@ -52,7 +52,7 @@ def student(markov_splits: Splits, teacher: SASRec) -> Callable[..., LLMSRec]:
         values = {
             "embedding_size": 16, "hidden_size": HIDDEN, "shared_size": 12, "head_size": 24,
             "window": 10, "title_tokens": 48, "max_prompt_tokens": 1024, "with_user_rep": False,
-            "backbone": backbone.digest, "teacher": teacher.digest,
+            "backbone": backbone.digest, "teacher": teacher.digest, "slot_dropout": 0.0,
         }  # fmt: skip
         model = LLMSRec(
             LLMSRecConfig(**{**values, **changes}), backbone, teacher, markov_splits.catalog

@@ -45,6 +45,7 @@ def student_config(**changes: Any) -> StudentConfig:
         "train_negatives": 3,
         "stride": 2,
         "slot_steps": 0,
+        "slot_dropout": 0.0,
     }
     return StudentConfig(**{**section, **small, **changes})
 

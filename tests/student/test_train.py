@@ -76,6 +76,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
     config = student_config(
         epochs=2, batch_size=100, validations_per_epoch=3, validation_users=40, patience=9,
         slot_steps=3,
+        slot_dropout=0.2,
     )  # fmt: skip
 
     def run(log: MetricLog, folder: Path | None) -> LLMSRec:
