@@ -37,7 +37,7 @@ def main() -> None:
         model = teacher_of(values, splits, folder, name=preset, where=str(file))
         rankers[f"teacher ({preset})"] = TeacherRanker(model)
     config = load_section(EvaluationConfig, "evaluation")
-    table, _ = evaluate_all(rankers, splits, config)
+    table = evaluate_all(rankers, splits, config).table
     metrics = summarise(table, splits, config, args.dataset)
     write_json(folder / "metrics.json", metrics)
     cli.results(args.dataset, FOUND)

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,23 @@ def check_result(report: Path, name: str, asset: str) -> dg.AssetCheckResult:
         description=f"failed: {', '.join(failed)}" if failed else f"{len(results)} hold",
         metadata={"results": dg.MetadataValue.md(results_table(results))},
     )
+
+
+def gate_results(report: Path, names: list[str], asset: str) -> Iterator[dg.AssetCheckResult]:
+    """Each result of a report as a check; one that the stage did not judge counts as passed, and says so."""
+    document = json.loads(report.read_text(encoding="utf-8"))
+    judged = {str(result["name"]): result for result in document["results"]}
+    for name in names:
+        result = judged.get(name, {"success": True, "observed": "not judged in this run"})
+        warns = result.get("severity") == "warn"
+        yield dg.AssetCheckResult(
+            passed=bool(result["success"]),
+            check_name=name,
+            asset_key=asset,
+            severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
+            description=f"{result.get('description', name)}: {result['observed']}",
+            metadata=dict(result.get("margin", {})),
+        )
 
 
 def results_table(results: list[Mapping[str, Any]]) -> str:

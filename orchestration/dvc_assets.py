@@ -1,6 +1,7 @@
 """Dagster assets derived from dvc.yaml: a stage is an asset, its matrix the partitions.
 
-`meta.dagster` of a stage may hold: group, pool, checks (a validation report), links (name: file), picture.
+`meta.dagster` of a stage may hold: group, pool, checks (a validation report), gates (a report, and the names of its
+results, each a check of its own), links (name: file), picture.
 Nothing here knows this project: any DVC project can be read so.
 """
 
@@ -10,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.asset_metadata import check_result, metrics_of, stage_metadata
+from orchestration.asset_metadata import check_result, gate_results, metrics_of, stage_metadata
 from orchestration.dvc_project import DvcProject, Result, Stage, code_version
 from orchestration.mlflow_runs import MlflowRuns, Pass, TrackedRun
 
@@ -81,6 +82,8 @@ def _asset(
     checks = []
     if "checks" in first.meta:
         checks = [dg.AssetCheckSpec(CHECK, asset=first.name, blocking=True)]
+    for gate in first.meta.get("gates", {}).get("names", []):
+        checks.append(dg.AssetCheckSpec(gate, asset=first.name, blocking=True))
 
     @dg.asset(
         name=first.name,
@@ -120,6 +123,9 @@ def _materialise(
         context.log.info(f"{address} is up to date")
     if "checks" in stage.meta:
         yield check_result(project.root / stage.meta["checks"], CHECK, stage.name)
+    if result.outcome != "failed" and "gates" in stage.meta:
+        gates = stage.meta["gates"]
+        yield from gate_results(project.root / gates["report"], gates["names"], stage.name)
     if result.outcome == "failed":
         raise StageFailed(address, result)
     yield dg.MaterializeResult(

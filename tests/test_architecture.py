@@ -15,6 +15,8 @@ import grimp
 import pytest
 import yaml
 
+from llmsrec.evaluation.gates import GATES
+from orchestration.dvc_assets import CHECK
 from orchestration.dvc_project import DvcProject, Stage
 
 # DVC's own use of pygtrie.
@@ -165,9 +167,17 @@ def test_the_job_runs_every_asset(definitions: dg.Definitions, graph: Any) -> No
 
 
 def test_splits_are_checked_before_anyone_trains_on_them(graph: Any) -> None:
-    (key,) = graph.asset_check_keys
+    (key,) = (key for key in graph.asset_check_keys if key.name == CHECK)
     assert key.asset_key == dg.AssetKey("splits")
     assert graph.get_check_spec(key).blocking
+
+
+def test_the_gates_are_checks_of_the_evaluation(graph: Any) -> None:
+    """What gates.py judges, under the names that dvc.yaml gives; a failed one blocks what would come after."""
+    keys = {key for key in graph.asset_check_keys if key.name != CHECK}
+    assert {key.asset_key for key in keys} == {dg.AssetKey("evaluation")}
+    assert {key.name for key in keys} == set(GATES)
+    assert all(graph.get_check_spec(key).blocking for key in keys)
 
 
 def test_what_an_asset_shows_is_an_output_of_its_stage(stages: dict[str, Stage]) -> None:
@@ -176,6 +186,7 @@ def test_what_an_asset_shows_is_an_output_of_its_stage(stages: dict[str, Stage])
         outputs = [Path(output.path) for output in stage.outputs]
         shown = [*stage.meta.get("links", {}).values()]
         shown += [stage.meta[name] for name in ("checks", "picture") if name in stage.meta]
+        shown += [stage.meta["gates"]["report"]] if "gates" in stage.meta else []
         for path in shown:
             assert any(Path(path).is_relative_to(output) for output in outputs), path
 

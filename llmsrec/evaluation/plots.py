@@ -54,6 +54,7 @@ VARIABLES = {
 NAMES = {
     "popularity": "Popularity",
     "markov": "Markov chain",
+    "markov_unordered": "Markov chain, order lost",
     "teacher": "Teacher (SASRec)",
     "student": "Student (LLM-SRec)",
     "teacher_shuffled": "Teacher, shuffled",

@@ -22,6 +22,7 @@ COMPARED = [
     ("student", "teacher"),
     ("student", "popularity"),
     ("teacher", "markov"),
+    ("markov", "markov_unordered"),
     ("teacher_shuffled", "teacher"),
     ("student_shuffled", "student"),
 ]
@@ -39,15 +40,22 @@ class EvaluationConfig:
 Table = dict[str, dict[str, Float[np.ndarray, "users metrics"]]]  # system -> protocol -> values
 
 
-def evaluate_all(
-    rankers: dict[str, Ranker], splits: Splits, config: EvaluationConfig
-) -> tuple[Table, dict[str, float]]:
-    """Every system on the test users; `shuffled` rows see the same history in another order (SPEC E4).
+@dataclass(frozen=True)
+class Found:
+    """What was found of each test user, in the order of the stored candidates."""
 
-    With it, how alike the representations of the two orders are (SPEC E5): both were computed for the ranks."""
+    table: Table
+    similarity: dict[
+        str, Float[np.ndarray, "users"]
+    ]  # of a user and the same user shuffled (SPEC E5)
+    users: dict[str, Float[np.ndarray, "users _"]]  # the vectors of those models that have some
+
+
+def evaluate_all(rankers: dict[str, Ranker], splits: Splits, config: EvaluationConfig) -> Found:
+    """Every system on the test users; `shuffled` rows see the same history in another order (SPEC E4)."""
     true = {name: evaluate(ranker, splits, "test") for name, ranker in rankers.items()}
     table = {name: _values(found) for name, found in true.items()}
-    similarity: dict[str, float] = {}
+    similarity: dict[str, Float[np.ndarray, users]] = {}
     for name in ("teacher", "student"):
         if name not in rankers or not config.shuffles:
             continue
@@ -60,8 +68,11 @@ def evaluate_all(
             protocol: np.mean([run[protocol] for run in values], axis=0) for protocol in PROTOCOLS
         }
         if isinstance(rankers[name], VectorRanker):
-            similarity[name] = float(np.mean(cosine(true[name].users, runs[0].users)))
-    return table, similarity
+            similarity[name] = np.mean(
+                [cosine(true[name].users, run.users) for run in runs], axis=0
+            )
+    vectors = {name: found.users for name, found in true.items() if found.users.shape[1]}
+    return Found(table, similarity, vectors)
 
 
 def shuffled_histories(splits: Splits, part: Part, config: EvaluationConfig) -> list[Sequences]:

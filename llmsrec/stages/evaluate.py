@@ -3,12 +3,15 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from llmsrec.config import load_section
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain, Popularity
+from llmsrec.evaluation.gates import GatesConfig, judge
 from llmsrec.evaluation.plots import PRINT, ndcg_by_system, save_png
+from llmsrec.evaluation.probes import probe
 from llmsrec.evaluation.ranker import Ranker
 from llmsrec.evaluation.report import Story, pick_cases, write_report
 from llmsrec.evaluation.results import EvaluationConfig, evaluate_all, summarise
@@ -41,13 +44,11 @@ def main(argv: list[str] | None = None) -> None:
         "teacher": TeacherRanker(teacher),
         "student": StudentRanker(student, ItemEmbeddings.load(args.embeddings).padded),
     }
-    baselines: dict[str, Ranker] = {
-        "popularity": Popularity(splits), "markov": MarkovChain(splits)
-    }  # fmt: skip
-    table, similarity = evaluate_all(baselines | models, splits, config)
-    metrics = summarise(table, splits, config, args.dataset)
-    metrics["similarity"] = similarity
+    found = evaluate_all(baselines(splits, config) | models, splits, config)
+    metrics = summarise(found.table, splits, config, args.dataset) | probe(found, splits, config)
     write_json(reports / "metrics.json", metrics)
+    gates = judge(found, load_section(GatesConfig, "gates"), config)
+    write_json(reports / "gates.json", gates)
     write_json(reports / "ndcg.json", [
         {"system": name, "protocol": protocol, "ndcg@10": found[protocol]["ndcg@10"]["value"]}
         for name, found in metrics["systems"].items() for protocol in ("sampled", "full")
@@ -59,6 +60,16 @@ def main(argv: list[str] | None = None) -> None:
         **{name: read_json(reports / f"{name}.json") for name in STORY}, backbone_note=note
     )
     write_report(reports / "report.html", metrics, pick_cases(models, splits), story)
+
+
+def baselines(splits: Splits, config: EvaluationConfig) -> dict[str, Ranker]:
+    """What needs no training; the chain that counted on shuffled histories tells whether order says anything."""
+    unordered = splits.train.shuffled(np.random.default_rng(config.seed))
+    return {
+        "popularity": Popularity(splits),
+        "markov": MarkovChain(splits),
+        "markov_unordered": MarkovChain(splits, unordered),
+    }
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def metrics(markov_splits: Splits) -> dict[str, Any]:
     }
     config = EvaluationConfig(bootstrap=50, shuffles=1, seed=0)
     found = summarise(table, markov_splits, config, f"store {EVIL}")
-    return {**found, "similarity": {"teacher": 0.61234, "student": 0.8}}
+    return {**found, "similarity": {"teacher": {"value": 0.61234}, "student": {"value": 0.8}}}
 
 
 def written(path: Path, metrics: dict[str, Any], splits: Splits) -> str:

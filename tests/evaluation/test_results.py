@@ -124,11 +124,12 @@ def test_nothing_is_relative_to_nothing(markov_splits: Splits) -> None:
 
 def test_shuffled_rows_are_the_mean_over_the_permutations(markov_splits: Splits) -> None:
     chain = MarkovChain(markov_splits)
-    table, similarity = evaluate_all(
+    found = evaluate_all(
         {"popularity": Popularity(markov_splits), "teacher": chain}, markov_splits, CONFIG
     )
+    table = found.table
     assert list(table) == ["popularity", "teacher", "teacher_shuffled"]
-    assert similarity == {}  # a Markov chain has no vectors
+    assert found.similarity == {}  # a Markov chain has no vectors
     runs = [
         evaluate(chain, markov_splits, "test", histories=histories)
         for histories in shuffled_histories(markov_splits, "test", CONFIG)
@@ -141,7 +142,7 @@ def test_shuffled_rows_are_the_mean_over_the_permutations(markov_splits: Splits)
 
 
 def test_who_ignores_order_loses_nothing(markov_splits: Splits) -> None:
-    table, _ = evaluate_all({"student": Popularity(markov_splits)}, markov_splits, CONFIG)
+    table = evaluate_all({"student": Popularity(markov_splits)}, markov_splits, CONFIG).table
     for protocol in ("sampled", "full"):
         np.testing.assert_allclose(
             table["student_shuffled"][protocol], table["student"][protocol], atol=1e-12
@@ -150,9 +151,9 @@ def test_who_ignores_order_loses_nothing(markov_splits: Splits) -> None:
 
 def test_without_shuffles_there_are_no_shuffled_rows(markov_splits: Splits) -> None:
     config = EvaluationConfig(bootstrap=10, shuffles=0, seed=0)
-    assert list(evaluate_all({"teacher": Popularity(markov_splits)}, markov_splits, config)[0]) == [
-        "teacher"
-    ]
+    assert list(
+        evaluate_all({"teacher": Popularity(markov_splits)}, markov_splits, config).table
+    ) == ["teacher"]
 
 
 def rows_of(sequences: Sequences) -> list[list[int]]:

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from orchestration.asset_metadata import check_result, results_table
+from orchestration.asset_metadata import check_result, gate_results, results_table
 from orchestration.dvc_assets import CHECK, dvc_assets
 from orchestration.dvc_project import DvcProject, code_version
 from tests.orchestration.small_project import (
@@ -256,3 +256,21 @@ def test_no_report_at_all_is_a_failed_check(tmp_path: Path) -> None:
 def test_what_would_break_a_table_of_results_is_escaped() -> None:
     rows = [{"name": "a|b", "success": False, "observed": {"x": 1}, "examples": ["one\ntwo"]}]
     assert results_table(rows).splitlines()[2:] == ['| ✗ | a\\|b | {"x": 1} |  | ["one\\ntwo"] |']
+
+
+def test_each_gate_is_a_check_with_its_severity_and_margin(tmp_path: Path) -> None:
+    report = tmp_path / "gates.json"
+    margin = {"value": -0.1, "low": -0.2, "high": -0.05}
+    rows = [
+        {"name": "order", "success": False, "severity": "error", "description": "reads order",
+         "observed": "ignores it", "margin": margin},
+        {"name": "teacher", "success": False, "severity": "warn", "observed": "far below"},
+    ]  # fmt: skip
+    report.write_text(json.dumps({"success": False, "results": rows}))
+    order, teacher, absent = gate_results(report, ["order", "teacher", "similarity"], "words")
+    assert (order.passed, order.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert order.description == "reads order: ignores it"
+    assert {name: value.value for name, value in order.metadata.items()} == margin
+    assert (teacher.passed, teacher.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert absent.passed
+    assert "not judged" in str(absent.description)

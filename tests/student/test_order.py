@@ -68,7 +68,7 @@ def cost_of_shuffling(splits: Splits, backbone: Backbone) -> dict[str, dict[str,
         "teacher": TeacherRanker(teacher),
         "student": StudentRanker(student, encode_items(student, splits.num_items)),
     }
-    table, _ = evaluate_all(rankers, splits, EVALUATION)
+    table = evaluate_all(rankers, splits, EVALUATION).table
     differences = summarise(table, splits, EVALUATION, "made up")["differences"]
     return {
         row["b"]: row
