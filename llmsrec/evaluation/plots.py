@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from llmsrec.evaluation.projection import Map
 from llmsrec.files import whole_file
 
 
@@ -124,6 +127,108 @@ def original_and_shuffled(metrics: dict[str, Any], palette: Palette = PAGE) -> F
     return figure
 
 
+FAMILIES = {
+    "target": "next purchase",
+    "transitions": "follows others",
+    "activity": "purchases known",
+    "popularity": "popularity of the next purchase, in tenths of the items (1: bought most)",
+}
+
+
+def by_group(
+    metrics: dict[str, Any], families: list[str], palette: Palette = PAGE
+) -> Figure | None:
+    """NDCG@10 of teacher and student in each group of users, with intervals."""
+    rows = [row for row in metrics.get("groups", []) if row["protocol"] == "sampled"]
+    models = [(name, colour) for name, colour in (("teacher", palette.second), ("student", palette.accent))
+              if name in metrics["systems"]]  # fmt: skip
+    if not rows or not models:
+        return None
+    groups = {
+        family: list(dict.fromkeys(row["group"] for row in rows if row["family"] == family))
+        for family in families
+    }
+    with plt.rc_context(palette.style):
+        figure, panels = plt.subplots(
+            1, len(families), sharey=True, squeeze=False, figsize=(6.4 if len(families) == 1 else 9.6, 2.9),
+            gridspec_kw={"width_ratios": [max(1, len(found)) for found in groups.values()]},
+        )  # fmt: skip
+        for axes, (family, names) in zip(panels[0], groups.items(), strict=True):
+            for shift, (model, colour) in zip((-0.19, 0.19), models, strict=False):
+                found = {row["group"]: row for row in rows
+                         if row["family"] == family and row["system"] == model}  # fmt: skip
+                some = [found[name] for name in names]
+                axes.bar(
+                    np.arange(len(names)) + shift, [row["value"] for row in some], width=0.36,
+                    color=colour, label=NAMES[model], yerr=_whiskers(some),
+                    error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 2},
+                )  # fmt: skip
+            axes.set_xticks(range(len(names)), names)
+            axes.set_xlabel(FAMILIES[family])
+            axes.tick_params(axis="x", length=0)
+        panels[0][0].set_ylabel("NDCG@10")
+        figure.legend(
+            *panels[0][0].get_legend_handles_labels(), frameon=False, ncols=2, loc="upper center"
+        )
+        figure.tight_layout(rect=(0, 0, 1, 0.9))
+    return figure
+
+
+def similarity_histogram(
+    similarity: dict[str, Float[np.ndarray, "users"]], palette: Palette = PAGE
+) -> Figure | None:
+    """How alike each user stays when the history is shuffled."""
+    if not similarity:
+        return None
+    low = min(0.0, *(float(values.min()) for values in similarity.values()))
+    bins = np.linspace(low, 1, 41).tolist()
+    with plt.rc_context(palette.style):
+        figure, axes = plt.subplots(figsize=(6.4, 2.6))
+        for name, colour in (("teacher", palette.second), ("student", palette.accent)):
+            if name in similarity:
+                share = np.full(len(similarity[name]), 100 / len(similarity[name]))
+                axes.hist(similarity[name], bins=bins, weights=share, histtype="step", color=colour,
+                          label=NAMES[name], linewidth=1.8)  # fmt: skip
+        axes.set_xlim(low, 1)
+        axes.set_xlabel("cosine of a user and the same user shuffled")
+        axes.set_ylabel("% of users")
+        axes.legend(frameon=False, loc="upper left")
+        figure.tight_layout()
+    return figure
+
+
+def sheets(maps: dict[str, Map], palette: Palette = PAGE) -> Figure | None:
+    """Users and items of the student's space, a panel for each moment."""
+    if not maps:
+        return None
+    with plt.rc_context(palette.style):
+        figure, panels = plt.subplots(1, len(maps), squeeze=False, figsize=(9.6, 4.2))
+        for axes, (name, found) in zip(panels[0], maps.items(), strict=True):
+            for points, colour, label in (
+                (found.items, palette.second, "items"), (found.users, palette.accent, "users"),
+            ):  # fmt: skip
+                axes.scatter(
+                    points[:, 0],
+                    points[:, 1],
+                    s=7,
+                    color=colour,
+                    alpha=0.55,
+                    label=label,
+                    linewidths=0,
+                )
+            axes.set_title(
+                f"{name}: two users alike to {found.alike:.2f}, {found.directions:.0f} directions", fontsize=10.5
+            )  # fmt: skip
+            axes.set_xlim(-1.1, 1.1)
+            axes.set_ylim(-1.1, 1.1)
+            axes.set_aspect("equal")
+            axes.set_xticks([])
+            axes.set_yticks([])
+        panels[0][0].legend(frameon=False, loc="upper left", markerscale=2)
+        figure.tight_layout()
+    return figure
+
+
 def training_curve(
     rows: list[dict[str, int | float]], unit: str, palette: Palette = PAGE
 ) -> Figure | None:
@@ -146,7 +251,7 @@ def training_curve(
     return figure
 
 
-def _whiskers(rows: list[dict[str, float]]) -> list[list[float]]:
+def _whiskers(rows: list[dict[str, Any]]) -> list[list[float]]:
     """How far each interval reaches below and above; an end that rounding pushed past the value reaches 0."""
     return [
         [max(0.0, row["value"] - row["low"]) for row in rows],

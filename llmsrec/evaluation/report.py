@@ -6,20 +6,22 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from jaxtyping import Float
 
-from llmsrec.data.splits import Splits
 from llmsrec.evaluation.plots import (
     NAMES,
+    by_group,
     ndcg_by_system,
     original_and_shuffled,
+    sheets,
+    similarity_histogram,
     svg,
     training_curve,
 )
-from llmsrec.evaluation.ranker import Ranker
+from llmsrec.evaluation.projection import Map
 from llmsrec.files import whole_file
 
 SHOWN = ("ndcg@10", "hr@10", "ndcg@20", "hr@20", "mrr")
-NUM_CASES = 4
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,18 @@ class Story:
     backbone_note: str
 
 
-def write_report(
-    path: Path, metrics: dict[str, Any], cases: list[dict[str, Any]], story: Story
-) -> None:
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the tables do not hold: verdicts, users one by one, places on a map, and the run before this one."""
+
+    gates: list[dict[str, Any]]
+    similarity: dict[str, Float[np.ndarray, "users"]]
+    maps: dict[str, Map]
+    cases: list[dict[str, Any]]
+    previous: dict[str, Any] | None = None  # its metrics.json
+
+
+def write_report(path: Path, metrics: dict[str, Any], diagnosis: Diagnosis, story: Story) -> None:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("llmsrec.evaluation", "."), autoescape=True
     )
@@ -43,6 +54,10 @@ def write_report(
         "sampled": ndcg_by_system(metrics, "sampled"),
         "full": ndcg_by_system(metrics, "full"),
         "shuffled": original_and_shuffled(metrics),
+        "similarity": similarity_histogram(diagnosis.similarity),
+        "groups": by_group(metrics, ["target", "transitions", "activity"]),
+        "deciles": by_group(metrics, ["popularity"]),
+        "maps": sheets(diagnosis.maps),
         "teacher": training_curve(story.teacher_training, "epoch"),
         "student": training_curve(story.student_training, "step"),
     }
@@ -55,7 +70,10 @@ def write_report(
         protocols=_protocols(metrics),
         pictures={name: svg(figure) if figure else "" for name, figure in figures.items()},
         facts=_facts(story),
-        cases=cases,
+        cases=diagnosis.cases,
+        gates=diagnosis.gates,
+        changes=_changes(metrics, diagnosis.previous),
+        sizes=_sizes(metrics),
         backbone_note=story.backbone_note,
     )
     with whole_file(path) as aside:
@@ -84,35 +102,6 @@ def verdict(metrics: dict[str, Any]) -> list[str]:
     return sentences or ["No two systems could be compared."]
 
 
-def pick_cases(rankers: dict[str, Ranker], splits: Splits) -> list[dict[str, Any]]:
-    """A few test users at even distances, with what each model puts first."""
-    candidates = splits.candidates["test"]
-    rows = np.unique(np.linspace(0, len(candidates) - 1, NUM_CASES + 2).astype(np.int64)[1:-1])
-    histories, users = splits.histories("test").take(rows), splits.evaluated("test").users[rows]
-    titles = splits.catalog.titles
-    scores = {name: np.array(ranker.score(histories)) for name, ranker in rankers.items()}
-    cases = []
-    for place, row in enumerate(rows):
-        seen, target = histories[place], int(candidates.targets[row])
-        recommended, ranks = {}, {}
-        for name, matrix in scores.items():
-            own = matrix[place]
-            own[0] = -np.inf
-            own[np.setdiff1d(seen, [target])] = -np.inf
-            recommended[name] = [titles[item] for item in np.argsort(-own, kind="stable")[:3]]
-            ranks[name] = int((own > own[target]).sum()) + 1
-        cases.append(
-            {
-                "user": int(users[place]) + 1,
-                "history": [titles[item] for item in seen[-6:]],
-                "target": titles[target],
-                "recommended": recommended,
-                "ranks": ranks,
-            }
-        )
-    return cases
-
-
 def _compared(gap: dict[str, Any], other: str) -> str:
     if gap["low"] > 0:
         return f"beats {other}"
@@ -123,6 +112,33 @@ def _compared(gap: dict[str, Any], other: str) -> str:
 
 def _range(gap: dict[str, Any]) -> str:
     return f"{gap['value']:+.4f}, 95% interval {gap['low']:+.4f} to {gap['high']:+.4f}"
+
+
+def _changes(metrics: dict[str, Any], previous: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """NDCG@10 of each system now and in the run before, where both have it."""
+    if previous is None:
+        return []
+    rows = []
+    for name in NAMES:
+        for protocol in ("sampled", "full"):
+            now, then = (
+                found["systems"].get(name, {}).get(protocol, {}).get("ndcg@10")
+                for found in (metrics, previous)
+            )
+            if now and then:
+                told = now["low"] > then["high"] or now["high"] < then["low"]
+                rows.append(
+                    {"system": name, "protocol": protocol, "now": now, "then": then, "told": told}
+                )
+    return rows
+
+
+def _sizes(metrics: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """How many users each group holds."""
+    sizes: dict[str, dict[str, int]] = {}
+    for row in metrics.get("groups", []):
+        sizes.setdefault(row["family"], {})[row["group"]] = row["users"]
+    return sizes
 
 
 def _best(metrics: dict[str, Any], protocol: str) -> str:

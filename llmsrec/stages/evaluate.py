@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,11 +10,13 @@ import torch
 from llmsrec.config import load_section
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain, Popularity
+from llmsrec.evaluation.cases import pick_cases
 from llmsrec.evaluation.gates import GatesConfig, judge
 from llmsrec.evaluation.plots import PRINT, ndcg_by_system, save_png
 from llmsrec.evaluation.probes import probe
+from llmsrec.evaluation.projection import Map, Vectors, project
 from llmsrec.evaluation.ranker import Ranker
-from llmsrec.evaluation.report import Story, pick_cases, write_report
+from llmsrec.evaluation.report import Diagnosis, Story, write_report
 from llmsrec.evaluation.results import EvaluationConfig, evaluate_all, summarise
 from llmsrec.files import read_json, write_json
 from llmsrec.stages import run
@@ -23,7 +26,9 @@ from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
+from llmsrec.training import seed_torch
 
+ON_MAP = 300  # users, and items
 STORY = ("interactions", "splits", "teacher_training", "student_training")
 
 
@@ -40,26 +45,31 @@ def main(argv: list[str] | None = None) -> None:
     student = LLMSRec.from_pretrained(
         args.student, backbone=backbone, teacher=teacher, catalog=splits.catalog
     )
+    embeddings = ItemEmbeddings.load(args.embeddings)
     models: dict[str, Ranker] = {
         "teacher": TeacherRanker(teacher),
-        "student": StudentRanker(student, ItemEmbeddings.load(args.embeddings).padded),
+        "student": StudentRanker(student, embeddings.padded),
     }
     found = evaluate_all(baselines(splits, config) | models, splits, config)
     metrics = summarise(found.table, splits, config, args.dataset) | probe(found, splits, config)
-    write_json(reports / "metrics.json", metrics)
+    metrics["model"] = embeddings.model
     gates = judge(found, load_section(GatesConfig, "gates"), config)
+    previous = run_before(reports, embeddings.model)
+    write_json(reports / "metrics.json", metrics)
     write_json(reports / "gates.json", gates)
     write_json(reports / "ndcg.json", [
-        {"system": name, "protocol": protocol, "ndcg@10": found[protocol]["ndcg@10"]["value"]}
-        for name, found in metrics["systems"].items() for protocol in ("sampled", "full")
+        {"system": name, "protocol": protocol, "ndcg@10": values[protocol]["ndcg@10"]["value"]}
+        for name, values in metrics["systems"].items() for protocol in ("sampled", "full")
     ])  # fmt: skip
     save_png(ndcg_by_system(metrics, "sampled", PRINT), reports / "ndcg.png")
-    reference = read_json(args.backbone / "backbone.json")
-    note = f"The language model is '{reference['kind']}' ({reference['location']}, {reference['revision'][:12]})."
-    story = Story(
-        **{name: read_json(reports / f"{name}.json") for name in STORY}, backbone_note=note
+    diagnosis = Diagnosis(
+        gates=gates["results"],
+        similarity=found.similarity,
+        maps=maps(student, splits, embeddings, found.users["student"], config.seed),
+        cases=pick_cases(models, splits, found.table),
+        previous=previous,
     )
-    write_report(reports / "report.html", metrics, pick_cases(models, splits), story)
+    write_report(reports / "report.html", metrics, diagnosis, story(reports, args.backbone))
 
 
 def baselines(splits: Splits, config: EvaluationConfig) -> dict[str, Ranker]:
@@ -70,6 +80,45 @@ def baselines(splits: Splits, config: EvaluationConfig) -> dict[str, Ranker]:
         "markov": MarkovChain(splits),
         "markov_unordered": MarkovChain(splits, unordered),
     }
+
+
+def run_before(reports: Path, model: str) -> dict[str, Any] | None:
+    """The metrics of the student before this one, kept beside them from here on.
+
+    DVC lets both files stand when the stage runs again; a run that was killed and is repeated finds the same."""
+    file, kept = reports / "metrics.json", reports / "previous.json"
+    if file.exists() and (last := read_json(file)).get("model", model) != model:
+        write_json(kept, last)
+    if not kept.exists():
+        write_json(kept, {})
+    return read_json(kept) or None
+
+
+@torch.no_grad()
+def maps(
+    student: LLMSRec, splits: Splits, embeddings: ItemEmbeddings, users: Vectors, seed: int
+) -> dict[str, Map]:
+    """Some test users and items in the student's space: with networks fresh as they start, and as they were taught."""
+    draws = np.random.default_rng(seed)
+    rows = np.sort(draws.permutation(len(users))[:ON_MAP])
+    items = np.sort(draws.permutation(splits.num_items)[:ON_MAP])
+    seed_torch(seed)
+    untaught = LLMSRec(student.config, student.backbone, student.teacher, splits.catalog).eval()
+    untaught.heads.start_tokens(student.backbone.token_table)
+    shown = splits.histories("test").take(rows)
+    before = project(
+        untaught.represent_users(shown).cpu().numpy(),
+        untaught.represent_items(1 + items).cpu().numpy(),
+    )
+    return {"before": before, "after": project(users[rows], embeddings.matrix[items])}
+
+
+def story(reports: Path, backbone: Path) -> Story:
+    reference = read_json(backbone / "backbone.json")
+    note = f"The language model is '{reference['kind']}' ({reference['location']}, {reference['revision'][:12]})."
+    return Story(
+        **{name: read_json(reports / f"{name}.json") for name in STORY}, backbone_note=note
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,11 @@ import pytest
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.report import Story, pick_cases, verdict, write_report
+from llmsrec.evaluation.cases import pick_cases
+from llmsrec.evaluation.groups import all_groups
+from llmsrec.evaluation.probes import by_group
+from llmsrec.evaluation.projection import project
+from llmsrec.evaluation.report import Diagnosis, Story, verdict, write_report
 from llmsrec.evaluation.results import METRICS, EvaluationConfig, summarise
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -144,12 +148,31 @@ def metrics(markov_splits: Splits) -> dict[str, Any]:
     }
     config = EvaluationConfig(bootstrap=50, shuffles=1, seed=0)
     found = summarise(table, markov_splits, config, f"store {EVIL}")
+    groups = by_group(table, all_groups(markov_splits, "test"), config)
+    found |= {"groups": groups, "tied_at_the_cut": 3}
     return {**found, "similarity": {"teacher": {"value": 0.61234}, "student": {"value": 0.8}}}
 
 
 def written(path: Path, metrics: dict[str, Any], splits: Splits) -> str:
     rankers = {name: Fixed([99.0, *range(40, 0, -1)]) for name in ("teacher", "student")}
-    write_report(path, metrics, pick_cases(rankers, splits), STORY)
+    table = {name: {"sampled": np.ones((300, len(METRICS)))} for name in rankers}
+    draws = np.random.default_rng(3)
+    diagnosis = Diagnosis(
+        gates=[
+            {
+                "name": "order",
+                "success": False,
+                "severity": "warn",
+                "description": EVIL,
+                "observed": "none",
+            }
+        ],
+        similarity={"student": draws.random(300)},
+        maps={"before": project(draws.random((9, 4)), draws.random((7, 4)))},
+        cases=pick_cases(rankers, splits, table),
+        previous=metrics | {"systems": {"student": metrics["systems"]["student"]}},
+    )
+    write_report(path, metrics, diagnosis, STORY)
     return path.read_text()
 
 
@@ -166,7 +189,7 @@ def test_the_page_is_whole_and_loads_nothing(page: str) -> None:
     assert page.startswith("<!doctype html>")
     for tag in ("script", "link", "iframe", "img", "object", "embed", "base", "form"):
         assert tag not in found.tags
-    assert found.tags.count("svg") == 5
+    assert found.tags.count("svg") == 9
     assert all(target.startswith("#") for target in found.loads)
     for word in ("@import", "url(http", "url('http", 'url("http', "javascript:"):
         assert word not in page
@@ -179,7 +202,7 @@ def test_what_people_wrote_is_shown_and_never_run(page: str) -> None:
     assert "<script" not in page
     assert "<b>" not in page
     text = "".join(Page(page).text)
-    assert text.count(EVIL) > 20
+    assert text.count(EVIL) > 10
     assert f"store {EVIL}: does" in text
     assert f"The language model is {EVIL}." in text
 
@@ -214,26 +237,7 @@ def test_a_report_without_shuffles_or_curves(tmp_path: Path, markov_splits: Spli
     config = EvaluationConfig(bootstrap=20, shuffles=0, seed=0)
     metrics = summarise(table, markov_splits, config, "bare")
     bare = Story(STORY.interactions, STORY.splits, [], [], "")
-    write_report(tmp_path / "report.html", metrics, [], bare)
+    write_report(tmp_path / "report.html", metrics, Diagnosis([], {}, {}, []), bare)
     found = Page((tmp_path / "report.html").read_text())
     assert found.tags.count("svg") == 2
     assert "No two systems could be compared." in found.text
-
-
-def test_cases_show_the_best_three_of_what_was_not_bought(markov_splits: Splits) -> None:
-    """Item 1 scores best, then 2, and so on; four users at even distances."""
-    ranker = Fixed([99.0, *range(40, 0, -1)])
-    cases = pick_cases({"teacher": ranker}, markov_splits)
-    candidates = markov_splits.candidates["test"]
-    titles = markov_splits.catalog.titles
-    assert [case["user"] for case in cases] == [60, 120, 180, 240]
-    for case in cases:
-        row = case["user"] - 1
-        bought = markov_splits.histories("test")[row].tolist()
-        target = int(candidates.targets[row])
-        unseen = [item for item in range(1, 41) if item not in bought]
-        assert case["history"] == [titles[item] for item in bought[-6:]]
-        assert case["target"] == titles[target]
-        assert case["recommended"]["teacher"] == [titles[item] for item in unseen[:3]]
-        assert case["ranks"]["teacher"] == unseen.index(target) + 1
-    assert ranker.scores[0] == 99  # the model's own scores are left alone
