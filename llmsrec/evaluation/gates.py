@@ -74,7 +74,7 @@ def _order(found: Found, gates: GatesConfig, config: EvaluationConfig) -> Gate:
     verdict = f"shuffling costs the student {cost['student'].mean():.4f} of NDCG@10"
     if teachers.low > 0:
         part = cost["student"].mean() / cost["teacher"].mean()
-        verdict += f" and its teacher {teachers.value:.4f}: {part:.0%}"
+        verdict += f" and its teacher {teachers.value:.4f}: {part:.0%} of it"
     else:
         verdict += "; its teacher loses nothing for sure, so there is no order to read"
     return Gate(

@@ -135,41 +135,32 @@ FAMILIES = {
 }
 
 
-def by_group(
-    metrics: dict[str, Any], families: list[str], palette: Palette = PAGE
-) -> Figure | None:
+def by_group(metrics: dict[str, Any], family: str, palette: Palette = PAGE) -> Figure | None:
     """NDCG@10 of teacher and student in each group of users, with intervals."""
-    rows = [row for row in metrics.get("groups", []) if row["protocol"] == "sampled"]
-    models = [(name, colour) for name, colour in (("teacher", palette.second), ("student", palette.accent))
-              if name in metrics["systems"]]  # fmt: skip
-    if not rows or not models:
+    rows = [
+        row
+        for row in metrics.get("groups", [])
+        if row["protocol"] == "sampled" and row["family"] == family
+    ]
+    names = list(dict.fromkeys(row["group"] for row in rows))
+    if not names:
         return None
-    groups = {
-        family: list(dict.fromkeys(row["group"] for row in rows if row["family"] == family))
-        for family in families
-    }
     with plt.rc_context(palette.style):
-        figure, panels = plt.subplots(
-            1, len(families), sharey=True, squeeze=False, figsize=(6.4 if len(families) == 1 else 9.6, 2.9),
-            gridspec_kw={"width_ratios": [max(1, len(found)) for found in groups.values()]},
-        )  # fmt: skip
-        for axes, (family, names) in zip(panels[0], groups.items(), strict=True):
-            for shift, (model, colour) in zip((-0.19, 0.19), models, strict=False):
-                found = {row["group"]: row for row in rows
-                         if row["family"] == family and row["system"] == model}  # fmt: skip
-                some = [found[name] for name in names]
-                axes.bar(
-                    np.arange(len(names)) + shift, [row["value"] for row in some], width=0.36,
-                    color=colour, label=NAMES[model], yerr=_whiskers(some),
-                    error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 2},
-                )  # fmt: skip
-            axes.set_xticks(range(len(names)), names)
-            axes.set_xlabel(FAMILIES[family])
-            axes.tick_params(axis="x", length=0)
-        panels[0][0].set_ylabel("NDCG@10")
-        figure.legend(
-            *panels[0][0].get_legend_handles_labels(), frameon=False, ncols=2, loc="upper center"
-        )
+        figure, axes = plt.subplots(figsize=(4.6 if len(names) < 5 else 6.4, 2.7))
+        for shift, (model, colour) in zip(
+            (-0.19, 0.19), (("teacher", palette.second), ("student", palette.accent)), strict=True
+        ):
+            some = [row for row in rows if row["system"] == model]
+            axes.bar(
+                [names.index(row["group"]) + shift for row in some], [row["value"] for row in some],
+                width=0.36, color=colour, label=NAMES[model], yerr=_whiskers(some),
+                error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 2},
+            )  # fmt: skip
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlabel(FAMILIES[family])
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylabel("NDCG@10")
+        figure.legend(frameon=False, ncols=2, loc="upper center")
         figure.tight_layout(rect=(0, 0, 1, 0.9))
     return figure
 
@@ -197,34 +188,22 @@ def similarity_histogram(
     return figure
 
 
-def sheets(maps: dict[str, Map], palette: Palette = PAGE) -> Figure | None:
-    """Users and items of the student's space, a panel for each moment."""
-    if not maps:
-        return None
+def sheet(found: Map, palette: Palette = PAGE) -> Figure:
+    """Users and items of the student's space."""
     with plt.rc_context(palette.style):
-        figure, panels = plt.subplots(1, len(maps), squeeze=False, figsize=(9.6, 4.2))
-        for axes, (name, found) in zip(panels[0], maps.items(), strict=True):
-            for points, colour, label in (
-                (found.items, palette.second, "items"), (found.users, palette.accent, "users"),
-            ):  # fmt: skip
-                axes.scatter(
-                    points[:, 0],
-                    points[:, 1],
-                    s=7,
-                    color=colour,
-                    alpha=0.55,
-                    label=label,
-                    linewidths=0,
-                )
-            axes.set_title(
-                f"{name}: two users alike to {found.alike:.2f}, {found.directions:.0f} directions", fontsize=10.5
-            )  # fmt: skip
-            axes.set_xlim(-1.1, 1.1)
-            axes.set_ylim(-1.1, 1.1)
-            axes.set_aspect("equal")
-            axes.set_xticks([])
-            axes.set_yticks([])
-        panels[0][0].legend(frameon=False, loc="upper left", markerscale=2)
+        figure, axes = plt.subplots(figsize=(4.6, 4.2))
+        for points, colour, label in (
+            (found.items, palette.second, "items"),
+            (found.users, palette.accent, "users"),
+        ):
+            axes.scatter(
+                points[:, 0], points[:, 1], s=9, color=colour, alpha=0.6, label=label, linewidths=0
+            )
+        axes.set_xlim(-1.1, 1.1)
+        axes.set_ylim(-1.1, 1.1)
+        axes.set_aspect("equal")
+        axes.set_axis_off()
+        axes.legend(frameon=False, loc="upper left", markerscale=2)
         figure.tight_layout()
     return figure
 

@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Float
 
 from llmsrec.evaluation.plots import (
+    FAMILIES,
     NAMES,
     by_group,
     ndcg_by_system,
     original_and_shuffled,
-    sheets,
+    sheet,
     similarity_histogram,
     svg,
     training_curve,
@@ -55,9 +56,7 @@ def write_report(path: Path, metrics: dict[str, Any], diagnosis: Diagnosis, stor
         "full": ndcg_by_system(metrics, "full"),
         "shuffled": original_and_shuffled(metrics),
         "similarity": similarity_histogram(diagnosis.similarity),
-        "groups": by_group(metrics, ["target", "transitions", "activity"]),
-        "deciles": by_group(metrics, ["popularity"]),
-        "maps": sheets(diagnosis.maps),
+        **{family: by_group(metrics, family) for family in FAMILIES},
         "teacher": training_curve(story.teacher_training, "epoch"),
         "student": training_curve(story.student_training, "step"),
     }
@@ -70,6 +69,7 @@ def write_report(path: Path, metrics: dict[str, Any], diagnosis: Diagnosis, stor
         protocols=_protocols(metrics),
         pictures={name: svg(figure) if figure else "" for name, figure in figures.items()},
         facts=_facts(story),
+        maps={name: (found, svg(sheet(found))) for name, found in diagnosis.maps.items()},
         cases=diagnosis.cases,
         gates=diagnosis.gates,
         changes=_changes(metrics, diagnosis.previous),

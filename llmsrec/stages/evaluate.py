@@ -55,7 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     metrics["model"] = embeddings.model
     gates = judge(found, load_section(GatesConfig, "gates"), config)
     previous = run_before(reports, embeddings.model)
-    write_json(reports / "metrics.json", metrics)
+    write_json(reports / "metrics.json", {k: v for k, v in metrics.items() if k != "groups"})
+    write_json(reports / "groups.json", metrics["groups"])
     write_json(reports / "gates.json", gates)
     write_json(reports / "ndcg.json", [
         {"system": name, "protocol": protocol, "ndcg@10": values[protocol]["ndcg@10"]["value"]}

@@ -6,17 +6,22 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from llmsrec.evaluation.plots import (
     PRINT,
+    by_group,
     ndcg_by_system,
     original_and_shuffled,
     save_png,
+    sheet,
+    similarity_histogram,
     svg,
     training_curve,
 )
+from llmsrec.evaluation.projection import project
 
 NUMBERS = {"popularity": 0.1, "markov": 0.3, "teacher": 0.4, "student": 0.45,
            "teacher_shuffled": 0.2, "student_shuffled": 0.25}  # fmt: skip
@@ -37,6 +42,15 @@ def metrics_of(numbers: dict[str, float], spread: float = 0.02) -> dict[str, Any
     }
 
 
+def grouped() -> dict[str, Any]:
+    rows = [
+        {"family": "target", "group": group, "system": system, "protocol": "sampled",
+         "value": value, "low": value - 0.01, "high": value + 0.02}
+        for group, value in (("warm", 0.4), ("cold", 0.1)) for system in ("teacher", "student")
+    ]  # fmt: skip
+    return {"groups": rows}
+
+
 def texts(picture: str) -> list[str]:
     root = ElementTree.fromstring(picture)
     return ["".join(node.itertext()).strip() for node in root.iter() if node.tag.endswith("text")]
@@ -47,6 +61,9 @@ PICTURES: dict[str, Callable[[], Figure | None]] = {
     "full": lambda: ndcg_by_system(metrics_of(NUMBERS), "full"),
     "shuffled": lambda: original_and_shuffled(metrics_of(NUMBERS)),
     "curve": lambda: training_curve(CURVE, "epoch"),
+    "group": lambda: by_group(grouped(), "target"),
+    "similarity": lambda: similarity_histogram({"student": np.linspace(-0.2, 0.9, 50)}),
+    "sheet": lambda: sheet(project(np.eye(5), np.eye(5)[:3])),
 }
 
 
@@ -123,3 +140,11 @@ def test_the_printed_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None
     assert first == again
     assert first.startswith(b"\x89PNG")
     assert b"tEXt" not in first  # neither date nor version
+
+
+def test_groups_stand_side_by_side_and_an_unknown_way_has_no_picture() -> None:
+    figure = by_group(grouped(), "target")
+    assert figure is not None
+    assert {"warm", "cold", "next purchase", "NDCG@10"} <= set(texts(svg(figure)))
+    assert by_group(grouped(), "activity") is None
+    assert similarity_histogram({}) is None
