@@ -89,9 +89,10 @@ class Study:
         return found
 
     def _values(self, ranker: Ranker) -> Values:
-        true = evaluate(ranker, self.splits, self.part)
+        held = self.evaluation.scores_mb
+        true = evaluate(ranker, self.splits, self.part, scores_mb=held)
         runs = [
-            evaluate(ranker, self.splits, self.part, histories=histories)
+            evaluate(ranker, self.splits, self.part, histories=histories, scores_mb=held)
             for histories in shuffled_histories(self.splits, self.part, self.evaluation)
         ]
         values = {}

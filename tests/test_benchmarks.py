@@ -1,5 +1,6 @@
 """What is timed against each other comes to the same: a ratio between two different things says nothing."""
 
+from benchmarks.evaluation import Store, our_ranks, plain_ranks
 from benchmarks.released import word_tokenizer
 from benchmarks.student import Shape, check, made_up_store
 from llmsrec.student.prompts import PromptBuilder
@@ -22,3 +23,8 @@ def test_a_prompt_tokenises_to_the_same_ids_whole_or_in_pieces() -> None:
     text = f'Product: "{store.catalog.titles[7]}" '
     assert prompts.item_prefix(7) == tokenizer.encode(text, add_special_tokens=False)
     assert tokenizer.unk_token_id not in prompts.item_prefix(7)
+
+
+def test_a_user_at_a_time_and_the_whole_catalogue_at_once_rank_alike() -> None:
+    store = Store(users=40, items=300)
+    assert plain_ranks(store, 40) == our_ranks(store, 40)

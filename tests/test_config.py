@@ -11,7 +11,7 @@ import yaml
 from llmsrec.config import Count, Share, from_mapping, load_section
 from llmsrec.errors import ConfigError
 from llmsrec.stages.build_backbone import BackboneConfig
-from llmsrec.stages.evaluate import EvaluationConfig
+from llmsrec.stages.evaluate import EvaluationConfig, GatesConfig
 from llmsrec.stages.export_embeddings import EmbeddingsConfig
 from llmsrec.stages.ingest import InteractionsConfig
 from llmsrec.stages.split import SplitsConfig
@@ -28,6 +28,7 @@ SECTIONS: dict[str, type] = {
     "student": StudentConfig,
     "embeddings": EmbeddingsConfig,
     "evaluation": EvaluationConfig,
+    "gates": GatesConfig,
 }
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Candidates, Part, Splits
@@ -11,7 +11,8 @@ from llmsrec.evaluation.metrics import Ranks
 from llmsrec.evaluation.ranker import Ranker, VectorRanker
 from llmsrec.progress import Progress
 
-CHUNK_VALUES = 1 << 23  # scores held at a time: 32 MB of float32
+MB = 1 << 20
+SCORES_MB = 32  # of scores held at a time
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Evaluation:
     users: Float[np.ndarray, "users size"]  # their vectors; of size 0 where the ranker has none
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 (all but three say what is left as it is)
     ranker: Ranker,
     splits: Splits,
     part: Part,
@@ -31,6 +32,7 @@ def evaluate(
     histories: Sequences | None = None,
     rows: Int[np.ndarray, "users"] | None = None,
     full: bool = True,
+    scores_mb: int = SCORES_MB,
 ) -> Evaluation:
     """Both ranks of the evaluated targets of `part`; `rows` takes some of them, `histories` replaces what is seen
     of the users (a shuffle), row for row."""
@@ -40,14 +42,14 @@ def evaluate(
     scorer = _Scorer(ranker, shown)
     progress = Progress("ranking", len(rows), "users")
     among_candidates, among_all = [], []
-    for chunk in _chunks(len(rows), splits.num_items):
+    for chunk in _chunks(len(rows), splits.num_items, scores_mb):
         some = candidates.take(chunk)
         if full:
             scores = scorer.all(chunk)
             values = np.take_along_axis(scores, some.items, axis=1)
         else:
             values = scores = scorer.some(chunk, some.items)
-        if np.isnan(scores).any():
+        if np.isnan(scores.max(axis=1)).any():  # the greatest of a row is NaN if one is
             raise FloatingPointError(f"a score is NaN for user rows {rows[chunk[:3]]}...")
         among_candidates.append(rank_candidates(values, some))
         if full:
@@ -82,33 +84,48 @@ class _Scorer:
 def rank_candidates(values: Float[np.ndarray, "users columns"], candidates: Candidates) -> Ranks:
     """Among the stored candidates, by counting: no sort, so no arbitrary order of ties (SPEC 6.4)."""
     target = np.take_along_axis(values, candidates.target_columns[:, None], axis=1)
-    return _count(values, target, np.ones(values.shape, dtype=bool))
+    better, ties = (values > target).sum(axis=1), (values == target).sum(axis=1) - 1
+    return Ranks(better, ties, np.full(len(values), values.shape[1]))
 
 
 def rank_catalogue(
     scores: Float[np.ndarray, "users items"], targets: Int[np.ndarray, "users"], seen: Sequences
 ) -> Ranks:
-    """Among all items but the padding and those already bought; a target bought before stays in."""
-    allowed = np.ones(scores.shape, dtype=bool)
-    allowed[:, 0] = False
-    allowed[np.repeat(np.arange(len(seen)), seen.lengths), seen.items] = False
+    """Among all items but the padding and those already bought; a target bought before stays in.
+
+    All are counted, user by user while the scores are in the processor's cache, and then the few that are out of the
+    race are taken off: that needs no mask as large as the scores."""
     users = np.arange(len(targets))
-    allowed[users, targets] = True
-    return _count(scores, scores[users, targets][:, None], allowed)
+    target = scores[users, targets]
+    better, equal = np.array(
+        [
+            (np.count_nonzero(own > bound), np.count_nonzero(own == bound))
+            for own, bound in zip(scores, target, strict=True)
+        ],
+        dtype=np.int64,
+    ).reshape(-1, 2).T  # fmt: skip
+    rows, items = _out_of_the_race(targets, seen, scores.shape[1])
+    values, bounds = scores[rows, items], target[rows]
+    count = len(targets)
+    better = better - np.bincount(rows[values > bounds], minlength=count)
+    ties = equal - 1 - np.bincount(rows[values == bounds], minlength=count)
+    return Ranks(better, ties, scores.shape[1] - np.bincount(rows, minlength=count))
 
 
-def _count(
-    values: Float[np.ndarray, "users columns"],
-    target: Float[np.ndarray, "users 1"],
-    allowed: Bool[np.ndarray, "users columns"],
-) -> Ranks:
-    better = ((values > target) & allowed).sum(axis=1)
-    ties = ((values == target) & allowed).sum(axis=1) - 1
-    return Ranks(better, ties, allowed.sum(axis=1))
+def _out_of_the_race(
+    targets: Int[np.ndarray, "users"], seen: Sequences, columns: int
+) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    """The padding of each user, and each item bought before, once."""
+    users = np.arange(len(targets))
+    bought = np.unique(np.repeat(users, seen.lengths) * columns + seen.items)
+    bought = bought[targets[bought // columns] != bought % columns]
+    padding = users * columns
+    both = np.union1d(padding, bought)
+    return both // columns, both % columns
 
 
-def _chunks(num_users: int, num_items: int) -> list[Int[np.ndarray, "chunk"]]:
-    size = max(1, CHUNK_VALUES // (num_items + 1))
+def _chunks(num_users: int, num_items: int, scores_mb: int) -> list[Int[np.ndarray, "chunk"]]:
+    size = max(1, scores_mb * MB // (4 * (num_items + 1)))
     return [np.arange(num_users)[start : start + size] for start in range(0, num_users, size)]
 
 

@@ -34,6 +34,7 @@ PAPER_NAMES = {"Industrial_and_Scientific": "Scientific", "Movies_and_TV": "Movi
 class EvaluationConfig:
     bootstrap: Count
     shuffles: Natural
+    scores_mb: Count
     seed: int
 
 
@@ -53,14 +54,17 @@ class Found:
 
 def evaluate_all(rankers: dict[str, Ranker], splits: Splits, config: EvaluationConfig) -> Found:
     """Every system on the test users; `shuffled` rows see the same history in another order (SPEC E4)."""
-    true = {name: evaluate(ranker, splits, "test") for name, ranker in rankers.items()}
+    true = {
+        name: evaluate(ranker, splits, "test", scores_mb=config.scores_mb)
+        for name, ranker in rankers.items()
+    }
     table = {name: _values(found) for name, found in true.items()}
     similarity: dict[str, Float[np.ndarray, users]] = {}
     for name in ("teacher", "student"):
         if name not in rankers or not config.shuffles:
             continue
         runs = [
-            evaluate(rankers[name], splits, "test", histories=histories)
+            evaluate(rankers[name], splits, "test", histories=histories, scores_mb=config.scores_mb)
             for histories in shuffled_histories(splits, "test", config)
         ]
         values = [_values(run) for run in runs]

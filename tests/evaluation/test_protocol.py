@@ -97,6 +97,20 @@ def test_a_target_that_was_bought_before_stays_in() -> None:
     assert triples(rank_catalogue(scores, np.array([3]), from_rows([[1, 3, 3]]))) == [(1, 0, 4)]
 
 
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=60)
+def test_the_full_ranking_equals_counting_one_by_one(seed: int) -> None:
+    """Few different scores, so that many tie; histories that repeat items and may hold the target."""
+    draws = np.random.default_rng(seed)
+    scores = draws.integers(0, 4, size=(3, 9)).astype(np.float32)
+    targets = draws.integers(1, 9, size=3)
+    rows = [draws.integers(1, 9, size=draws.integers(0, 7)).tolist() for _ in range(3)]
+    found = triples(rank_catalogue(scores, targets, from_rows(rows)))
+    for own, target, bought, triple in zip(scores, targets, rows, found, strict=True):
+        race = [item for item in range(1, 9) if item == target or item not in bought]
+        assert triple == slow_rank(own, race, int(target))
+
+
 def test_a_constant_scorer_gets_chance_among_100_candidates() -> None:
     """SPEC 10.4: HR@10 = 0.10 for every user."""
     splits = split(
@@ -127,9 +141,9 @@ def test_the_size_of_a_chunk_changes_nothing(
 ) -> None:
     ranker = ByHistory(markov_splits.num_items)
     whole = evaluate(ranker, markov_splits, "test")
-    monkeypatch.setattr(protocol, "CHUNK_VALUES", values)
+    monkeypatch.setattr(protocol, "MB", 4 * values)
     ranker.calls.clear()
-    parts = evaluate(ranker, markov_splits, "test")
+    parts = evaluate(ranker, markov_splits, "test", scores_mb=1)
     assert triples(parts.sampled) == triples(whole.sampled)
     assert triples(parts.full) == triples(whole.full)
     assert max(ranker.calls) == max(1, values // 41)
