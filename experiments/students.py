@@ -1,10 +1,13 @@
-"""Does the student beat its own teacher, does it read order, and what does each of its losses bring? (SPEC E4, E7, E9)
+"""Does the student beat its own teacher, does it read order, and what does each of its parts bring?
 
     python -m experiments.students --dataset Video_Games --variants full no_uniformity neither --seeds 0 1 2 3 4
 
-reads artifacts/<dataset>/{splits,backbone}; trains, for each seed, a teacher and every variant of its student (what is
-not yet under scratch/students), ranks the test users with true and with shuffled histories, and shows means over seeds
-with 95% intervals over users. Settings are those of params.yaml; `--set learning_rate=0.001` changes one of the
+answers SPEC E4 and E7, and with these variants E9; with `user_vector` E13, `contrastive` E14, `last_item` E15, and with
+`--train-order shuffled` E2: teacher and students of histories permuted once, evaluated as ever.
+
+It reads artifacts/<dataset>/{splits,backbone}; trains, for each seed, a teacher and every variant of its student (what
+is not yet under scratch/students), ranks the test users with true and with shuffled histories, and shows means over
+seeds with 95% intervals over users. Settings are those of params.yaml; `--set learning_rate=0.001` changes one of the
 student's. `--part valid` is for choosing settings. The table is written to scratch/students/<dataset>/<part>.csv.
 """
 
@@ -23,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load_file, save_file
 
-from experiments.trained import device, student_of, teacher_of
+from experiments.trained import ShuffledTraining, device, student_of, teacher_of
 from llmsrec.config import from_mapping, load_section, read_section
 from llmsrec.data.splits import Part, Splits
 from llmsrec.evaluation.bootstrap import interval, resampled_means
@@ -49,7 +52,11 @@ VARIANTS: dict[str, dict[str, Any]] = {  # table 8, from its last row to its fir
     "full": {},
     "no_uniformity": {"w_uni": 0.0},
     "neither": {"w_uni": 0.0, "w_dis": 0.0},
+    "contrastive": {"distill": "contrastive"},  # table 12
+    "user_vector": {"with_user_rep": True},  # table 11
+    "last_item": {"examples": "last_item"},  # figure 7, of which `full` is the other half
 }
+SHUFFLE_SEED = 0  # of training histories
 SHOWN = ("ndcg@10", "hr@10")
 
 Values = dict[str, Float[np.ndarray, "users metrics"]]  # of true_sampled, shuffled_full, ...
@@ -61,10 +68,14 @@ Columns = dict[
 class Study:
     """One store; every model is trained and ranked once."""
 
-    def __init__(self, dataset: str, part: Part, changes: dict[str, Any]) -> None:
+    def __init__(
+        self, dataset: str, part: Part, changes: dict[str, Any], train_order: str = "true"
+    ) -> None:
         self.dataset, self.part, self.changes = dataset, part, changes
         artifacts = Path("artifacts") / dataset
         self.splits = Splits.load(artifacts / "splits")
+        shuffled = train_order == "shuffled"
+        self.taught = ShuffledTraining.of(self.splits, SHUFFLE_SEED) if shuffled else self.splits
         self.backbone: Backbone = load_backbone(artifacts / "backbone", device())
         self.evaluation = load_section(EvaluationConfig, "evaluation")
         self.folder = FOUND / dataset
@@ -72,13 +83,13 @@ class Study:
     def of_seed(self, seed: int, variants: list[str]) -> dict[str, Values]:
         """The values of the teacher of this seed, and of each variant of its student."""
         values = read_section("teacher", PARAMS) | {"seed": seed}
-        teacher = teacher_of(values, self.splits, self.folder, name="teacher", where=str(PARAMS))
+        teacher = teacher_of(values, self.taught, self.folder, name="teacher", where=str(PARAMS))
         found = {"teacher": self._values(TeacherRanker(teacher))}
         for variant in variants:
             section = read_section("student", PARAMS) | self.changes | VARIANTS[variant]
             config = from_mapping(StudentConfig, section | {"seed": seed}, "student")
             model, own = student_of(
-                config, self.splits, teacher, self.backbone, self.folder, name=variant
+                config, self.taught, teacher, self.backbone, self.folder, name=variant
             )
             kept = own / f"{self.part}-{self.evaluation.shuffles}-{self.evaluation.seed}"
             if not kept.exists():
@@ -214,6 +225,7 @@ def main() -> None:
     parser.add_argument("--dataset", required=True, help="whose artifacts are read")
     parser.add_argument("--variants", nargs="+", default=["full"], choices=VARIANTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--train-order", default="true", choices=("true", "shuffled"))
     parser.add_argument("--part", default="test", choices=("valid", "test"))
     parser.add_argument("--set", nargs="*", default=[], dest="changes", metavar="KEY=VALUE")
     args = parser.parse_args()
@@ -221,10 +233,11 @@ def main() -> None:
         key: yaml.safe_load(value)
         for key, _, value in (text.partition("=") for text in args.changes)
     }
-    study = Study(args.dataset, args.part, changes)
+    study = Study(args.dataset, args.part, changes, args.train_order)
     seeds = [study.of_seed(seed, args.variants) for seed in args.seeds]
     rows = tidy(study, seeds)
-    with whole_file(study.folder / f"{args.part}.csv") as aside:
+    name = args.part if args.train_order == "true" else f"{args.part}-shuffled-training"
+    with whole_file(study.folder / f"{name}.csv") as aside:
         pd.DataFrame([asdict(row) for row in rows]).to_csv(aside, index=False)
     show(rows, f"{args.dataset}, {args.part}, mean of {len(seeds)} seeds")
 

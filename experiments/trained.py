@@ -2,12 +2,16 @@
 
 An interrupted training goes on from its last validation."""
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int
 
 from llmsrec.config import from_mapping
+from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.student.backbone import Backbone
 from llmsrec.student.config import StudentConfig
@@ -16,6 +20,22 @@ from llmsrec.student.train import train_student
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import TeacherConfig, train_teacher
 from llmsrec.training import Checkpoints, MetricLog, fingerprint
+
+
+@dataclass(frozen=True)
+class ShuffledTraining(Splits):
+    """The same store, each training history permuted once; what is evaluated is as ever (SPEC E2, all stages)."""
+
+    shuffle_seed: int
+
+    @classmethod
+    def of(cls, splits: Splits, seed: int) -> "ShuffledTraining":
+        kept = {field.name: getattr(splits, field.name) for field in fields(splits)}
+        return cls(**kept, shuffle_seed=seed)
+
+    @property
+    def train(self) -> Sequences:
+        return super().train.shuffled(np.random.default_rng(self.shuffle_seed))
 
 
 def device() -> str:
@@ -27,7 +47,7 @@ def teacher_of(
 ) -> SASRec:
     """`values` is a section `teacher`, read from `where`."""
     config = from_mapping(TeacherConfig, values, where)
-    key = fingerprint(config, splits.sequences.items, splits.train_lengths)
+    key = fingerprint(config, *_data(splits))
     folder = folder / f"{name}-{key[:12]}"
     if not (folder / "model").exists():
         log, checkpoints = MetricLog(folder / "curve.json"), Checkpoints(folder / "state", key)
@@ -36,6 +56,11 @@ def teacher_of(
         model.save(folder / "model")
         checkpoints.clear()
     return SASRec.load(folder / "model")
+
+
+def _data(splits: Splits) -> tuple[Int[np.ndarray, "n"], ...]:
+    """What a training depends on."""
+    return splits.sequences.items, splits.train.items, splits.train_lengths
 
 
 def student_of(
@@ -48,8 +73,7 @@ def student_of(
     name: str,
 ) -> tuple[LLMSRec, Path]:
     """The student, and the folder that is its own."""
-    data = (splits.sequences.items, splits.train_lengths)
-    key = fingerprint(config, teacher.digest, backbone.digest, *data)
+    key = fingerprint(config, teacher.digest, backbone.digest, *_data(splits))
     folder = folder / f"{name}-{key[:12]}"
     if not (folder / "model").exists():
         log, checkpoints = MetricLog(folder / "curve.json"), Checkpoints(folder / "state", key)

@@ -4,12 +4,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from experiments import students, teachers, trained
 from llmsrec.data.splits import Splits
+from llmsrec.evaluation.baselines import MarkovChain
+from llmsrec.evaluation.metrics import ndcg
+from llmsrec.evaluation.protocol import evaluate
 from llmsrec.files import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -89,3 +93,21 @@ def test_students_of_two_seeds_are_trained_once_and_set_against_their_teachers(
     monkeypatch.setattr(trained, "train_student", None)
     students.main()
     assert capsys.readouterr().out == first
+
+
+def test_training_on_shuffled_histories_leaves_what_is_evaluated_as_it_is(
+    markov_splits: Splits,
+) -> None:
+    """SPEC 10.5: stable whenever it is asked, the same purchases of each user, another order, the same times."""
+    shuffled = trained.ShuffledTraining.of(markov_splits, 0)
+    true, taught = markov_splits.train, shuffled.train
+    assert np.array_equal(taught.items, shuffled.train.items)
+    assert np.array_equal(taught.timestamps, true.timestamps)
+    assert not np.array_equal(taught.items, true.items)
+    for row in range(len(true)):
+        assert sorted(taught[row].tolist()) == sorted(true[row].tolist())
+    for part in ("valid", "test"):
+        assert np.array_equal(shuffled.histories(part).items, markov_splits.histories(part).items)
+    chains = (MarkovChain(markov_splits), MarkovChain(shuffled))
+    kept, lost = (ndcg(evaluate(c, markov_splits, "test").sampled, 10).mean() for c in chains)
+    assert lost < 0.9 * kept
