@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments import students, teachers, trained
+from experiments import cross_domain, students, teachers, trained
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain
 from llmsrec.evaluation.metrics import ndcg
@@ -111,3 +111,35 @@ def test_training_on_shuffled_histories_leaves_what_is_evaluated_as_it_is(
     chains = (MarkovChain(markov_splits), MarkovChain(shuffled))
     kept, lost = (ndcg(evaluate(c, markov_splits, "test").sampled, 10).mean() for c in chains)
     assert lost < 0.9 * kept
+
+
+def test_a_student_abroad_knows_the_texts_but_not_the_items(
+    markov_splits: Splits,
+    small_backbone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    """The target is the source itself: with `shared` vectors the student is the one that was taught."""
+    monkeypatch.chdir(tmp_path)
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    document["teacher"] |= {"epochs": 4, "embedding_size": 8}
+    document["student"] |= {"epochs": 1, "head_size": 16, "shared_size": 8, "validation_users": 20}
+    document["evaluation"] |= {"bootstrap": 50}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(document))
+    for name in ("home", "abroad"):
+        markov_splits.save(tmp_path / f"artifacts/{name}/splits")
+    (tmp_path / "artifacts/home/backbone").symlink_to(small_backbone)
+    monkeypatch.setattr(sys, "argv", ["x", "--source", "home", "--target", "abroad"])
+    cross_domain.main()
+    assert "home->abroad, 40 items in both" in capsys.readouterr().out
+    rows = pd.read_csv(tmp_path / "scratch/cross_domain/home-abroad.csv")
+    abroad = rows.set_index(["model", "metric"])["value"]
+
+    monkeypatch.setattr(sys, "argv", ["x", "--dataset", "home"])
+    students.main()
+    rows = pd.read_csv(tmp_path / "scratch/students/home/test.csv").fillna("")
+    home = rows[(rows["group"] == "all") & (rows["protocol"] == "sampled") & (rows["minus"] == "")]
+    home = home.set_index(["model", "metric"])["value"]
+    assert abroad["student, shared", "ndcg@10"] == pytest.approx(home["full", "ndcg@10"])
+    assert abroad["student, mean", "ndcg@10"] != pytest.approx(home["full", "ndcg@10"])

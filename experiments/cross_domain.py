@@ -1,0 +1,157 @@
+"""What does a student taught on one store know of another's shoppers? (SPEC E8)
+
+    python -m experiments.cross_domain --source Toys_and_Games --target Video_Games --seeds 0 1
+
+reads artifacts/<source>/{splits,backbone} and artifacts/<target>/splits. The source's teacher and student are those of
+`experiments.students`, trained if they are not there; nothing is trained on the target. An item that the source's
+teacher does not know gets the mean of its vectors (`mean`), or, where the two stores share it, its own (`shared`).
+SASRec gets random rows for them, which is chance. Table: scratch/cross_domain/<source>-<target>.csv.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from experiments.students import FOUND as STUDENTS
+from experiments.students import PARAMS
+from experiments.trained import device, student_of, teacher_of
+from llmsrec.config import from_mapping, load_section, read_section
+from llmsrec.data.catalog import Catalog
+from llmsrec.data.splits import Splits
+from llmsrec.evaluation.baselines import Popularity
+from llmsrec.evaluation.bootstrap import interval, resampled_means
+from llmsrec.evaluation.protocol import evaluate
+from llmsrec.evaluation.ranker import Ranker
+from llmsrec.evaluation.results import METRICS, EvaluationConfig, per_user
+from llmsrec.files import whole_file
+from llmsrec.student.backbone import load_backbone
+from llmsrec.student.config import StudentConfig
+from llmsrec.student.model import LLMSRec
+from llmsrec.student.ranker import StudentRanker, encode_items
+from llmsrec.teacher.ranker import TeacherRanker
+from llmsrec.teacher.sasrec import SASRec
+
+FOUND = Path("scratch/cross_domain")
+UNKNOWN = ("mean", "shared")
+SHOWN = ("hr@10", "ndcg@10")
+
+
+def rankers_of(
+    seed: int, source: Splits, target: Splits, folder: Path, changes: dict[str, Any]
+) -> dict[str, Ranker]:
+    """Models of the source that rank the target's items; `folder` holds what is trained on the source."""
+    where = str(PARAMS)
+    values = read_section("teacher", PARAMS) | {"seed": seed}
+    teacher = teacher_of(values, source, folder, name="teacher", where=where)
+    section = read_section("student", PARAMS) | changes | {"seed": seed}
+    config = from_mapping(StudentConfig, section, "student")
+    backbone = load_backbone(Path("artifacts") / folder.name / "backbone", device())
+    taught, _ = student_of(config, source, teacher, backbone, folder, name="full")
+    found: dict[str, Ranker] = {
+        "sasrec, random rows": TeacherRanker(abroad(teacher, source, target, "random", seed))
+    }
+    for unknown in UNKNOWN:
+        known = abroad(teacher, source, target, unknown, seed)
+        student = LLMSRec(taught.config, backbone, known, target.catalog)
+        student.heads.load_state_dict(taught.heads.state_dict())
+        student.eval()
+        vectors = encode_items(student, target.num_items)
+        found[f"student, {unknown}"] = StudentRanker(student, vectors)
+    return found
+
+
+@torch.no_grad()
+def abroad(teacher: SASRec, source: Splits, target: Splits, unknown: str, seed: int) -> SASRec:
+    """The teacher with a table for the target's items."""
+    model = SASRec(replace(teacher.config, num_items=target.num_items))
+    state = teacher.state_dict()
+    table = teacher.item_table
+    draws = torch.Generator().manual_seed(seed)
+    rows = table[1:].mean(dim=0).expand(target.num_items + 1, -1).clone()
+    if unknown == "random":
+        rows = table[1:].std() * torch.randn(rows.shape, generator=draws)
+    rows[0] = 0
+    if unknown == "shared":
+        here, there = shared(source.catalog, target.catalog)
+        rows[torch.from_numpy(there)] = table[torch.from_numpy(here)]
+    model.load_state_dict(state | {"item_embedding.weight": rows})
+    return model.eval()
+
+
+def shared(source: Catalog, target: Catalog) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the items that both stores sell, in each."""
+    both = source.items[["item_id", "item_index"]].merge(
+        target.items[["item_id", "item_index"]], on="item_id"
+    )
+    return both["item_index_x"].to_numpy(copy=True), both["item_index_y"].to_numpy(copy=True)
+
+
+def tidy(
+    pair: str, values: dict[str, np.ndarray], config: EvaluationConfig
+) -> list[dict[str, Any]]:
+    """`values`: of each model, by seed, user and metric."""
+    rows = []
+    for model, found in values.items():
+        means = found.mean(axis=0)
+        resampled = resampled_means(means, config.bootstrap, config.seed)
+        for metric in SHOWN:
+            at = METRICS.index(metric)
+            mean = interval(float(means[:, at].mean()), resampled[:, at])
+            rows.append(
+                {"dataset": pair, "model": model, "protocol": "sampled", "metric": metric,
+                 **mean.as_dict(), "seeds": len(found), "users": len(means)}
+            )  # fmt: skip
+    return rows
+
+
+def show(rows: list[dict[str, Any]], title: str) -> None:
+    table = Table(title=title, box=SIMPLE, title_justify="left")
+    table.add_column("trained on the source")
+    for metric in SHOWN:
+        table.add_column(metric.upper(), justify="right")
+    for model in dict.fromkeys(row["model"] for row in rows):
+        cells = [row for row in rows if row["model"] == model]
+        table.add_row(
+            model, *(f"{row['value']:.4f} [{row['low']:.3f}, {row['high']:.3f}]" for row in cells)
+        )
+    Console(markup=False, highlight=False).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--set", nargs="*", default=[], dest="changes", metavar="KEY=VALUE")
+    args = parser.parse_args()
+    parts = (text.partition("=") for text in args.changes)
+    changes = {key: yaml.safe_load(value) for key, _, value in parts}
+    source, target = (
+        Splits.load(Path("artifacts") / name / "splits") for name in (args.source, args.target)
+    )
+    config = load_section(EvaluationConfig, "evaluation")
+    found: dict[str, list[np.ndarray]] = {}
+    for seed in args.seeds:
+        rankers = rankers_of(seed, source, target, STUDENTS / args.source, changes)
+        for name, ranker in {**rankers, "popularity in the target": Popularity(target)}.items():
+            ranks = evaluate(ranker, target, "test", full=False, scores_mb=config.scores_mb)
+            found.setdefault(name, []).append(per_user(ranks.sampled))
+    pair = f"{args.source}->{args.target}"
+    rows = tidy(pair, {name: np.stack(values) for name, values in found.items()}, config)
+    with whole_file(FOUND / f"{args.source}-{args.target}.csv") as aside:
+        pd.DataFrame(rows).to_csv(aside, index=False)
+    both, _ = shared(source.catalog, target.catalog)
+    show(rows, f"{pair}, {len(both):,} items in both, chance HR@10 0.10")
+
+
+if __name__ == "__main__":
+    main()
