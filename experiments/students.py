@@ -3,7 +3,8 @@
     python -m experiments.students --dataset Video_Games --variants full no_uniformity neither --seeds 0 1 2 3 4
 
 answers SPEC E4 and E7, and with these variants E9; with `user_vector` E13, `contrastive` E14, `last_item` E15, and with
-`--train-order shuffled` E2: teacher and students of histories permuted once, evaluated as ever.
+`--train-order shuffled` E2: teacher and students of histories permuted once, evaluated as ever; with `--backbone small-2x`
+E11, another language model (`python -m llmsrec.stages.build_backbone --out artifacts/<dataset>/small-2x ...` makes it).
 
 It reads artifacts/<dataset>/{splits,backbone}; trains, for each seed, a teacher and every variant of its student (what
 is not yet under scratch/students), ranks the test users with true and with shuffled histories, and shows means over
@@ -69,14 +70,14 @@ class Study:
     """One store; every model is trained and ranked once."""
 
     def __init__(
-        self, dataset: str, part: Part, changes: dict[str, Any], train_order: str = "true"
+        self, dataset: str, part: Part, changes: dict[str, Any], train_order: str, backbone: str
     ) -> None:
         self.dataset, self.part, self.changes = dataset, part, changes
         artifacts = Path("artifacts") / dataset
         self.splits = Splits.load(artifacts / "splits")
         shuffled = train_order == "shuffled"
         self.taught = ShuffledTraining.of(self.splits, SHUFFLE_SEED) if shuffled else self.splits
-        self.backbone: Backbone = load_backbone(artifacts / "backbone", device())
+        self.backbone: Backbone = load_backbone(artifacts / backbone, device())
         self.evaluation = load_section(EvaluationConfig, "evaluation")
         self.folder = FOUND / dataset
 
@@ -226,6 +227,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=["full"], choices=VARIANTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--train-order", default="true", choices=("true", "shuffled"))
+    parser.add_argument("--backbone", default="backbone", help="a folder beside the splits")
     parser.add_argument("--part", default="test", choices=("valid", "test"))
     parser.add_argument("--set", nargs="*", default=[], dest="changes", metavar="KEY=VALUE")
     args = parser.parse_args()
@@ -233,10 +235,12 @@ def main() -> None:
         key: yaml.safe_load(value)
         for key, _, value in (text.partition("=") for text in args.changes)
     }
-    study = Study(args.dataset, args.part, changes, args.train_order)
+    study = Study(args.dataset, args.part, changes, args.train_order, args.backbone)
     seeds = [study.of_seed(seed, args.variants) for seed in args.seeds]
     rows = tidy(study, seeds)
-    name = args.part if args.train_order == "true" else f"{args.part}-shuffled-training"
+    unlike = ["shuffled-training"] * (args.train_order == "shuffled")
+    unlike += [args.backbone] * (args.backbone != "backbone")
+    name = "-".join([args.part, *unlike])
     with whole_file(study.folder / f"{name}.csv") as aside:
         pd.DataFrame([asdict(row) for row in rows]).to_csv(aside, index=False)
     show(rows, f"{args.dataset}, {args.part}, mean of {len(seeds)} seeds")
