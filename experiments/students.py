@@ -3,7 +3,7 @@
     python -m experiments.students --dataset Video_Games --variants full no_uniformity neither --seeds 0 1 2 3 4
 
 answers SPEC E4 and E7, and with these variants E9; with `user_vector` E13, `contrastive` E14, `last_item` E15, and with
-`--train-order shuffled` E2: teacher and students of histories permuted once, evaluated as ever; with `--backbone small-2x`
+`--train-order shuffled` E2: teacher and students of permuted histories, evaluated as ever; by `--backbone small-2x`
 E11, another language model (`python -m llmsrec.stages.build_backbone --out artifacts/<dataset>/small-2x ...` makes it).
 
 It reads artifacts/<dataset>/{splits,backbone}; trains, for each seed, a teacher and every variant of its student (what
