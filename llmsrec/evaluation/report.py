@@ -82,12 +82,16 @@ def write_report(path: Path, metrics: dict[str, Any], diagnosis: Diagnosis, stor
 
 def verdict(metrics: dict[str, Any]) -> list[str]:
     """What the intervals allow to be said, in sentences."""
-    found = {
-        (row["a"], row["b"]): row for row in metrics["differences"] if row["protocol"] == "sampled"
-    }
+    found, among_all = (
+        {(row["a"], row["b"]): row for row in metrics["differences"] if row["protocol"] == protocol}
+        for protocol in ("sampled", "full")
+    )
     sentences = []
     if gap := found.get(("student", "teacher")):
-        sentences.append(f"The student {_compared(gap, 'its teacher')} on NDCG@10 ({_range(gap)}).")
+        said = f"The student {_compared(gap, 'its teacher')} on NDCG@10 ({_range(gap)})"
+        if gap := among_all.get(("student", "teacher")):
+            said += f"; among all items it {_compared(gap, 'it')} ({_range(gap)})"
+        sentences.append(f"{said}.")
     if gap := found.get(("student", "popularity")):
         sentences.append(f"It {_compared(gap, 'popularity')} ({_range(gap)}).")
     costs = [(name, found.get((f"{name}_shuffled", name))) for name in ("student", "teacher")]
