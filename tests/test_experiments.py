@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments import cross_domain, students, teachers, trained
+from experiments import cross_domain, statistics, students, teachers, trained
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain
 from llmsrec.evaluation.metrics import ndcg
@@ -143,3 +143,27 @@ def test_a_student_abroad_knows_the_texts_but_not_the_items(
     home = home.set_index(["model", "metric"])["value"]
     assert abroad["student, shared", "ndcg@10"] == pytest.approx(home["full", "ndcg@10"])
     assert abroad["student, mean", "ndcg@10"] != pytest.approx(home["full", "ndcg@10"])
+
+
+def test_statistics_stand_beside_the_paper_s_where_it_has_the_store(
+    markov_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("Electronics", "own"):
+        markov_splits.save(tmp_path / f"artifacts/{name}/splits")
+    lines = [
+        "table,dataset,model,variant,metric,value",
+        "Table10,Electronics,-,after,n_users,27601",
+        "Table9,Electronics,-,after,n_items,5",
+    ]
+    (tmp_path / "paper.csv").write_text("\n".join(lines))
+    monkeypatch.setattr(
+        sys, "argv", ["x", "--datasets", "Electronics", "own", "--paper", "paper.csv"]
+    )
+    statistics.main()
+    assert "300 (paper 27,601)" in capsys.readouterr().out
+    rows = pd.read_csv(tmp_path / "scratch/statistics.csv").set_index(["dataset", "metric"])
+    assert rows.loc[("own", "users"), "value"] == rows.loc[("Electronics", "users"), "value"] == 300
+    assert rows["paper"].notna().sum() == 1
+    mean = rows.loc[("own", "mean_length"), "value"]
+    assert mean == pytest.approx(markov_splits.sequences.lengths.mean(), abs=1e-3)
