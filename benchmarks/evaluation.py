@@ -79,7 +79,7 @@ def ranking(users: int, items: int, size: int) -> Figure:
     for megabytes in (SCORES_MB // 4, SCORES_MB, 8 * SCORES_MB):
         measured = in_own_process(timed_ranks, users, items, size, megabytes)
         print(
-            f"ranking {users:,} users x {items:,} items, vectors of {size}, {megabytes} MB of scores: {measured.result:.2f} s, "
+            f"{users:,} users x {items:,} items, vectors of {size}, {megabytes} MB of scores: {measured.result:.2f} s, "
             f"peak {measured.peak_bytes / 1e6:.0f} MB"
         )
         if megabytes == SCORES_MB:
