@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from experiments.students import FOUND as STUDENTS
-from experiments.students import PARAMS
-from experiments.trained import device, student_of, teacher_of
-from llmsrec.config import from_mapping, load_section, read_section
+from experiments.trained import PARAMS, device, settings, student_of, teacher_of
+from llmsrec.config import load_section, read_section
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
@@ -34,14 +32,12 @@ from llmsrec.evaluation.ranker import Ranker
 from llmsrec.evaluation.results import METRICS, EvaluationConfig, per_user
 from llmsrec.files import whole_file
 from llmsrec.student.backbone import load_backbone
-from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
 
 FOUND = Path("scratch/cross_domain")
-UNKNOWN = ("mean", "shared")
 SHOWN = ("hr@10", "ndcg@10")
 
 
@@ -49,17 +45,16 @@ def rankers_of(
     seed: int, source: Splits, target: Splits, folder: Path, changes: dict[str, Any]
 ) -> dict[str, Ranker]:
     """Models of the source that rank the target's items; `folder` holds what is trained on the source."""
-    where = str(PARAMS)
     values = read_section("teacher", PARAMS) | {"seed": seed}
-    teacher = teacher_of(values, source, folder, name="teacher", where=where)
-    section = read_section("student", PARAMS) | changes | {"seed": seed}
-    config = from_mapping(StudentConfig, section, "student")
+    teacher = teacher_of(values, source, folder, name="teacher", where=str(PARAMS))
     backbone = load_backbone(Path("artifacts") / folder.name / "backbone", device())
-    taught, _ = student_of(config, source, teacher, backbone, folder, name="full")
+    changes = changes | {"seed": seed}
+    taught, _ = student_of(changes, source, teacher, backbone, folder, name="full")
     found: dict[str, Ranker] = {
         "sasrec, random rows": TeacherRanker(abroad(teacher, source, target, "random", seed))
     }
-    for unknown in UNKNOWN:
+    both, _ = shared(source.catalog, target.catalog)
+    for unknown in ("mean", "shared") if len(both) else ("mean",):
         known = abroad(teacher, source, target, unknown, seed)
         student = LLMSRec(taught.config, backbone, known, target.catalog)
         student.heads.load_state_dict(taught.heads.state_dict())
@@ -133,15 +128,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--set", nargs="*", default=[], dest="changes", metavar="KEY=VALUE")
     args = parser.parse_args()
-    parts = (text.partition("=") for text in args.changes)
-    changes = {key: yaml.safe_load(value) for key, _, value in parts}
     source, target = (
         Splits.load(Path("artifacts") / name / "splits") for name in (args.source, args.target)
     )
     config = load_section(EvaluationConfig, "evaluation")
     found: dict[str, list[np.ndarray]] = {}
     for seed in args.seeds:
-        rankers = rankers_of(seed, source, target, STUDENTS / args.source, changes)
+        rankers = rankers_of(seed, source, target, STUDENTS / args.source, settings(args.changes))
         for name, ranker in {**rankers, "popularity in the target": Popularity(target)}.items():
             ranks = evaluate(ranker, target, "test", full=False, scores_mb=config.scores_mb)
             found.setdefault(name, []).append(per_user(ranks.sampled))

@@ -20,15 +20,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from jaxtyping import Bool, Float
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load_file, save_file
 
-from experiments.trained import ShuffledTraining, device, student_of, teacher_of
-from llmsrec.config import from_mapping, load_section, read_section
+from experiments.trained import PARAMS, ShuffledTraining, device, settings, student_of, teacher_of
+from llmsrec.config import load_section, read_section
 from llmsrec.data.splits import Part, Splits
 from llmsrec.evaluation.bootstrap import interval, resampled_means
 from llmsrec.evaluation.groups import by_target
@@ -43,12 +42,10 @@ from llmsrec.evaluation.results import (
 )
 from llmsrec.files import whole_file, whole_folder
 from llmsrec.student.backbone import Backbone, load_backbone
-from llmsrec.student.config import StudentConfig
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.teacher.ranker import TeacherRanker
 
 FOUND = Path("scratch/students")
-PARAMS = Path("params.yaml")
 VARIANTS: dict[str, dict[str, Any]] = {  # table 8, from its last row to its first
     "full": {},
     "no_uniformity": {"w_uni": 0.0},
@@ -87,10 +84,9 @@ class Study:
         teacher = teacher_of(values, self.taught, self.folder, name="teacher", where=str(PARAMS))
         found = {"teacher": self._values(TeacherRanker(teacher))}
         for variant in variants:
-            section = read_section("student", PARAMS) | self.changes | VARIANTS[variant]
-            config = from_mapping(StudentConfig, section | {"seed": seed}, "student")
+            changes = self.changes | VARIANTS[variant] | {"seed": seed}
             model, own = student_of(
-                config, self.taught, teacher, self.backbone, self.folder, name=variant
+                changes, self.taught, teacher, self.backbone, self.folder, name=variant
             )
             kept = own / f"{self.part}-{self.evaluation.shuffles}-{self.evaluation.seed}"
             if not kept.exists():
@@ -231,11 +227,7 @@ def main() -> None:
     parser.add_argument("--part", default="test", choices=("valid", "test"))
     parser.add_argument("--set", nargs="*", default=[], dest="changes", metavar="KEY=VALUE")
     args = parser.parse_args()
-    changes = {
-        key: yaml.safe_load(value)
-        for key, _, value in (text.partition("=") for text in args.changes)
-    }
-    study = Study(args.dataset, args.part, changes, args.train_order, args.backbone)
+    study = Study(args.dataset, args.part, settings(args.changes), args.train_order, args.backbone)
     seeds = [study.of_seed(seed, args.variants) for seed in args.seeds]
     rows = tidy(study, seeds)
     unlike = ["shuffled-training"] * (args.train_order == "shuffled")

@@ -1,4 +1,4 @@
-"""What a store's order is worth: popularity, a Markov chain and the teacher of each preset, on the same candidates.
+"""What a store's order is worth: popularity, Markov chains, and the teacher of each preset, on the same candidates.
 
     python -m experiments.teachers --dataset Video_Games --presets strong paper
 
@@ -14,8 +14,7 @@ from experiments.trained import teacher_of
 from llmsrec import cli
 from llmsrec.config import load_section, read_section
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.baselines import MarkovChain, Popularity
-from llmsrec.evaluation.ranker import Ranker
+from llmsrec.evaluation.baselines import baselines
 from llmsrec.evaluation.results import EvaluationConfig, evaluate_all, summarise
 from llmsrec.files import write_json
 from llmsrec.teacher.ranker import TeacherRanker
@@ -30,13 +29,13 @@ def main() -> None:
     args = parser.parse_args()
     splits = Splits.load(Path("artifacts") / args.dataset / "splits")
     folder = FOUND / args.dataset
-    rankers: dict[str, Ranker] = {"popularity": Popularity(splits), "markov": MarkovChain(splits)}
+    config = load_section(EvaluationConfig, "evaluation")
+    rankers = baselines(splits, config.seed)
     for preset in args.presets:
         file = Path("presets") / f"{preset}.yaml"
         values = read_section("teacher", Path("params.yaml")) | read_section("teacher", file)
         model = teacher_of(values, splits, folder, name=preset, where=str(file))
         rankers[f"teacher ({preset})"] = TeacherRanker(model)
-    config = load_section(EvaluationConfig, "evaluation")
     table = evaluate_all(rankers, splits, config).table
     metrics = summarise(table, splits, config, args.dataset)
     write_json(folder / "metrics.json", metrics)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from jaxtyping import Int
 
-from llmsrec.config import from_mapping
+from llmsrec.config import from_mapping, read_section
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.student.backbone import Backbone
@@ -36,6 +37,15 @@ class ShuffledTraining(Splits):
     @property
     def train(self) -> Sequences:
         return super().train.shuffled(np.random.default_rng(self.shuffle_seed))
+
+
+PARAMS = Path("params.yaml")
+
+
+def settings(texts: list[str]) -> dict[str, Any]:
+    """What `--set key=value ...` changes of the section `student`."""
+    parts = (text.partition("=") for text in texts)
+    return {key: yaml.safe_load(value) for key, _, value in parts}
 
 
 def device() -> str:
@@ -64,7 +74,7 @@ def _data(splits: Splits) -> tuple[Int[np.ndarray, "n"], ...]:
 
 
 def student_of(
-    config: StudentConfig,
+    changes: dict[str, Any],
     splits: Splits,
     teacher: SASRec,
     backbone: Backbone,
@@ -72,7 +82,9 @@ def student_of(
     *,
     name: str,
 ) -> tuple[LLMSRec, Path]:
-    """The student, and the folder that is its own."""
+    """The student of params.yaml with these `changes`, and the folder that is its own."""
+    section = read_section("student", PARAMS) | changes
+    config = from_mapping(StudentConfig, section, f"{PARAMS}: student")
     key = fingerprint(config, teacher.digest, backbone.digest, *_data(splits))
     folder = folder / f"{name}-{key[:12]}"
     if not (folder / "model").exists():

@@ -57,7 +57,7 @@ def artifacts(
     teacher.save(folder / "teacher")
     learning = replace(
         load_section(StudentConfig, "student", params),
-        shared_size=16, head_size=32, epochs=1, batch_size=64, validation_users=20, window=4, stride=2, slot_steps=5,
+        shared_size=16, head_size=32, epochs=1, batch_size=64, validation_users=20, window=4, stride=2,
     )  # fmt: skip
     backbone = load_backbone(folder / "backbone")
     student = train_student(splits, teacher, backbone, learning, log, fresh)

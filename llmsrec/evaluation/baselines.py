@@ -6,6 +6,17 @@ from scipy import sparse
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
+from llmsrec.evaluation.ranker import Ranker
+
+
+def baselines(splits: Splits, seed: int) -> dict[str, Ranker]:
+    """What needs no training; the chain that counted on shuffled histories tells whether order says anything."""
+    unordered = splits.train.shuffled(np.random.default_rng(seed))
+    return {
+        "popularity": Popularity(splits),
+        "markov": MarkovChain(splits),
+        "markov_unordered": MarkovChain(splits, unordered),
+    }
 
 
 class Popularity:

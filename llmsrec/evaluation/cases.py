@@ -41,7 +41,6 @@ def pick_cases(rankers: dict[str, Ranker], splits: Splits, table: Table) -> list
         cases.append(
             {
                 "rule": RULES[rule],
-                "share": len(some) / len(table["student"]["sampled"]),
                 "count": len(some),
                 "user": int(users[place]) + 1,
                 "history": [titles[item] for item in seen[-LAST:]],

@@ -33,14 +33,14 @@ class GatesConfig:
 
 @dataclass(frozen=True)
 class Gate:
-    """What was held against a bound: it passes while `value`, which must not fall below 0, may be 0 or more."""
+    """What was held against a bound."""
 
     name: str
     passed: bool
     severity: Severity
     asked: str
     verdict: str
-    margin: Interval  # how far inside the bound
+    margin: Interval  # how far inside the bound; below 0 it is beyond
 
     def as_dict(self) -> dict[str, Any]:
         """In the form of a validation report's result."""
@@ -56,7 +56,10 @@ class Gate:
 
 def judge(found: Found, gates: GatesConfig, config: EvaluationConfig) -> dict[str, Any]:
     """The gates of the student as a validation report; without shuffled runs those on order are left out."""
-    made = [_popularity(found, gates, config), _teacher(found, gates, config)]
+    made = [
+        _against(found, config, "popularity", gates.popularity_margin, gates.popularity_severity),
+        _against(found, config, "teacher", gates.teacher_margin, gates.teacher_severity),
+    ]
     if "student_shuffled" in found.table:
         made = [_order(found, gates, config), _similarity(found, gates, config), *made]
     failed = [gate for gate in made if not gate.passed and gate.severity == "error"]
@@ -98,14 +101,6 @@ def _similarity(found: Found, gates: GatesConfig, config: EvaluationConfig) -> G
         verdict=f"the mean cosine is {mean:.3f}" + _range(margin),
         margin=margin,
     )
-
-
-def _popularity(found: Found, gates: GatesConfig, config: EvaluationConfig) -> Gate:
-    return _against(found, config, "popularity", gates.popularity_margin, gates.popularity_severity)
-
-
-def _teacher(found: Found, gates: GatesConfig, config: EvaluationConfig) -> Gate:
-    return _against(found, config, "teacher", gates.teacher_margin, gates.teacher_severity)
 
 
 def _against(

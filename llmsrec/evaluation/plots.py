@@ -135,13 +135,11 @@ FAMILIES = {
 }
 
 
-def by_group(metrics: dict[str, Any], family: str, palette: Palette = PAGE) -> Figure | None:
+def quality_by_group(
+    groups: list[dict[str, Any]], family: str, palette: Palette = PAGE
+) -> Figure | None:
     """NDCG@10 of teacher and student in each group of users, with intervals."""
-    rows = [
-        row
-        for row in metrics.get("groups", [])
-        if row["protocol"] == "sampled" and row["family"] == family
-    ]
+    rows = [row for row in groups if row["protocol"] == "sampled" and row["family"] == family]
     names = list(dict.fromkeys(row["group"] for row in rows))
     if not names:
         return None

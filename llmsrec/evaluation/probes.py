@@ -1,4 +1,4 @@
-"""Does a model understand sequence, and for whom does it work? Rows of metrics.json beside the main table."""
+"""Does a model understand sequence, and for whom does it work? Rows beside the main table."""
 
 from typing import Any
 
@@ -6,30 +6,27 @@ import numpy as np
 
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.bootstrap import interval, resampled_means
-from llmsrec.evaluation.groups import Mask, all_groups, tied_at_the_cut
+from llmsrec.evaluation.groups import all_groups, tied_at_the_cut
 from llmsrec.evaluation.results import METRICS, PROTOCOLS, EvaluationConfig, Found, Table
 
 METRIC = "ndcg@10"
 
 
 def probe(found: Found, splits: Splits, config: EvaluationConfig) -> dict[str, Any]:
-    """Similarity of shuffled representations (SPEC E5), and quality by group (E6, E7)."""
+    """How alike shuffled representations are (SPEC E5), and how sharp the cut of E6 is."""
     return {
         "similarity": _similarities(found, config),
-        "groups": by_group(found.table, all_groups(splits, "test"), config),
         "tied_at_the_cut": tied_at_the_cut(splits, "test"),
     }
 
 
-def by_group(
-    table: Table, families: dict[str, dict[str, Mask]], config: EvaluationConfig
-) -> list[dict[str, Any]]:
-    """NDCG@10 of each system in each group of users, a row each; empty groups have none."""
+def by_group(table: Table, splits: Splits, config: EvaluationConfig) -> list[dict[str, Any]]:
+    """NDCG@10 of each system in each group of test users, a row each; empty groups have none (SPEC E6, E7)."""
     keys = [(system, protocol) for system in table for protocol in PROTOCOLS]
     at = METRICS.index(METRIC)
     values = np.column_stack([table[system][protocol][:, at] for system, protocol in keys])
     rows = []
-    for family, groups in families.items():
+    for family, groups in all_groups(splits, "test").items():
         for group, chosen in groups.items():
             some = values[chosen]
             if not len(some):

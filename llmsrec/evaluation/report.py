@@ -11,9 +11,9 @@ from jaxtyping import Float
 from llmsrec.evaluation.plots import (
     FAMILIES,
     NAMES,
-    by_group,
     ndcg_by_system,
     original_and_shuffled,
+    quality_by_group,
     sheet,
     similarity_histogram,
     svg,
@@ -41,6 +41,7 @@ class Diagnosis:
     """What the tables do not hold: verdicts, users one by one, places on a map, and the run before this one."""
 
     gates: list[dict[str, Any]]
+    groups: list[dict[str, Any]]  # NDCG@10 of each system in each group of users
     similarity: dict[str, Float[np.ndarray, "users"]]
     maps: dict[str, Map]
     cases: list[dict[str, Any]]
@@ -56,7 +57,7 @@ def write_report(path: Path, metrics: dict[str, Any], diagnosis: Diagnosis, stor
         "full": ndcg_by_system(metrics, "full"),
         "shuffled": original_and_shuffled(metrics),
         "similarity": similarity_histogram(diagnosis.similarity),
-        **{family: by_group(metrics, family) for family in FAMILIES},
+        **{family: quality_by_group(diagnosis.groups, family) for family in FAMILIES},
         "teacher": training_curve(story.teacher_training, "epoch"),
         "student": training_curve(story.student_training, "step"),
     }
@@ -73,7 +74,7 @@ def write_report(path: Path, metrics: dict[str, Any], diagnosis: Diagnosis, stor
         cases=diagnosis.cases,
         gates=diagnosis.gates,
         changes=_changes(metrics, diagnosis.previous),
-        sizes=_sizes(metrics),
+        sizes=_sizes(diagnosis.groups),
         backbone_note=story.backbone_note,
     )
     with whole_file(path) as aside:
@@ -137,10 +138,10 @@ def _changes(metrics: dict[str, Any], previous: dict[str, Any] | None) -> list[d
     return rows
 
 
-def _sizes(metrics: dict[str, Any]) -> dict[str, dict[str, int]]:
+def _sizes(groups: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
     """How many users each group holds."""
     sizes: dict[str, dict[str, int]] = {}
-    for row in metrics.get("groups", []):
+    for row in groups:
         sizes.setdefault(row["family"], {})[row["group"]] = row["users"]
     return sizes
 

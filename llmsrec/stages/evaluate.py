@@ -2,18 +2,18 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from llmsrec.config import load_section
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.baselines import MarkovChain, Popularity
+from llmsrec.evaluation.baselines import baselines
 from llmsrec.evaluation.cases import pick_cases
 from llmsrec.evaluation.gates import GatesConfig, judge
 from llmsrec.evaluation.plots import PRINT, ndcg_by_system, save_png
-from llmsrec.evaluation.probes import probe
+from llmsrec.evaluation.previous import run_before
+from llmsrec.evaluation.probes import by_group, probe
 from llmsrec.evaluation.projection import Map, Vectors, project
 from llmsrec.evaluation.ranker import Ranker
 from llmsrec.evaluation.report import Diagnosis, Story, write_report
@@ -50,13 +50,14 @@ def main(argv: list[str] | None = None) -> None:
         "teacher": TeacherRanker(teacher),
         "student": StudentRanker(student, embeddings.padded),
     }
-    found = evaluate_all(baselines(splits, config) | models, splits, config)
+    found = evaluate_all(baselines(splits, config.seed) | models, splits, config)
     metrics = summarise(found.table, splits, config, args.dataset) | probe(found, splits, config)
     metrics["model"] = embeddings.model
     gates = judge(found, load_section(GatesConfig, "gates"), config)
     previous = run_before(reports, embeddings.model)
-    write_json(reports / "metrics.json", {k: v for k, v in metrics.items() if k != "groups"})
-    write_json(reports / "groups.json", metrics["groups"])
+    groups = by_group(found.table, splits, config)
+    write_json(reports / "metrics.json", metrics)
+    write_json(reports / "groups.json", groups)
     write_json(reports / "gates.json", gates)
     write_json(reports / "ndcg.json", [
         {"system": name, "protocol": protocol, "ndcg@10": values[protocol]["ndcg@10"]["value"]}
@@ -65,34 +66,13 @@ def main(argv: list[str] | None = None) -> None:
     save_png(ndcg_by_system(metrics, "sampled", PRINT), reports / "ndcg.png")
     diagnosis = Diagnosis(
         gates=gates["results"],
+        groups=groups,
         similarity=found.similarity,
         maps=maps(student, splits, embeddings, found.users["student"], config.seed),
         cases=pick_cases(models, splits, found.table),
         previous=previous,
     )
     write_report(reports / "report.html", metrics, diagnosis, story(reports, args.backbone))
-
-
-def baselines(splits: Splits, config: EvaluationConfig) -> dict[str, Ranker]:
-    """What needs no training; the chain that counted on shuffled histories tells whether order says anything."""
-    unordered = splits.train.shuffled(np.random.default_rng(config.seed))
-    return {
-        "popularity": Popularity(splits),
-        "markov": MarkovChain(splits),
-        "markov_unordered": MarkovChain(splits, unordered),
-    }
-
-
-def run_before(reports: Path, model: str) -> dict[str, Any] | None:
-    """The metrics of the student before this one, kept beside them from here on.
-
-    DVC lets both files stand when the stage runs again; a run that was killed and is repeated finds the same."""
-    file, kept = reports / "metrics.json", reports / "previous.json"
-    if file.exists() and (last := read_json(file)).get("model", model) != model:
-        write_json(kept, last)
-    if not kept.exists():
-        write_json(kept, {})
-    return read_json(kept) or None
 
 
 @torch.no_grad()
@@ -104,8 +84,9 @@ def maps(
     rows = np.sort(draws.permutation(len(users))[:ON_MAP])
     items = np.sort(draws.permutation(splits.num_items)[:ON_MAP])
     seed_torch(seed)
-    untaught = LLMSRec(student.config, student.backbone, student.teacher, splits.catalog).eval()
-    untaught.heads.start_tokens(student.backbone.token_table)
+    untaught = LLMSRec.untaught(
+        student.config, student.backbone, student.teacher, splits.catalog
+    ).eval()
     shown = splits.histories("test").take(rows)
     before = project(
         untaught.represent_users(shown).cpu().numpy(),

@@ -33,7 +33,6 @@ class StudentConfig:
     lr_schedule: Literal["decay", "cosine"]
     lr_decay: Amount
     slot_rate: Amount
-    slot_steps: Natural
     slot_dropout: Share
     validations_per_epoch: Count
     validation_users: Count | None

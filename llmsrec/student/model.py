@@ -65,9 +65,9 @@ class LLMSRec(nn.Module):
 
     @torch.no_grad()
     def centre_heads(self, histories: Sequences, items: Int[np.ndarray, "n"]) -> None:
-        """Centre both heads on the states of some users and items."""
+        """Centre both heads on the states of some users and items, as training sees them: with values dropped."""
         centre(self.heads.user_head, self._user_states(histories, None))
-        centre(self.heads.item_head, self.item_states(items))
+        centre(self.heads.item_head, self._item_states(items))
 
     def represent_users(
         self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None = None
@@ -85,7 +85,7 @@ class LLMSRec(nn.Module):
         )
 
     def represent_items(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items shared"]:
-        return self.heads.item_head(self.item_states(items))
+        return self.heads.item_head(self._item_states(items))
 
     def _user_states(
         self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None
@@ -94,7 +94,7 @@ class LLMSRec(nn.Module):
             teacher_users = self.teacher.represent(histories)
         return self._read_out(self.prompts.users(histories), teacher_users)
 
-    def item_states(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items hidden"]:
+    def _item_states(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items hidden"]:
         order = np.argsort(self.prefixes.lengths[items], kind="stable")
         lengths = self.prefixes.lengths[items] + len(self.prompts.item_suffix)
         parts = [self._read_items(items[chunk]) for chunk in chunks(order, lengths)]
@@ -192,6 +192,15 @@ class LLMSRec(nn.Module):
         student rely on what the teacher made of the very purchases it learns from."""
         kept = functional.dropout(known, self.config.slot_dropout, self.training)
         return self.heads.item_projector(kept)
+
+    @classmethod
+    def untaught(
+        cls, config: LLMSRecConfig, backbone: Backbone, teacher: SASRec, catalog: Catalog
+    ) -> "LLMSRec":
+        """With networks as they start, drawn from the global state of torch."""
+        model = cls(config, backbone, teacher, catalog)
+        model.heads.start_tokens(backbone.token_table)
+        return model
 
     def save_pretrained(self, folder: Path) -> None:
         """config.json and model.safetensors, holding only what was trained."""

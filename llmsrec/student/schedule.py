@@ -15,9 +15,7 @@ def validation_steps(steps_per_epoch: int, looks: int) -> list[int]:
 
 def rate(config: StudentConfig, step: int, steps_per_epoch: int) -> int | float:
     """The share of `learning_rate` that step number `step`, from 0, takes."""
-    if (
-        config.lr_schedule == "decay"
-    ):  # lower after every look at the validation users: the released code
+    if config.lr_schedule == "decay":  # lower after every validation: the released code
         epoch, place = divmod(step, steps_per_epoch)
         due = validation_steps(steps_per_epoch, config.validations_per_epoch)
         return config.lr_decay ** (epoch * len(due) + sum(place >= look for look in due))

@@ -28,7 +28,6 @@ from llmsrec.student.model import LLMSRec
 from llmsrec.student.pool import ItemPool
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.student.schedule import rate, validation_steps
-from llmsrec.student.slots import teach_slots
 from llmsrec.teacher.batches import NegativeSampler
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import validation_rows
@@ -57,11 +56,10 @@ def train_student(
     seed_torch(config.seed)
     model = new_student(config, backbone, teacher, splits.catalog)
     trainer = Trainer(model, splits, config)
-    state = checkpoints.load()
-    trainer.start(fresh=state is None)
+    trainer.start()
     position = Position(stopping=EarlyStopping(config.patience))
     best = _copy(model)
-    if state:
+    if state := checkpoints.load():
         trainer.restore(state)
         best = state["best"]
         position = Position(state["step"], EarlyStopping(**state["stopping"]))
@@ -99,9 +97,7 @@ def new_student(
     config: StudentConfig, backbone: Backbone, teacher: SASRec, catalog: Catalog
 ) -> LLMSRec:
     teacher = teacher.eval().requires_grad_(False).to(backbone.device)
-    model = LLMSRec(config.model(backbone, teacher), backbone, teacher, catalog)
-    model.heads.start_tokens(backbone.token_table)
-    return model
+    return LLMSRec.untaught(config.model(backbone, teacher), backbone, teacher, catalog)
 
 
 class Trainer:
@@ -138,13 +134,9 @@ class Trainer:
         )
         self._order: tuple[int, Int[np.ndarray, rows]] = (-1, np.zeros(0, np.int64))
 
-    def start(self, *, fresh: bool = True) -> None:
-        """Before the first step; a run that is not `fresh` then takes its heads from an earlier one."""
+    def start(self) -> None:
+        """Before the first step; a run that goes on from another then takes its heads from there."""
         self.model.keep_prefixes(self.config.prefix_cache_gb)
-        if not fresh:
-            return
-        if self.config.slot_steps:
-            teach_slots(self.model, self.config.slot_steps, self.config.seed)
         if self.config.centred_start:
             self.model.centre_heads(*self.some(CENTRED_ON))
 

@@ -93,8 +93,7 @@ def test_deciles_and_activity_divide_all_users(markov_splits: Splits) -> None:
         assert (inside.sum(axis=0) == 1).all()
     counts = np.bincount(markov_splits.train.items, minlength=markov_splits.num_items + 1)
     first, last = groups["popularity"]["1"], groups["popularity"]["10"]
-    if first.any() and last.any():
-        assert counts[targets[first]].min() >= counts[targets[last]].max()
+    assert counts[targets[first]].min() >= counts[targets[last]].max()
     lengths = markov_splits.histories("test").lengths
     short, middle, long = groups["activity"].values()
     assert lengths[short].max() < min(lengths[middle | long])

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from llmsrec.evaluation.plots import (
     PRINT,
-    by_group,
     ndcg_by_system,
     original_and_shuffled,
+    quality_by_group,
     save_png,
     sheet,
     similarity_histogram,
@@ -42,13 +42,12 @@ def metrics_of(numbers: dict[str, float], spread: float = 0.02) -> dict[str, Any
     }
 
 
-def grouped() -> dict[str, Any]:
-    rows = [
+def grouped() -> list[dict[str, Any]]:
+    return [
         {"family": "target", "group": group, "system": system, "protocol": "sampled",
          "value": value, "low": value - 0.01, "high": value + 0.02}
         for group, value in (("warm", 0.4), ("cold", 0.1)) for system in ("teacher", "student")
     ]  # fmt: skip
-    return {"groups": rows}
 
 
 def texts(picture: str) -> list[str]:
@@ -61,7 +60,7 @@ PICTURES: dict[str, Callable[[], Figure | None]] = {
     "full": lambda: ndcg_by_system(metrics_of(NUMBERS), "full"),
     "shuffled": lambda: original_and_shuffled(metrics_of(NUMBERS)),
     "curve": lambda: training_curve(CURVE, "epoch"),
-    "group": lambda: by_group(grouped(), "target"),
+    "group": lambda: quality_by_group(grouped(), "target"),
     "similarity": lambda: similarity_histogram({"student": np.linspace(-0.2, 0.9, 50)}),
     "sheet": lambda: sheet(project(np.eye(5), np.eye(5)[:3])),
 }
@@ -143,8 +142,8 @@ def test_the_printed_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None
 
 
 def test_groups_stand_side_by_side_and_an_unknown_way_has_no_picture() -> None:
-    figure = by_group(grouped(), "target")
+    figure = quality_by_group(grouped(), "target")
     assert figure is not None
     assert {"warm", "cold", "next purchase", "NDCG@10"} <= set(texts(svg(figure)))
-    assert by_group(grouped(), "activity") is None
+    assert quality_by_group(grouped(), "activity") is None
     assert similarity_histogram({}) is None

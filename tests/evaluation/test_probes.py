@@ -6,7 +6,7 @@ import pytest
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain, Popularity
 from llmsrec.evaluation.groups import all_groups
-from llmsrec.evaluation.probes import probe
+from llmsrec.evaluation.probes import by_group, probe
 from llmsrec.evaluation.results import METRICS, EvaluationConfig, Found, evaluate_all
 
 CONFIG = EvaluationConfig(bootstrap=100, shuffles=1, scores_mb=32, seed=0)
@@ -16,7 +16,7 @@ def test_each_row_is_the_mean_of_its_users(markov_splits: Splits) -> None:
     rankers = {"popularity": Popularity(markov_splits), "markov": MarkovChain(markov_splits)}
     found = evaluate_all(rankers, markov_splits, CONFIG)
     groups = all_groups(markov_splits, "test")
-    rows = probe(found, markov_splits, CONFIG)["groups"]
+    rows = by_group(found.table, markov_splits, CONFIG)
     assert {row["family"] for row in rows} == set(groups)
     for row in rows:
         chosen = groups[row["family"]][row["group"]]

@@ -43,7 +43,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "student": {
         "window": 4, "title_tokens": 8, "shared_size": 16, "head_size": 32, "epochs": 1,
-        "batch_size": 16, "stride": 2, "slot_steps": 5,
+        "batch_size": 16, "stride": 2,
     },
     "evaluation": {"bootstrap": 50},
 }  # fmt: skip

@@ -54,10 +54,7 @@ def student(markov_splits: Splits, teacher: SASRec) -> Callable[..., LLMSRec]:
             "window": 10, "title_tokens": 48, "max_prompt_tokens": 1024, "with_user_rep": False,
             "backbone": backbone.digest, "teacher": teacher.digest, "slot_dropout": 0.0,
         }  # fmt: skip
-        model = LLMSRec(
-            LLMSRecConfig(**{**values, **changes}), backbone, teacher, markov_splits.catalog
-        )
-        model.heads.start_tokens(backbone.token_table)
-        return model
+        config = LLMSRecConfig(**{**values, **changes})
+        return LLMSRec.untaught(config, backbone, teacher, markov_splits.catalog)
 
     return build

@@ -44,7 +44,6 @@ def student_config(**changes: Any) -> StudentConfig:
         "prefix_cache_gb": 0.0,
         "train_negatives": 3,
         "stride": 2,
-        "slot_steps": 0,
         "slot_dropout": 0.0,
     }
     return StudentConfig(**{**section, **small, **changes})

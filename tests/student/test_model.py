@@ -36,6 +36,20 @@ def test_soft_tokens_start_like_the_backbone_s_tokens() -> None:
     assert not torch.equal(heads.soft_tokens[0], heads.soft_tokens[1])
 
 
+def test_vectors_are_dropped_while_it_learns_and_whole_when_it_recommends(
+    student: Build, backbone: Backbone
+) -> None:
+    model, whole = student(backbone, slot_dropout=0.5), student(backbone)
+    items, histories = np.array([1, 2, 3]), from_rows([[1, 2, 3], [4, 5]])
+    wanted = whole.eval().represent_items(items), whole.represent_users(histories)
+    model.train()
+    assert not torch.equal(model.represent_items(items), wanted[0])
+    assert not torch.equal(model.represent_users(histories), wanted[1])
+    model.eval()
+    assert torch.equal(model.represent_items(items), wanted[0])
+    assert torch.equal(model.represent_users(histories), wanted[1])
+
+
 def test_a_saved_student_comes_back_and_holds_only_what_was_trained(
     student: Build, backbone: Backbone, teacher: SASRec, markov_splits: Splits, tmp_path: Path
 ) -> None:

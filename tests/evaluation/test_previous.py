@@ -1,9 +1,9 @@
-"""What the evaluation remembers of the run before."""
+"""The run before is remembered, whatever happens."""
 
 from pathlib import Path
 
+from llmsrec.evaluation.previous import run_before
 from llmsrec.files import read_json, write_json
-from llmsrec.stages.evaluate import run_before
 
 
 def test_the_run_before_is_that_of_another_student_however_often_it_is_asked(
