@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from llmsrec.config import load_section
@@ -14,7 +13,6 @@ from llmsrec.evaluation.gates import GatesConfig, judge
 from llmsrec.evaluation.plots import PRINT, ndcg_by_system, save_png
 from llmsrec.evaluation.previous import run_before
 from llmsrec.evaluation.probes import by_group, probe
-from llmsrec.evaluation.projection import Map, Vectors, project
 from llmsrec.evaluation.ranker import Ranker
 from llmsrec.evaluation.report import Diagnosis, Story, write_report
 from llmsrec.evaluation.results import EvaluationConfig, evaluate_all, summarise
@@ -22,13 +20,12 @@ from llmsrec.files import read_json, write_json
 from llmsrec.stages import run
 from llmsrec.student.backbone import load_backbone
 from llmsrec.student.embeddings import ItemEmbeddings
+from llmsrec.student.maps import maps
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
-from llmsrec.training import seed_torch
 
-ON_MAP = 300  # users, and items
 STORY = ("interactions", "splits", "teacher_training", "student_training")
 
 
@@ -73,26 +70,6 @@ def main(argv: list[str] | None = None) -> None:
         previous=previous,
     )
     write_report(reports / "report.html", metrics, diagnosis, story(reports, args.backbone))
-
-
-@torch.no_grad()
-def maps(
-    student: LLMSRec, splits: Splits, embeddings: ItemEmbeddings, users: Vectors, seed: int
-) -> dict[str, Map]:
-    """Some test users and items in the student's space: with networks fresh as they start, and as they were taught."""
-    draws = np.random.default_rng(seed)
-    rows = np.sort(draws.permutation(len(users))[:ON_MAP])
-    items = np.sort(draws.permutation(splits.num_items)[:ON_MAP])
-    seed_torch(seed)
-    untaught = LLMSRec.untaught(
-        student.config, student.backbone, student.teacher, splits.catalog
-    ).eval()
-    shown = splits.histories("test").take(rows)
-    before = project(
-        untaught.represent_users(shown).cpu().numpy(),
-        untaught.represent_items(1 + items).cpu().numpy(),
-    )
-    return {"before": before, "after": project(users[rows], embeddings.matrix[items])}
 
 
 def story(reports: Path, backbone: Path) -> Story:
