@@ -1,14 +1,13 @@
 """What does a student taught on one store know of another's shoppers? (SPEC E8)
 
-    python -m experiments.cross_domain --source Toys_and_Games --target Video_Games --seeds 0 1
+    python -m experiments cross_domain --source Toys_and_Games --target Video_Games --seeds 0 1
 
 reads artifacts/<source>/{splits,backbone} and artifacts/<target>/splits. The source's teacher and student are those of
-`experiments.students`, trained if they are not there; nothing is trained on the target. An item that the source's
+the other experiments, trained if they are not there; nothing is trained on the target. An item that the source's
 teacher does not know gets the mean of its vectors (`mean`), or, where the two stores share it, its own (`shared`).
-SASRec gets random rows for them, which is chance. Table: scratch/cross_domain/<source>-<target>.csv.
+SASRec gets random rows for them, which is chance. Table: reports/experiments/cross_domain/<source>-<target>.csv.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from experiments.students import FOUND as STUDENTS
+from experiments.commands import parser_of, save
+from experiments.published import beside, paper_table, published_in
+from experiments.study import TRAINED
 from experiments.trained import PARAMS, device, settings, student_of, teacher_of
 from llmsrec.config import load_section, read_section
 from llmsrec.data.catalog import Catalog
@@ -30,14 +31,12 @@ from llmsrec.evaluation.bootstrap import interval, resampled_means
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.evaluation.ranker import Ranker
 from llmsrec.evaluation.results import METRICS, EvaluationConfig, per_user
-from llmsrec.files import whole_file
 from llmsrec.student.backbone import load_backbone
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
 
-FOUND = Path("scratch/cross_domain")
 SHOWN = ("hr@10", "ndcg@10")
 
 
@@ -49,7 +48,7 @@ def rankers_of(
     teacher = teacher_of(values, source, folder, name="teacher", where=str(PARAMS))
     backbone = load_backbone(Path("artifacts") / folder.name / "backbone", device())
     changes = changes | {"seed": seed}
-    taught, _ = student_of(changes, source, teacher, backbone, folder, name="full")
+    taught, _ = student_of(changes, source, teacher, backbone, folder)
     found: dict[str, Ranker] = {
         "sasrec, random rows": TeacherRanker(abroad(teacher, source, target, "random", seed))
     }
@@ -91,19 +90,24 @@ def shared(source: Catalog, target: Catalog) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tidy(
-    pair: str, values: dict[str, np.ndarray], config: EvaluationConfig
+    source: str, target: str, values: dict[str, np.ndarray], config: EvaluationConfig
 ) -> list[dict[str, Any]]:
     """`values`: of each model, by seed, user and metric."""
-    rows = []
+    published, rows = paper_table(), []
+    compared = target if source == "Electronics" else ""  # the paper's source
     for model, found in values.items():
         means = found.mean(axis=0)
         resampled = resampled_means(means, config.bootstrap, config.seed)
         for metric in SHOWN:
             at = METRICS.index(metric)
             mean = interval(float(means[:, at].mean()), resampled[:, at])
+            name = "SASRec" if model.startswith("sasrec") else "LLM-SRec"
+            paper = published_in(published, compared, "Table7", name, metric, {"cross_domain"})
             rows.append(
-                {"dataset": pair, "model": model, "protocol": "sampled", "metric": metric,
-                 **mean.as_dict(), "seeds": len(found), "users": len(means)}
+                {"dataset": f"{source}->{target}", "model": model, "variant": "cross_domain",
+                 "protocol": "sampled", "metric": metric, **mean.as_dict(), "seeds": len(found),
+                 "users": len(means), "paper": paper,
+                 "beside": beside(compared, paper, mean.low, mean.high)}
             )  # fmt: skip
     return rows
 
@@ -121,30 +125,26 @@ def show(rows: list[dict[str, Any]], title: str) -> None:
     Console(markup=False, highlight=False).print(table)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: list[str]) -> None:
+    parser = parser_of("cross_domain", __doc__)
     parser.add_argument("--source", required=True)
     parser.add_argument("--target", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--set", nargs="*", default=[], dest="changes", metavar="KEY=VALUE")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     source, target = (
         Splits.load(Path("artifacts") / name / "splits") for name in (args.source, args.target)
     )
     config = load_section(EvaluationConfig, "evaluation")
     found: dict[str, list[np.ndarray]] = {}
     for seed in args.seeds:
-        rankers = rankers_of(seed, source, target, STUDENTS / args.source, settings(args.changes))
+        rankers = rankers_of(seed, source, target, TRAINED / args.source, settings(args.changes))
         for name, ranker in {**rankers, "popularity in the target": Popularity(target)}.items():
             ranks = evaluate(ranker, target, "test", full=False, scores_mb=config.scores_mb)
             found.setdefault(name, []).append(per_user(ranks.sampled))
-    pair = f"{args.source}->{args.target}"
-    rows = tidy(pair, {name: np.stack(values) for name, values in found.items()}, config)
-    with whole_file(FOUND / f"{args.source}-{args.target}.csv") as aside:
-        pd.DataFrame(rows).to_csv(aside, index=False)
+    stacked = {name: np.stack(values) for name, values in found.items()}
+    rows = tidy(args.source, args.target, stacked, config)
     both, _ = shared(source.catalog, target.catalog)
-    show(rows, f"{pair}, {len(both):,} items in both, chance HR@10 0.10")
-
-
-if __name__ == "__main__":
-    main()
+    title = f"{args.source}->{args.target}, {len(both):,} items in both, chance HR@10 0.10"
+    show(rows, title)
+    save(pd.DataFrame(rows), "cross_domain", f"{args.source}-{args.target}")

@@ -1,12 +1,10 @@
 """What the stores are like: sizes, lengths, ties (SPEC E16), beside the paper's table 10 where it has the store.
 
-    python -m experiments.statistics --datasets Toys_and_Games Video_Games --paper paper_results.csv
+    python -m experiments statistics --datasets Toys_and_Games Video_Games
 
-reads artifacts/<dataset>/splits; the table is written to scratch/statistics.csv. The paper's columns: table, dataset,
-model, variant, metric, value.
+reads artifacts/<dataset>/splits; the table is written to reports/experiments/statistics/<datasets>.csv.
 """
 
-import argparse
 import math
 from pathlib import Path
 
@@ -15,31 +13,26 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from experiments.commands import parser_of, save
+from experiments.published import paper_table, published_in
 from llmsrec.data.splits import Splits
 from llmsrec.data.splitting import statistics
 from llmsrec.evaluation.results import PAPER_NAMES
-from llmsrec.files import whole_file
 
-FOUND = Path("scratch/statistics.csv")
 IN_PAPER = {"users": "n_users", "items": "n_items", "interactions": "n_interactions"}
 
 
-def tidy(datasets: list[str], paper: Path | None) -> pd.DataFrame:
+def tidy(datasets: list[str]) -> pd.DataFrame:
     """A row for each number of each store; `paper` is empty where the paper does not have that store."""
-    published: dict[tuple[str, str], float] = {}
-    if paper is not None:
-        table = pd.read_csv(paper)
-        table = table[table["table"] == "Table10"]
-        keys = zip(table["dataset"], table["metric"], strict=True)
-        published = dict(zip(keys, table["value"].astype(float), strict=True))
-    rows = []
+    published, rows = paper_table(), []
     for dataset in datasets:
         found = statistics(Splits.load(Path("artifacts") / dataset / "splits"))
         for metric, value in found.items():
-            key = (PAPER_NAMES.get(dataset, ""), IN_PAPER.get(metric, ""))
-            rows.append(
-                {"dataset": dataset, "metric": metric, "value": value, "paper": published.get(key)}
-            )
+            name = IN_PAPER.get(metric, "")
+            paper = published_in(published, dataset, "Table10", "-", name, set())
+            beside = "" if dataset in PAPER_NAMES else "not comparable"
+            rows.append({"dataset": dataset, "metric": metric, "value": value, "paper": paper,
+                         "beside": beside})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -60,16 +53,10 @@ def show(rows: pd.DataFrame) -> None:
     Console(markup=False, highlight=False).print(table)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: list[str]) -> None:
+    parser = parser_of("statistics", __doc__)
     parser.add_argument("--datasets", nargs="+", required=True)
-    parser.add_argument("--paper", type=Path, help="a CSV of the paper's numbers")
-    args = parser.parse_args()
-    rows = tidy(args.datasets, args.paper)
-    with whole_file(FOUND) as aside:
-        rows.to_csv(aside, index=False)
+    datasets = parser.parse_args(argv).datasets
+    rows = tidy(datasets)
     show(rows)
-
-
-if __name__ == "__main__":
-    main()
+    save(rows, "statistics", "-".join(datasets))

@@ -1,15 +1,15 @@
 """What a store's order is worth: popularity, Markov chains, and the teacher of each preset, on the same candidates.
 
-    python -m experiments.teachers --dataset Video_Games --presets strong paper
+    python -m experiments teachers --dataset Video_Games --presets strong paper
 
 reads artifacts/<dataset>/splits, trains what is not yet under scratch/teachers, and shows the table, as
 `llmsrec results --dataset Video_Games --reports scratch/teachers` does later. An interrupted run goes on from its last
 validation.
 """
 
-import argparse
 from pathlib import Path
 
+from experiments.commands import parser_of
 from experiments.trained import teacher_of
 from llmsrec import cli
 from llmsrec.config import load_section, read_section
@@ -22,11 +22,11 @@ from llmsrec.teacher.ranker import TeacherRanker
 FOUND = Path("scratch/teachers")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: list[str]) -> None:
+    parser = parser_of("teachers", __doc__)
     parser.add_argument("--dataset", required=True, help="whose splits lie under artifacts/")
     parser.add_argument("--presets", nargs="+", default=["strong", "paper"])
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     splits = Splits.load(Path("artifacts") / args.dataset / "splits")
     folder = FOUND / args.dataset
     config = load_section(EvaluationConfig, "evaluation")
@@ -40,7 +40,3 @@ def main() -> None:
     metrics = summarise(table, splits, config, args.dataset)
     write_json(folder / "metrics.json", metrics)
     cli.results(args.dataset, FOUND)
-
-
-if __name__ == "__main__":
-    main()

@@ -79,14 +79,12 @@ def student_of(
     teacher: SASRec,
     backbone: Backbone,
     folder: Path,
-    *,
-    name: str,
 ) -> tuple[LLMSRec, Path]:
     """The student of params.yaml with these `changes`, and the folder that is its own."""
     section = read_section("student", PARAMS) | changes
     config = from_mapping(StudentConfig, section, f"{PARAMS}: student")
     key = fingerprint(config, teacher.digest, backbone.digest, *_data(splits))
-    folder = folder / f"{name}-{key[:12]}"
+    folder = folder / f"student-{key[:12]}"
     if not (folder / "model").exists():
         log, checkpoints = MetricLog(folder / "curve.json"), Checkpoints(folder / "state", key)
         model = train_student(splits, teacher, backbone, config, log, checkpoints)

@@ -137,9 +137,15 @@ class DvcProject:
 
         with Repo(str(self.root)) as repo:
             graph = repo.index.graph
-            order = [found for found in topological_sort(graph.reverse(copy=True)) if found.cmd]
+            order = [
+                found for found in topological_sort(graph.reverse(copy=True)) if self._own(found)
+            ]
             stages = [self._read(found, graph) for found in order]
             return {stage.address: stage for stage in stages}
+
+    def _own(self, found: Any) -> bool:
+        """Whether it stands in the dvc.yaml at the root; pipelines in folders below are others' business."""
+        return bool(found.cmd) and Path(found.path).parent == self.root.resolve()
 
     def _read(self, found: Any, graph: Any) -> Stage:
         upstream = sorted(_address(o, self.root) for o in graph.successors(found) if o.cmd)

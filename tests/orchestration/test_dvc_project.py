@@ -331,3 +331,12 @@ def test_a_project_may_be_moved_and_read_from_any_folder(
     monkeypatch.chdir(moved)
     assert set(project.stages()) == elsewhere
     assert not any(project.is_stale(address) for address in project.stages())
+
+
+def test_a_pipeline_in_a_folder_below_is_no_part_of_the_graph(root: Path) -> None:
+    before = list(DvcProject(root).stages())
+    (root / "aside").mkdir()
+    (root / "aside/dvc.yaml").write_text(
+        "stages:\n  other:\n    cmd: echo > other\n    outs: [other]\n"
+    )
+    assert list(DvcProject(root).stages()) == before

@@ -1,0 +1,27 @@
+"""What every experiment's command shares: how it says what it does, and where its tidy table goes."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from llmsrec.files import whole_file
+
+REPORTS = Path("reports/experiments")
+
+
+def parser_of(experiment: str, text: str | None) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"python -m experiments {experiment}",
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def save(table: pd.DataFrame, experiment: str, name: str) -> Path:
+    path = REPORTS / experiment / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as aside:
+        table.to_csv(aside, index=False)
+    print(f"All numbers: {path}")
+    return path
