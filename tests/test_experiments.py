@@ -299,4 +299,4 @@ def test_the_pipeline_of_experiments_runs_what_there_is() -> None:
     for name, stage in stages.items():
         assert stage["wdir"] == ".."
         assert stage["cmd"].startswith(f"python -m experiments {name} --")
-        assert list(stage["outs"][0])[0].startswith(f"reports/experiments/{name}/")
+        assert next(iter(stage["outs"][0])).startswith(f"reports/experiments/{name}/")
