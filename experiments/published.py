@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmsrec.evaluation.results import PAPER_NAMES
-
+PAPER_NAMES = {"Industrial_and_Scientific": "Scientific", "Movies_and_TV": "Movies",
+               "Electronics": "Electronics", "CDs_and_Vinyl": "CDs"}  # fmt: skip
 PAPER = Path(__file__).parent / "paper_results.csv"
 
 

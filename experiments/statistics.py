@@ -14,10 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.commands import parser_of, save
-from experiments.published import paper_table, published_in
+from experiments.published import PAPER_NAMES, paper_table, published_in
 from llmsrec.data.splits import Splits
 from llmsrec.data.splitting import statistics
-from llmsrec.evaluation.results import PAPER_NAMES
 
 IN_PAPER = {"users": "n_users", "items": "n_items", "interactions": "n_interactions"}
 

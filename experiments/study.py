@@ -30,6 +30,7 @@ from llmsrec.student.backbone import Backbone, load_backbone
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
+from llmsrec.training import fingerprint
 
 TRAINED = Path("scratch/students")
 TEACHER = "teacher"
@@ -92,7 +93,8 @@ class Study:
         changes = self.changes | VARIANTS[arm.variant] | {"seed": seed}
         backbone = self._backbone(arm.backbone)
         model, own = student_of(changes, self._taught[arm.train], teacher, backbone, self.folder)
-        kept = own / f"{self.part}-{self.evaluation.shuffles}-{self.evaluation.seed}"
+        key = fingerprint(self.part, self.evaluation)
+        kept = own / f"values-{key[:12]}"
         if not kept.exists():
             ranker = StudentRanker(model, encode_items(model, self.splits.num_items))
             with whole_folder(kept) as aside:

@@ -51,15 +51,12 @@ class Sequences:
         block[rows, columns] = tail.items
         return block
 
-    def shuffled(
-        self, generator: np.random.Generator, ends: Int[np.ndarray, "rows"] | None = None
-    ) -> "Sequences":
-        """The first `ends` items of each row permuted; times stay in place (SPEC E2, E4)."""
-        ends = self.lengths if ends is None else ends
-        positions = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.lengths)
+    def shuffled(self, generator: np.random.Generator, last: int | None = None) -> "Sequences":
+        """The `last` items of each row (all) permuted; times stay in place (SPEC E2, E4)."""
+        to_come = np.repeat(self.offsets[1:], self.lengths) - np.arange(len(self.items))
         rows = np.repeat(np.arange(len(self)), self.lengths)
-        free = positions < np.repeat(ends, self.lengths)
-        key = np.where(free, generator.random(len(self.items)), 1.0 + positions)
+        free = to_come <= (len(self.items) if last is None else last)
+        key = np.where(free, generator.random(len(self.items)), -to_come)
         return Sequences(self.offsets, self.items[np.lexsort((key, rows))], self.timestamps)
 
 

@@ -1,8 +1,6 @@
 """Systems -> per-user metrics -> the numbers of metrics.json, each with its interval, and paired differences."""
 
-import csv
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,14 +24,13 @@ COMPARED = [
     ("teacher_shuffled", "teacher"),
     ("student_shuffled", "student"),
 ]
-PAPER_NAMES = {"Industrial_and_Scientific": "Scientific", "Movies_and_TV": "Movies",
-               "Electronics": "Electronics", "CDs_and_Vinyl": "CDs"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
     bootstrap: Count
     shuffles: Natural
+    shuffle_window: Count | None
     scores_mb: Count
     seed: int
 
@@ -80,9 +77,11 @@ def evaluate_all(rankers: dict[str, Ranker], splits: Splits, config: EvaluationC
 
 
 def shuffled_histories(splits: Splits, part: Part, config: EvaluationConfig) -> list[Sequences]:
-    """The whole history permuted; each model then cuts its window."""
+    """The whole history permuted, or its last `shuffle_window` purchases; each model then cuts its own window."""
     return [
-        splits.histories(part).shuffled(np.random.default_rng((config.seed, number)))
+        splits.histories(part).shuffled(
+            np.random.default_rng((config.seed, number)), config.shuffle_window
+        )
         for number in range(config.shuffles)
     ]
 
@@ -168,30 +167,3 @@ def cosine(
     """Row by row: how alike a user's representation stays when the history is shuffled (SPEC E5)."""
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return (first * second).sum(axis=1) / np.maximum(norms, 1e-12)
-
-
-def beside_paper(metrics: dict[str, Any], paper_results: Path) -> list[dict[str, Any]]:
-    """Our NDCG@10 and HR@10 and the paper's of Table 6 (SPEC 10.11); None where the paper has no such store.
-
-    `inside` says whether the paper's value lies in our interval."""
-    store = PAPER_NAMES.get(metrics["dataset"])
-    names = {"teacher": "SASRec", "student": "LLM-SRec"}
-    with paper_results.open(newline="") as file:
-        rows = [
-            row
-            for row in csv.DictReader(file)
-            if row["table"] == "Table6" and row["dataset"] == store
-        ]
-    published = {(row["model"], row["metric"].lower()): float(row["value"]) for row in rows}
-    compared = []
-    for system, model in names.items():
-        for metric in ("ndcg@10", "hr@10"):
-            ours = metrics["systems"].get(system, {}).get("sampled", {}).get(metric)
-            value = published.get((model, metric))
-            if ours is None:
-                continue
-            inside = None if value is None else ours["low"] <= value <= ours["high"]
-            compared.append(
-                {"system": system, "metric": metric, **ours, "paper": value, "inside": inside}
-            )
-    return compared

@@ -8,7 +8,7 @@ import pytest
 from llmsrec.evaluation.gates import GATES, GatesConfig, judge
 from llmsrec.evaluation.results import METRICS, EvaluationConfig, Found
 
-CONFIG = EvaluationConfig(bootstrap=300, shuffles=1, scores_mb=32, seed=0)
+CONFIG = EvaluationConfig(bootstrap=300, shuffles=1, shuffle_window=None, scores_mb=32, seed=0)
 BOUNDS: dict[str, Any] = {
     "order_share": 0.5, "order_severity": "error", "similarity": 0.9, "similarity_severity": "warn",
     "popularity_margin": 0.0, "popularity_severity": "error", "teacher_margin": 0.1, "teacher_severity": "warn",

@@ -9,7 +9,7 @@ from llmsrec.evaluation.groups import all_groups
 from llmsrec.evaluation.probes import by_group, probe
 from llmsrec.evaluation.results import METRICS, EvaluationConfig, Found, evaluate_all
 
-CONFIG = EvaluationConfig(bootstrap=100, shuffles=1, scores_mb=32, seed=0)
+CONFIG = EvaluationConfig(bootstrap=100, shuffles=1, shuffle_window=None, scores_mb=32, seed=0)
 
 
 def test_each_row_is_the_mean_of_its_users(markov_splits: Splits) -> None:

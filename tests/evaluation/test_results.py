@@ -1,9 +1,8 @@
-"""From ranks to metrics.json on toy tables, shuffled histories, and the paper's numbers beside ours."""
+"""From ranks to metrics.json on toy tables and shuffled histories."""
 
 from collections import Counter
+from dataclasses import replace
 from math import log2
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,16 +18,15 @@ from llmsrec.evaluation.protocol import evaluate
 from llmsrec.evaluation.results import (
     METRICS,
     EvaluationConfig,
-    beside_paper,
     cosine,
     evaluate_all,
     per_user,
     shuffled_histories,
     summarise,
 )
-from tests.conftest import SHARED, interactions_of, splits_config
+from tests.conftest import interactions_of, splits_config
 
-CONFIG = EvaluationConfig(bootstrap=200, shuffles=3, scores_mb=32, seed=5)
+CONFIG = EvaluationConfig(bootstrap=200, shuffles=3, shuffle_window=None, scores_mb=32, seed=5)
 NDCG = METRICS.index("ndcg@10")
 
 
@@ -150,7 +148,7 @@ def test_who_ignores_order_loses_nothing(markov_splits: Splits) -> None:
 
 
 def test_without_shuffles_there_are_no_shuffled_rows(markov_splits: Splits) -> None:
-    config = EvaluationConfig(bootstrap=10, shuffles=0, scores_mb=32, seed=0)
+    config = EvaluationConfig(bootstrap=10, shuffles=0, shuffle_window=None, scores_mb=32, seed=0)
     assert list(
         evaluate_all({"teacher": Popularity(markov_splits)}, markov_splits, config).table
     ) == ["teacher"]
@@ -178,7 +176,7 @@ def test_a_shuffle_permutes_each_history_and_leaves_the_times(markov_splits: Spl
 def test_a_shuffle_puts_each_purchase_last_as_often(markov_splits: Splits) -> None:
     """300 users, 30 shuffles: the last purchase stays last in one of n, within five standard errors."""
     true = markov_splits.histories("test")
-    runs = shuffled_histories(markov_splits, "test", EvaluationConfig(1, 30, 32, 0))
+    runs = shuffled_histories(markov_splits, "test", EvaluationConfig(1, 30, None, 32, 0))
     ends = true.offsets[1:] - 1
     kept = np.mean([run.items[ends] == true.items[ends] for run in runs])
     chance = 1 / true.lengths
@@ -186,68 +184,19 @@ def test_a_shuffle_puts_each_purchase_last_as_often(markov_splits: Splits) -> No
     assert abs(kept - chance.mean()) < 5 * error
 
 
+def test_within_a_window_the_same_purchases_stand_in_another_order(markov_splits: Splits) -> None:
+    """SPEC E4's control: what a model with this window sees is the same set."""
+    true = markov_splits.histories("test")
+    config = replace(CONFIG, shuffle_window=3)
+    for run in shuffled_histories(markov_splits, "test", config):
+        kept = [run[row][:-3].tolist() == true[row][:-3].tolist() for row in range(len(true))]
+        assert all(kept)
+        window, own = run.padded(3), true.padded(3)
+        assert (np.sort(window, axis=1) == np.sort(own, axis=1)).all()
+        assert (window != own).any()
+
+
 def test_cosine_row_by_row() -> None:
     first = np.array([[1.0, 0], [1, 1], [2, 0], [0, 0]])
     second = np.array([[3.0, 0], [-1, -1], [1, 3**0.5], [1, 2]])
     assert cosine(first, second).tolist() == pytest.approx([1, -1, 0.5, 0])
-
-
-PAPER = """table,dataset,model,variant,metric,value
-Table6,Scientific,SASRec,mode=retrieval,NDCG@10,0.2918
-Table6,Scientific,SASRec,mode=retrieval,HR@10,0.4691
-Table6,Scientific,LLM-SRec,mode=retrieval,NDCG@10,0.3388
-Table6,Movies,LLM-SRec,mode=retrieval,NDCG@10,0.9
-Table3,Scientific,LLM-SRec,mode=retrieval,NDCG@10,0.1
-"""
-
-
-def metrics_of(dataset: str, **ndcg: tuple[float, float]) -> dict[str, Any]:
-    return {
-        "dataset": dataset,
-        "systems": {
-            name: {
-                "sampled": {"ndcg@10": {"value": sum(ends) / 2, "low": ends[0], "high": ends[1]}}
-            }
-            for name, ends in ndcg.items()
-        },
-    }
-
-
-def test_the_paper_beside_ours_inside_and_outside(tmp_path: Path) -> None:
-    """SPEC 10.11; other tables and stores of the file do not get in the way."""
-    file = tmp_path / "paper.csv"
-    file.write_text(PAPER)
-    metrics = metrics_of("Industrial_and_Scientific", teacher=(0.28, 0.30), student=(0.34, 0.36))
-    teacher, student = beside_paper(metrics, file)
-    assert teacher == {
-        "system": "teacher", "metric": "ndcg@10", "value": pytest.approx(0.29),
-        "low": 0.28, "high": 0.30, "paper": 0.2918, "inside": True,
-    }  # fmt: skip
-    assert (student["system"], student["paper"], student["inside"]) == ("student", 0.3388, False)
-
-
-def test_a_store_or_a_number_that_the_paper_has_not(tmp_path: Path) -> None:
-    file = tmp_path / "paper.csv"
-    file.write_text(PAPER)
-    for metrics in (
-        metrics_of("sample", student=(0.1, 0.2)),
-        metrics_of("Movies_and_TV", teacher=(0.1, 0.2)),
-    ):
-        (row,) = beside_paper(metrics, file)
-        assert (row["paper"], row["inside"]) == (None, None)
-
-
-@pytest.mark.skipif(
-    not (SHARED.parent / "paper_results.csv").exists(), reason="the paper's table is not at hand"
-)
-def test_the_file_of_the_papers_numbers_is_read() -> None:
-    """SPEC 8, E1."""
-    numbers = {
-        "Movies_and_TV": (0.3459, 0.3560), "Industrial_and_Scientific": (0.2918, 0.3388),
-        "Electronics": (0.2267, 0.3044), "CDs_and_Vinyl": (0.3451, 0.3809),
-    }  # fmt: skip
-    for dataset, published in numbers.items():
-        metrics = metrics_of(dataset, teacher=(0, 1), student=(0, 1))
-        found = beside_paper(metrics, SHARED.parent / "paper_results.csv")
-        assert tuple(row["paper"] for row in found) == published
-        assert all(row["inside"] for row in found)

@@ -20,7 +20,7 @@ from tests.conftest import interactions_of, splits_config, with_texts
 from tests.student.test_exact import student_config
 from tests.teacher.test_train import teacher_config
 
-EVALUATION = EvaluationConfig(bootstrap=500, shuffles=2, scores_mb=32, seed=0)
+EVALUATION = EvaluationConfig(bootstrap=500, shuffles=2, shuffle_window=None, scores_mb=32, seed=0)
 
 
 def taste_histories(users: int, items: int, seed: int) -> dict[str, list[str]]:

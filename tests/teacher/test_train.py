@@ -301,7 +301,7 @@ def test_training_learns_and_leaves_the_padding_at_zero(markov_splits: Splits, l
 def cost_of_shuffling(splits: Splits, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The teacher's NDCG@10 and the paired difference that shuffled histories make at test (SPEC E4)."""
     model, _ = trained(splits, loss="ce", norm="pre", validation_users=None, **changes)
-    config = EvaluationConfig(bootstrap=500, shuffles=3, scores_mb=32, seed=0)
+    config = EvaluationConfig(bootstrap=500, shuffles=3, shuffle_window=None, scores_mb=32, seed=0)
     found = evaluate_all({"teacher": TeacherRanker(model)}, splits, config)
     assert 0 < found.similarity["teacher"].mean() < 1
     metrics = summarise(found.table, splits, config, "synthetic")
