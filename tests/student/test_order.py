@@ -1,25 +1,35 @@
-"""Teacher and student lose under shuffling where order decides what comes next, and nowhere else (SPEC 10.8)."""
+"""Teacher and student lose under shuffling where order decides what comes next, and nowhere else (SPEC 10.8).
 
+The gates of params.yaml pass that student, and refuse one that was taught without distillation and uniformity.
+"""
+
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from llmsrec.config import load_section
 from llmsrec.data.splits import Splits
 from llmsrec.data.splitting import split
-from llmsrec.evaluation.results import EvaluationConfig, evaluate_all, summarise
+from llmsrec.evaluation.baselines import Popularity
+from llmsrec.evaluation.gates import GatesConfig, judge
+from llmsrec.evaluation.ranker import Ranker
+from llmsrec.evaluation.results import EvaluationConfig, Found, evaluate_all, summarise
 from llmsrec.files import write_json
 from llmsrec.student.backbone import Backbone, BackboneConfig, folder_digest, load_backbone
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.student.small import build_small
 from llmsrec.student.train import train_student
 from llmsrec.teacher.ranker import TeacherRanker
+from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import train_teacher
 from llmsrec.training import Checkpoints, MetricLog
 from tests.conftest import interactions_of, splits_config, with_texts
 from tests.student.test_exact import student_config
 from tests.teacher.test_train import teacher_config
 
+ROOT = Path(__file__).parents[2]
 EVALUATION = EvaluationConfig(bootstrap=500, shuffles=2, shuffle_window=None, scores_mb=32, seed=0)
 
 
@@ -54,22 +64,35 @@ def reader(markov_splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> B
     return load_backbone(folder)
 
 
-def cost_of_shuffling(splits: Splits, backbone: Backbone) -> dict[str, dict[str, Any]]:
-    """What teacher and student lose in NDCG@10 among the candidates."""
-    nowhere, log = Checkpoints(None, ""), MetricLog()
+@pytest.fixture(scope="module")
+def markov_teacher(markov_splits: Splits) -> SASRec:
+    return teacher_of(markov_splits)
+
+
+def teacher_of(splits: Splits) -> SASRec:
     taught = teacher_config(epochs=30, batch_size=64, embedding_size=16, dropout=0.1)
-    teacher = train_teacher(splits, taught, log, nowhere)
-    config = student_config(
-        examples="auto_regressive", batch_size=32, epochs=8, learning_rate=3e-3, shared_size=16,
-        head_size=64, lr_schedule="cosine", validation_users=50,
-    )  # fmt: skip
-    student = train_student(splits, teacher, backbone, config, log, nowhere)
-    rankers = {
+    return train_teacher(splits, taught, MetricLog(), Checkpoints(None, ""))
+
+
+def evaluated(splits: Splits, teacher: SASRec, backbone: Backbone, **changes: Any) -> Found:
+    """Teacher and a student of these settings, beside popularity, with true and shuffled histories."""
+    settings: dict[str, Any] = {
+        "examples": "auto_regressive", "batch_size": 32, "epochs": 8, "learning_rate": 3e-3,
+        "shared_size": 16, "head_size": 64, "lr_schedule": "cosine", "validation_users": 50,
+    }  # fmt: skip
+    config = student_config(**settings | changes)
+    student = train_student(splits, teacher, backbone, config, MetricLog(), Checkpoints(None, ""))
+    rankers: dict[str, Ranker] = {
+        "popularity": Popularity(splits),
         "teacher": TeacherRanker(teacher),
         "student": StudentRanker(student, encode_items(student, splits.num_items)),
     }
-    table = evaluate_all(rankers, splits, EVALUATION).table
-    differences = summarise(table, splits, EVALUATION, "made up")["differences"]
+    return evaluate_all(rankers, splits, EVALUATION)
+
+
+def cost_of_shuffling(found: Found, splits: Splits) -> dict[str, dict[str, Any]]:
+    """What teacher and student lose in NDCG@10 among the candidates."""
+    differences = summarise(found.table, splits, EVALUATION, "made up")["differences"]
     return {
         row["b"]: row
         for row in differences
@@ -77,14 +100,43 @@ def cost_of_shuffling(splits: Splits, backbone: Backbone) -> dict[str, dict[str,
     }
 
 
-def test_both_lose_what_order_tells(markov_splits: Splits, reader: Backbone) -> None:
-    lost = cost_of_shuffling(markov_splits, reader)
+def verdicts(found: Found) -> dict[str, bool]:
+    gates = load_section(GatesConfig, "gates", ROOT / "params.yaml")
+    return {row["name"]: row["success"] for row in judge(found, gates, EVALUATION)["results"]}
+
+
+def test_both_lose_what_order_tells_and_every_gate_is_passed(
+    markov_splits: Splits, markov_teacher: SASRec, reader: Backbone
+) -> None:
+    found = evaluated(markov_splits, markov_teacher, reader)
+    lost = cost_of_shuffling(found, markov_splits)
     assert lost["teacher"]["high"] < -0.2
     assert lost["student"]["high"] < -0.05
+    assert all(verdicts(found).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "failed"),
+    [
+        ({}, {"order", "teacher"}),
+        ({"examples": "last_item"}, {"order", "similarity", "teacher"}),  # users are all alike
+    ],
+    ids=["at every purchase", "at the last purchase"],
+)
+def test_a_student_without_distillation_and_uniformity_fails_the_gates(
+    markov_splits: Splits,
+    markov_teacher: SASRec,
+    reader: Backbone,
+    changes: dict[str, Any],
+    failed: set[str],
+) -> None:
+    found = evaluated(markov_splits, markov_teacher, reader, w_dis=0.0, w_uni=0.0, **changes)
+    assert {name for name, passed in verdicts(found).items() if not passed} == failed
 
 
 def test_neither_loses_where_order_tells_nothing(reader: Backbone) -> None:
-    lost = cost_of_shuffling(store(taste_histories(300, 40, 0)), reader)
-    for row in lost.values():
+    splits = store(taste_histories(300, 40, 0))
+    found = evaluated(splits, teacher_of(splits), reader)
+    for row in cost_of_shuffling(found, splits).values():
         assert row["low"] <= 0 <= row["high"]
         assert row["low"] > -0.05
