@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmsrec.config import Share
-from llmsrec.data.metadata import ITEMS, Texts, parse_metadata
-from llmsrec.data.reviews import REJECTS, ROWS, WORKERS, Parsed, Period, parse_reviews
+from llmsrec.data.kept import KeptParses
+from llmsrec.data.metadata import ITEMS, parse_metadata
+from llmsrec.data.reviews import REJECTS, ROWS, WORKERS, Parsed, Period, Texts, parse_reviews
 from llmsrec.data.tables import parse_csv
 from llmsrec.errors import DataError
 from llmsrec.files import readable, whole_file, whole_folder
@@ -70,26 +72,34 @@ class Interactions:
 
 
 def ingest(
-    raw: Path, out: Path, config: InteractionsConfig, *, rejects_kept: Path
+    raw: Path,
+    out: Path,
+    config: InteractionsConfig,
+    *,
+    rejects_kept: Path,
+    parses_kept: Path | None = None,
 ) -> dict[str, Any]:
     """Parse every raw file of a dataset into the folder `out`; returns what was counted.
 
-    `rejects_kept` receives the broken lines when there are too many to go on."""
+    `rejects_kept` receives the broken lines when there are too many to go on; in the folder `parses_kept` each file's
+    parse stays for the next run."""
     reviews, metadata = raw_files(raw)
+    kept = KeptParses(parses_kept)
     with whole_folder(out) as aside:
         texts: dict[str, Texts] = {}
         counts = {
-            "reviews": _parse_reviews(reviews, aside, config, texts),
-            "metadata": _parse_metadata(metadata, aside, texts),
+            "reviews": _parse_reviews(reviews, aside, config, kept, texts),
+            "metadata": _parse_metadata(metadata, aside, kept, texts),
         }
         try:
             _judge(counts["reviews"], aside / "rejects.parquet", config.max_reject_share)
         except DataError:
-            with whole_file(rejects_kept) as kept:
-                kept.write_bytes((aside / "rejects.parquet").read_bytes())
+            with whole_file(rejects_kept) as copy:
+                copy.write_bytes((aside / "rejects.parquet").read_bytes())
             raise
         summary = _order(aside, config.tie_seed)
         (aside / "parsed.parquet").unlink()
+    kept.forget_others()
     found = counts["reviews"]
     found["rows"] = summary["interactions"]
     found["duplicates"] = found.pop("accepted") - found["rows"]
@@ -124,7 +134,11 @@ def _part(file: Path) -> int | None:
 
 
 def _parse_reviews(
-    files: list[Path], aside: Path, config: InteractionsConfig, texts: dict[str, Texts]
+    files: list[Path],
+    aside: Path,
+    config: InteractionsConfig,
+    kept: KeptParses,
+    texts: dict[str, Texts],
 ) -> dict[str, Any]:
     """Stream all rows to parsed.parquet and all broken lines to rejects.parquet."""
     period = Period(config.earliest, config.latest)
@@ -134,10 +148,12 @@ def _parse_reviews(
     ):
         counted: Counter[str] = Counter()
         for file in files:
-            csv = ".csv" in file.suffixes
-            blocks = parse_csv(file, period, texts) if csv else parse_reviews(file, period)
+            parse = partial(parse_csv if ".csv" in file.suffixes else parse_reviews, file, period)
+            blocks = kept.blocks(file, str(period), ROWS, parse)
             part = pa.scalar(_part(file), pa.int64())
             for block in _tally(blocks, rejects, counted):
+                for item, found in block.texts.items():
+                    texts.setdefault(item, found)
                 stop = counted["accepted"]
                 order = pa.array(np.arange(stop - block.rows.num_rows, stop))
                 columns = block.rows.sort_by("line").drop_columns("line").columns
@@ -146,7 +162,9 @@ def _parse_reviews(
     return {"files": [file.name for file in files], **_report(counted)}
 
 
-def _parse_metadata(files: list[Path], aside: Path, texts: dict[str, Texts]) -> dict[str, Any]:
+def _parse_metadata(
+    files: list[Path], aside: Path, kept: KeptParses, texts: dict[str, Texts]
+) -> dict[str, Any]:
     """items.parquet: the first line of an item counts; texts of CSV rows fill what is left."""
     counted: Counter[str] = Counter()
     seen: set[str] = set()
@@ -155,7 +173,8 @@ def _parse_metadata(files: list[Path], aside: Path, texts: dict[str, Texts]) -> 
         pq.ParquetWriter(aside / "rejects_metadata.parquet", REJECTS) as rejects,
     ):
         for file in files:
-            for block in _tally(parse_metadata(file), rejects, counted):
+            blocks = kept.blocks(file, "metadata", ITEMS, partial(parse_metadata, file))
+            for block in _tally(blocks, rejects, counted):
                 new = []
                 for item_id in block.rows["item_id"].to_pylist():
                     new.append(item_id not in seen)

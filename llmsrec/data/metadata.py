@@ -7,9 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from llmsrec.data.lines import read_blocks
-from llmsrec.data.reviews import REJECTS, TEXT_KEPT, Parsed, is_text, parse_object
+from llmsrec.data.reviews import REJECTS, TEXT_KEPT, Parsed, Texts, is_text, parse_object
 
-Texts = dict[str, str | None]  # of one item, by column
 ITEMS = pa.schema(
     [
         ("item_id", pa.string()),

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from jaxtyping import Int
 
 from llmsrec.data.lines import Block, read_blocks
 
+Texts = dict[str, str | None]  # of one item, by column
 ROWS = pa.schema(
     [
         ("user_id", pa.string()),
@@ -74,12 +75,13 @@ class Period:
 
 @dataclass(frozen=True)
 class Parsed:
-    """`num_lines` = rows + rejects + blank lines."""
+    """`num_lines` = rows + rejects + blank lines; `texts` of items that stood beside the rows, the first of each."""
 
     rows: pa.Table
     rejects: pa.Table
     num_lines: int
     num_blank: int
+    texts: dict[str, Texts] = field(default_factory=dict)
 
 
 def parse_reviews(file: Path, period: Period) -> Iterator[Parsed]:

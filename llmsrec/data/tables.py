@@ -11,20 +11,29 @@ from typing import Any
 import pyarrow as pa
 
 from llmsrec.data.lines import read_blocks
-from llmsrec.data.metadata import Texts, clean
-from llmsrec.data.reviews import REJECTS, ROWS, TEXT_KEPT, Parsed, Period, check_record
+from llmsrec.data.metadata import clean
+from llmsrec.data.reviews import (
+    REJECTS,
+    ROWS,
+    TEXT_KEPT,
+    Parsed,
+    Period,
+    Texts,
+    check_record,
+)
 from llmsrec.errors import DataError
 
 NAMES = {"user": "user_id", "item": "parent_asin", "item_id": "parent_asin"}
 TEXTS = ("title", "description", "brand", "category")
 
 
-def parse_csv(file: Path, period: Period, texts: dict[str, Texts]) -> Iterator[Parsed]:
-    """The rows of a file, block by block; item texts found beside them are added to `texts`."""
+def parse_csv(file: Path, period: Period) -> Iterator[Parsed]:
+    """The rows of a file, block by block, with the item texts found beside them."""
     header: list[str] | None = None
     for block in read_blocks(file):
         rows: list[dict[str, Any]] = []
         rejects: list[dict[str, Any]] = []
+        texts: dict[str, Texts] = {}
         blank = 0
         for row in range(len(block)):
             line, number = block.line(row), block.first + row
@@ -49,6 +58,7 @@ def parse_csv(file: Path, period: Period, texts: dict[str, Texts]) -> Iterator[P
             pa.Table.from_pylist(rejects, REJECTS),
             len(block),
             blank,
+            texts,
         )
 
 

@@ -13,11 +13,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--raw", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scratch", type=Path, required=True, help="where parses are kept")
     parser.add_argument("--metrics", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(InteractionsConfig, "interactions")
     kept = args.metrics.with_name("rejects.parquet")
-    write_json(args.metrics, ingest(args.raw, args.out, config, rejects_kept=kept))
+    counts = ingest(args.raw, args.out, config, rejects_kept=kept, parses_kept=args.scratch)
+    write_json(args.metrics, counts)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ def parsed(
 ) -> tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, Texts]]:
     """Rows, (line, reason) of the rejects, and texts."""
     file.write_bytes(content)
-    texts: dict[str, Texts] = {}
-    blocks = list(parse_csv(file, PERIOD, texts))
+    blocks = list(parse_csv(file, PERIOD))
+    texts = {item: text for block in reversed(blocks) for item, text in block.texts.items()}
     rows = [row for block in blocks for row in block.rows.to_pylist()]
     rejects = [reject for block in blocks for reject in block.rejects.to_pylist()]
     lines = sum(block.num_lines - block.num_blank for block in blocks)
@@ -130,5 +130,5 @@ def test_a_header_that_will_not_do_is_an_error_that_names_the_file(
     file = tmp_path / "some.csv"
     file.write_bytes(header + b"\n")
     with pytest.raises(DataError, match=told) as caught:
-        list(parse_csv(file, PERIOD, {}))
+        list(parse_csv(file, PERIOD))
     assert "some.csv, line 1" in str(caught.value)

@@ -30,7 +30,11 @@ from tests.conftest import DAY, interactions_of, markov_histories, splits_config
 # stage -> its section of params.yaml, its entry, its arguments in the working folder
 STAGES: dict[str, tuple[str, Any, str]] = {
     "download": ("datasets", download.main, "--dataset store --out out"),
-    "ingest": ("interactions", ingest.main, "--raw raw --out out --metrics reports/m.json"),
+    "ingest": (
+        "interactions",
+        ingest.main,
+        "--raw raw --out out --scratch kept --metrics reports/m.json",
+    ),
     "split": (
         "splits",
         split_stage.main,
@@ -65,7 +69,18 @@ STAGES: dict[str, tuple[str, Any, str]] = {
         "--embeddings item_embeddings --reports reports",
     ),
 }
-INGEST = ["--raw", "raw", "--out", "interactions", "--metrics", "reports/interactions.json"]
+INGEST = [
+    "--raw",
+    "raw",
+    "--out",
+    "interactions",
+    "--scratch",
+    "kept",
+    "--scratch",
+    "kept",
+    "--metrics",
+    "reports/interactions.json",
+]
 CONFIGURED = [name for name in STAGES if name != "download"]
 
 
