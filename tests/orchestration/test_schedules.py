@@ -1,0 +1,117 @@
+"""When a retraining is worth it: enough new lines, none under way, and what failed is tried again."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from orchestration.dvc_project import DvcProject
+from orchestration.schedules import PARTITION, Schedule, judge, new_lines, retraining_schedules
+
+DAILY = Schedule("0 3 * * *", "Europe/Berlin", 3)
+
+
+@pytest.fixture
+def own() -> Any:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """One file is built; what comes beside it is new."""
+    folder = tmp_path / "data" / "shop"
+    folder.mkdir(parents=True)
+    (folder / "shop.jsonl").write_bytes(b"{}\n{}\n")
+    report = tmp_path / "reports" / "shop" / "interactions.json"
+    report.parent.mkdir(parents=True)
+    report.write_text(json.dumps({"reviews": {"files": ["shop.jsonl"], "lines": 2}}))
+    return tmp_path
+
+
+def arrive(root: Path, name: str, lines: int) -> None:
+    text = b"{}\n\n" * lines
+    (root / "data/shop" / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+
+
+def told(root: Path, instance: dg.DagsterInstance) -> str:
+    found = judge(instance, root, "pipeline", "shop", DAILY)
+    assert isinstance(found, dg.SkipReason)
+    return str(found.skip_message)
+
+
+def run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, dataset: str = "shop") -> None:
+    made = dg.DagsterRun(job_name="pipeline", status=status, tags={PARTITION: dataset})
+    instance.add_run(made)
+
+
+def test_only_lines_of_reviews_that_are_not_built_count(shop: Path) -> None:
+    assert new_lines(shop, "shop") == (0, 2)
+    arrive(shop, "shop.0a.jsonl.gz", 2)
+    arrive(shop, "meta_shop.0b.jsonl", 5)
+    arrive(shop, ".half.partial", 5)
+    assert new_lines(shop, "shop") == (2, 2)
+    assert new_lines(shop, "nowhere") == (0, 0)
+
+
+def test_too_little_is_skipped_with_the_numbers(shop: Path, own: dg.DagsterInstance) -> None:
+    arrive(shop, "shop.0a.jsonl", 2)
+    assert told(shop, own) == "shop: 2 new lines, 2 built, 3 new ones needed"
+    arrive(shop, "shop.0b.jsonl", 1)
+    found = judge(own, shop, "pipeline", "shop", DAILY)
+    assert isinstance(found, dg.RunRequest)
+    assert found.partition_key == "shop"
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
+def test_no_two_trainings_of_one_dataset(
+    shop: Path, own: dg.DagsterInstance, status: dg.DagsterRunStatus
+) -> None:
+    arrive(shop, "shop.0a.jsonl", 3)
+    run(own, status, "another")
+    assert isinstance(judge(own, shop, "pipeline", "shop", DAILY), dg.RunRequest)
+    run(own, status)
+    assert f"is under way ({status.value})" in told(shop, own)
+
+
+def test_a_failed_run_is_repeated_though_its_lines_are_built(
+    shop: Path, own: dg.DagsterInstance
+) -> None:
+    run(own, dg.DagsterRunStatus.FAILURE)
+    assert isinstance(judge(own, shop, "pipeline", "shop", DAILY), dg.RunRequest)
+    run(own, dg.DagsterRunStatus.SUCCESS)
+    assert told(shop, own).startswith("shop: 0 new lines")
+
+
+def test_each_dataset_that_is_scheduled_has_its_own(tmp_path: Path) -> None:
+    values = {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "min_new_interactions": 3}
+    project = DvcProject(tmp_path)
+    (found,) = retraining_schedules(project, "pipeline", {"my-shop": values, "other": None})
+    assert (found.name, found.cron_schedule) == ("retrain_my_shop", "0 3 * * *")
+    assert found.execution_timezone == "Europe/Berlin"
+    assert found.job_name == "pipeline"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"colour": "blue"},
+            "schedules.shop is .* expected cron, timezone and min_new_interactions",
+        ),
+        (
+            {"min_new_interactions": "many"},
+            "min_new_interactions is 'many'; expected a whole number",
+        ),
+        ({"min_new_interactions": -1}, "min_new_interactions is -1"),
+        ({"cron": "often"}, "cron"),
+        ({"timezone": "Atlantis"}, "Atlantis"),
+    ],
+)
+def test_a_wrong_schedule_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    values = {"cron": "0 3 * * *", "timezone": "UTC", "min_new_interactions": 3, **changes}
+    with pytest.raises((ValueError, dg.DagsterInvalidDefinitionError), match=said):
+        retraining_schedules(DvcProject(tmp_path), "pipeline", {"shop": values})
