@@ -34,8 +34,13 @@ def catalogue_sensor(project: DvcProject) -> dg.SensorDefinition:
             for stage in unreported(context.instance, stages)
             if stage.item not in busy
         ]
-        # a run reports what it makes: its datasets are compared when it is over
-        return dg.SensorResult(asset_events=events, cursor=None if busy else state)
+        # a run reports what it makes: its dataset is compared when it is over
+        found = ", ".join(f"{event.asset_key.path[0]} {event.partition or ''}" for event in events)
+        return dg.SensorResult(
+            skip_reason=f"reported: {found or 'nothing new'}" + "; a run is under way" * bool(busy),
+            asset_events=events,
+            cursor=None if busy else state,
+        )
 
     return catalogue
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
 from orchestration.dvc_project import DvcProject
 from orchestration.schedules import PARTITION, Schedule, judge, new_lines, retraining_schedules
 
+ROOT = Path(__file__).parents[2]
 DAILY = Schedule("0 3 * * *", "Europe/Berlin", 3)
 
 
@@ -115,3 +117,16 @@ def test_a_wrong_schedule_is_named(tmp_path: Path, changes: dict[str, Any], said
     values = {"cron": "0 3 * * *", "timezone": "UTC", "min_new_interactions": 3, **changes}
     with pytest.raises((ValueError, dg.DagsterInvalidDefinitionError), match=said):
         retraining_schedules(DvcProject(tmp_path), "pipeline", {"shop": values})
+
+
+def test_dagster_runs_one_at_a_time_of_each_partition() -> None:
+    """So no two trainings of a dataset, and no file arrives under one that reads."""
+    written = yaml.safe_load((ROOT / "infra" / "dagster.yaml").read_text())
+    assert written["concurrency"]["runs"]["tag_concurrency_limits"] == [
+        {"key": PARTITION, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+    ]
+
+
+def test_what_params_says_of_schedules_can_be_read() -> None:
+    scheduled = yaml.safe_load((ROOT / "params.yaml").read_text())["schedules"]
+    assert retraining_schedules(DvcProject(ROOT), "pipeline", scheduled)
