@@ -12,7 +12,7 @@ from orchestration.dvc_assets import dvc_assets
 from orchestration.dvc_project import DvcProject
 from orchestration.mlflow_runs import MlflowRuns
 from orchestration.raw_reviews import FOLDER, raw_reviews_asset
-from orchestration.schedules import retraining_schedules
+from orchestration.schedules import retraining_job, retraining_schedules
 from orchestration.terminal import terminal_logger
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,9 +38,13 @@ def build(root: Path = ROOT) -> dg.Definitions:
     ]
     return dg.Definitions(
         assets=assets,
-        jobs=[dg.define_asset_job(JOB, description="Every step of one dataset"), arrivals_job],
+        jobs=[
+            dg.define_asset_job(JOB, description="Every step of one dataset"),
+            arrivals_job,
+            retraining_job,
+        ],
         sensors=[inbox_sensor(project), catalogue_sensor(project)],
-        schedules=retraining_schedules(project, JOB, section("schedules", root)),
+        schedules=retraining_schedules(project, section("schedules", root)),
         loggers={"terminal": terminal_logger},
         executor=dg.in_process_executor,  # the steps are processes of their own already
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from orchestration import arrivals
 from orchestration.dvc_project import DvcProject
 from orchestration.raw_reviews import FOLDER
 
@@ -23,6 +24,14 @@ UNDER_WAY = [
     dg.DagsterRunStatus.CANCELING,
 ]
 
+JOB = "retrain"
+
+retraining_job = dg.define_asset_job(
+    JOB,
+    selection=dg.AssetSelection.assets("arrivals").downstream(),
+    description="Every step of one dataset but the download: a server that is away keeps nobody from training",
+)
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -32,11 +41,11 @@ class Schedule:
 
 
 def retraining_schedules(
-    project: DvcProject, job: str, schedules: Mapping[str, Mapping[str, Any] | None]
+    project: DvcProject, schedules: Mapping[str, Mapping[str, Any] | None]
 ) -> list[dg.ScheduleDefinition]:
     """One for each dataset that params.yaml schedules; null for none."""
     return [
-        _schedule(project, job, dataset, read(dataset, values))
+        _schedule(project, dataset, read(dataset, values))
         for dataset, values in schedules.items()
         if values is not None
     ]
@@ -59,36 +68,35 @@ def read(dataset: str, values: Mapping[str, Any]) -> Schedule:
     return schedule
 
 
-def _schedule(
-    project: DvcProject, job: str, dataset: str, schedule: Schedule
-) -> dg.ScheduleDefinition:
+def _schedule(project: DvcProject, dataset: str, schedule: Schedule) -> dg.ScheduleDefinition:
     @dg.schedule(
         name="retrain_" + re.sub(r"\W", "_", dataset),
         cron_schedule=schedule.cron,
         execution_timezone=schedule.timezone,
-        job_name=job,
+        job=retraining_job,
         default_status=dg.DefaultScheduleStatus.RUNNING,  # it does nothing until enough has arrived
         description=f"Trains {dataset} anew once {schedule.min_new_interactions:,} lines have arrived",
     )
     def retrain(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return judge(context.instance, project.root, job, dataset, schedule)
+        return judge(context.instance, project.root, dataset, schedule)
 
     return retrain
 
 
 def judge(
-    instance: dg.DagsterInstance, root: Path, job: str, dataset: str, schedule: Schedule
+    instance: dg.DagsterInstance, root: Path, dataset: str, schedule: Schedule
 ) -> dg.RunRequest | dg.SkipReason:
     """A run if enough is new, or if the last one failed half-way, whose interactions hold the new lines already."""
-    mine = dg.RunsFilter(job_name=job, tags={PARTITION: dataset})
-    last = next(iter(instance.get_runs(mine, limit=1)), None)
-    if last is not None and last.status in UNDER_WAY:
-        return dg.SkipReason(f"{dataset}: run {last.run_id[:8]} is under way ({last.status.value})")
+    mine = {PARTITION: dataset}
+    for run in instance.get_runs(dg.RunsFilter(tags=mine, statuses=UNDER_WAY)):
+        if run.job_name != arrivals.JOB:
+            return dg.SkipReason(f"{dataset}: run {run.run_id[:8]} is under way")
+    last = instance.get_runs(dg.RunsFilter(job_name=JOB, tags=mine), limit=1)
+    failed = bool(last) and last[0].status == dg.DagsterRunStatus.FAILURE
     new, built = new_lines(root, dataset)
     numbers = (
         f"{new:,} new lines, {built:,} built, {schedule.min_new_interactions:,} new ones needed"
     )
-    failed = last is not None and last.status == dg.DagsterRunStatus.FAILURE
     if new < schedule.min_new_interactions and not failed:
         return dg.SkipReason(f"{dataset}: {numbers}")
     return dg.RunRequest(
