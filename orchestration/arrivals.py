@@ -114,7 +114,7 @@ def files_table(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def inbox_sensor(project: DvcProject) -> dg.SensorDefinition:
+def inbox_sensor(project: DvcProject, datasets: list[str]) -> dg.SensorDefinition:
     @dg.sensor(
         name="inbox",
         job=arrivals_job,
@@ -123,9 +123,10 @@ def inbox_sensor(project: DvcProject) -> dg.SensorDefinition:
         description="Asks for a run when files have settled in an inbox of params.yaml",
     )
     def inbox(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        looked = look(project)
+        looked = look(project) if datasets else {}
         requests, said = [], []
-        for dataset, found in looked.items():
+        for dataset in datasets:
+            found = looked[dataset]
             if "error" in found:
                 said.append(f"{dataset}: {found['error']}")
             if found["ready"]:

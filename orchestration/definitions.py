@@ -28,12 +28,22 @@ def datasets(root: Path = ROOT) -> dict[str, str]:
     return section("datasets", root)
 
 
+def of_datasets(name: str, root: Path) -> dict[str, Any]:
+    """A section with an entry for each dataset; what is said of one that is not (or no longer) there sleeps."""
+    return {
+        dataset: values
+        for dataset, values in section(name, root).items()
+        if dataset in datasets(root)
+    }
+
+
 def build(root: Path = ROOT) -> dg.Definitions:
     project = DvcProject(root, external=(FOLDER,))
     tracker = MlflowRuns(root, experiment="llmsrec")
+    inboxes = of_datasets("inbox", root)
     assets = [
         raw_reviews_asset(project, datasets(root), tracker),
-        arrivals_asset(project, list(datasets(root)), section("inbox", root)),
+        arrivals_asset(project, list(datasets(root)), inboxes),
         *dvc_assets(project, {FOLDER: "arrivals"}, tracker),
     ]
     return dg.Definitions(
@@ -43,8 +53,8 @@ def build(root: Path = ROOT) -> dg.Definitions:
             arrivals_job,
             retraining_job,
         ],
-        sensors=[inbox_sensor(project), catalogue_sensor(project)],
-        schedules=retraining_schedules(project, section("schedules", root)),
+        sensors=[inbox_sensor(project, list(inboxes)), catalogue_sensor(project)],
+        schedules=retraining_schedules(project, of_datasets("schedules", root)),
         loggers={"terminal": terminal_logger},
         executor=dg.in_process_executor,  # the steps are processes of their own already
     )

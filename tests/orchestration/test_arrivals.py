@@ -193,7 +193,7 @@ def _killed_behind(root: Path, step: str) -> None:
 
 
 def test_the_sensor_asks_once_for_each_state_of_an_inbox(shop: Path) -> None:
-    sensor = inbox_sensor(DvcProject(shop))
+    sensor = inbox_sensor(DvcProject(shop), ["north", "south"])
 
     def tick() -> dg.SensorResult:
         found = sensor(dg.build_sensor_context())
