@@ -1,5 +1,6 @@
 """Write aside, then rename: what stands under its final name is whole."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield aside
-        _sync(aside)
+        sync(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -40,13 +41,24 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield aside
         for file in aside.rglob("*"):
             if file.is_file():
-                _sync(file)
+                sync(file)
         if path.exists():
             os.replace(path, old)  # removed in place, a kill would leave a part of it
         os.replace(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time; the lock leaves no file."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -90,7 +102,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Onto the disk, before its name is."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

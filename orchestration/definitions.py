@@ -1,35 +1,60 @@
-"""The Dagster entry point: raw_reviews and the assets derived from dvc.yaml, and a job over all of them."""
+"""The Dagster entry point: what fetches and takes in, the assets derived from dvc.yaml, and what starts them."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import yaml
 
+from orchestration.arrivals import arrivals_asset, arrivals_job, inbox_sensor
+from orchestration.catalogue import catalogue_sensor
 from orchestration.dvc_assets import dvc_assets
 from orchestration.dvc_project import DvcProject
 from orchestration.mlflow_runs import MlflowRuns
 from orchestration.raw_reviews import FOLDER, raw_reviews_asset
+from orchestration.schedules import retraining_job, retraining_schedules
 from orchestration.terminal import terminal_logger
 
 ROOT = Path(__file__).resolve().parents[1]
 JOB = "pipeline"
 
 
-def datasets(root: Path = ROOT) -> dict[str, str]:
+def section(name: str, root: Path) -> dict[str, Any]:
     document = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    return dict(document["datasets"])
+    return dict(document.get(name) or {})
+
+
+def datasets(root: Path = ROOT) -> dict[str, str]:
+    return section("datasets", root)
+
+
+def of_datasets(name: str, root: Path) -> dict[str, Any]:
+    """A section with an entry for each dataset; what is said of one that is not (or no longer) there sleeps."""
+    return {
+        dataset: values
+        for dataset, values in section(name, root).items()
+        if dataset in datasets(root)
+    }
 
 
 def build(root: Path = ROOT) -> dg.Definitions:
     project = DvcProject(root, external=(FOLDER,))
     tracker = MlflowRuns(root, experiment="llmsrec")
+    inboxes = of_datasets("inbox", root)
     assets = [
         raw_reviews_asset(project, datasets(root), tracker),
-        *dvc_assets(project, {FOLDER: "raw_reviews"}, tracker),
+        arrivals_asset(project, list(datasets(root)), inboxes),
+        *dvc_assets(project, {FOLDER: "arrivals"}, tracker),
     ]
     return dg.Definitions(
         assets=assets,
-        jobs=[dg.define_asset_job(JOB, description="Every step of one dataset")],
+        jobs=[
+            dg.define_asset_job(JOB, description="Every step of one dataset"),
+            arrivals_job,
+            retraining_job,
+        ],
+        sensors=[inbox_sensor(project, list(inboxes)), catalogue_sensor(project)],
+        schedules=retraining_schedules(project, of_datasets("schedules", root)),
         loggers={"terminal": terminal_logger},
         executor=dg.in_process_executor,  # the steps are processes of their own already
     )

@@ -21,6 +21,11 @@ Report = Callable[[str], None]
 BUSY = ("is busy, it is being blocked by", "Unable to acquire lock")
 UNCHANGED = "didn't change, skipping"
 RESTORED = "is cached - skipping run"
+PUSH_REFUSED = {
+    "no remote specified": "DVC has no remote: `dvc remote add --default NAME URL` names one (a folder, s3://bucket/prefix)",
+    "Unable to locate credentials": "no credentials for DVC's remote: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+    "or AWS_PROFILE, where Dagster runs",
+}
 
 
 class DvcError(Exception):
@@ -104,15 +109,23 @@ class DvcProject:
             outcome = "restored"
         return Result(outcome, time.monotonic() - start, tuple(tail))
 
-    def add(self, tracked: str, path: str, report: Report) -> None:
-        """Track `path` inside the tracked folder; the whole of it where its listing is not in the cache."""
+    def add(self, tracked: str, paths: list[str], report: Report) -> None:
+        """Track `paths` inside the tracked folder; the whole of it where its listing is not in the cache."""
         if not (self.root / f"{tracked}.dvc").exists():
-            path = tracked
-        returncode, tail = self._dvc(["add", path], lambda _: None)
+            paths = [tracked]
+        returncode, tail = self._dvc(["add", *paths], lambda _: None)
         if returncode and any(".dir'" in line for line in tail):
             returncode, tail = self._dvc(["add", tracked], report)
         if returncode:
-            raise DvcError(f"`dvc add {path}` failed:\n" + "\n".join(tail))
+            raise DvcError(f"`dvc add {' '.join(paths)}` failed:\n" + "\n".join(tail))
+
+    def push(self, tracked: str, report: Report) -> None:
+        """Send what the remote lacks of a tracked folder."""
+        returncode, tail = self._dvc(["push", f"{tracked}.dvc"], report)
+        if returncode:
+            said = "\n".join(tail)
+            causes = [cause for mark, cause in PUSH_REFUSED.items() if mark in said]
+            raise DvcError("\n".join([f"`dvc push {tracked}.dvc` failed", *causes[:1], said]))
 
     def tracked_hash(self, path: str) -> str | None:
         """DVC's hash of a tracked file or folder, or of a part of one; None while it is not tracked."""

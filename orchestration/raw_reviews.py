@@ -1,4 +1,4 @@
-"""The one asset written by hand: fetch a dataset's raw files, then let DVC track what is new."""
+"""The first asset, written by hand: fetch a dataset's raw files, then let DVC track what is new."""
 
 import sys
 import time
@@ -72,7 +72,7 @@ def fetch(context: dg.AssetExecutionContext, project: DvcProject, dataset: str) 
     new = [name for name, state in listing(folder).items() if before.get(name) != state]
     if new or project.is_stale(f"{FOLDER}.dvc", context.log.info):
         context.log.info(f"dvc add {FOLDER}/{dataset}")
-        project.add(FOLDER, f"{FOLDER}/{dataset}", context.log.info)
+        project.add(FOLDER, [f"{FOLDER}/{dataset}"], context.log.info)
     return Result("ran" if new else "unchanged", time.monotonic() - start, tuple(tail))
 
 

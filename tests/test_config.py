@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from llmsrec.config import Count, Share, from_mapping, load_section
+from llmsrec.data.inbox import InboxConfig, inbox_configs
 from llmsrec.errors import ConfigError
 from llmsrec.stages.build_backbone import BackboneConfig
 from llmsrec.stages.evaluate import EvaluationConfig, GatesConfig
@@ -181,9 +182,31 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         load_section(Knobs, "knobs", tmp_path / "params.yaml")
 
 
-def test_params_holds_just_the_datasets_and_the_sections_that_stages_read() -> None:
+def test_params_holds_just_the_sections_of_datasets_and_those_that_stages_read() -> None:
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert set(document) == {"datasets", *SECTIONS}
+    assert set(document) == {"datasets", "inbox", "schedules", *SECTIONS}
+    for section in ("inbox", "schedules"):
+        assert document[section].keys() <= document["datasets"].keys()
+
+
+def test_the_sample_has_an_inbox_so_that_a_first_file_can_be_dropped() -> None:
+    found = inbox_configs(ROOT / "params.yaml")
+    assert found["sample"] == InboxConfig("inbox/sample", 30, False)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("{source: 3, settled_seconds: 0, push: false}", "inbox.north.source is 3; expected"),
+        ("{source: null, settled_seconds: -1, push: false}", "must be at least 0"),
+        ("{source: null, push: false}", "inbox.north.settled_seconds is missing"),
+        ("here", "inbox.north is 'here'; expected source, settled_seconds and push"),
+    ],
+)
+def test_a_wrong_inbox_is_named(tmp_path: Path, entry: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        inbox_configs(written(tmp_path, f"inbox:\n  north: {entry}\n"))
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("section", SECTIONS)

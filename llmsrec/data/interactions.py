@@ -108,7 +108,10 @@ def ingest(
 
 
 def raw_files(raw: Path) -> tuple[list[Path], list[Path]]:
-    """Review files (train before valid before test) and metadata files of a folder."""
+    """Review files (train before valid before test) and metadata files of a folder.
+
+    Among these, by name. Files that arrived are named by a hash of their content and come before `meta_X.jsonl`, so
+    that what arrives later corrects an item's texts, and the set of files alone decides, not their order of arrival."""
     if not raw.is_dir():
         raise DataError(f"{raw} is no folder: fetch the raw files first (`llmsrec download`)")
     files = sorted(file for file in raw.iterdir() if not file.name.startswith("."))
@@ -126,6 +129,10 @@ def raw_files(raw: Path) -> tuple[list[Path], list[Path]]:
             f"{raw} mixes a ready split (.train.csv ...) with unsplit files: keep one kind"
         )
     return reviews, metadata
+
+
+def is_ready_split(name: str) -> bool:
+    return _READY_SPLIT.search(name) is not None
 
 
 def _part(file: Path) -> int | None:

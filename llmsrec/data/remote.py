@@ -1,4 +1,4 @@
-"""Files over HTTP and S3: looked up, read from any byte on, and uploaded."""
+"""Files over HTTP and S3: looked up, read from any byte on, and uploaded; on S3 also listed and moved."""
 
 import base64
 import os
@@ -158,8 +158,42 @@ class S3Remote:
         ):
             raise SourceError(f"{address} does not hold what was sent from {file}: upload again")
 
+    def files(self, address: str) -> list[tuple[Found, float]]:
+        """The objects right below an address, with the time of their last change."""
+        bucket, key = split_address(address)
+        prefix, found = f"{key.rstrip('/')}/", []
+        after: dict[str, str] = {}
+        while True:
+            where = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
+            try:
+                page = self._call("list_objects_v2", **where, **after)
+            except FileNotFoundError:
+                raise SourceError(f"{address}: there is no bucket '{bucket}'") from None
+            for held in page.get("Contents", []):
+                file = Found(f"s3://{bucket}/{held['Key']}", held["Size"], held["ETag"])
+                found.append((file, held["LastModified"].timestamp()))
+            if not page.get("IsTruncated"):
+                return [(file, time) for file, time in found if not file.address.endswith("/")]
+            after = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def move(self, file: Found, address: str, digest: str) -> None:
+        """Copy, compare the copy's sha256, then delete; a file that has changed since stays."""
+        (source, name), (bucket, key) = split_address(file.address), split_address(address)
+        where = {"CopySource": {"Bucket": source, "Key": name}, "CopySourceIfMatch": file.tag}
+        self._call("copy_object", Bucket=bucket, Key=key, ChecksumAlgorithm="SHA256", **where)
+        copied = self.find(address)
+        if copied is None or copied.checksum != ("sha256", digest):
+            raise SourceError(f"{address} does not hold what {file.address} held: move it again")
+        now = self.find(file.address)
+        if now is not None and now.tag == file.tag:
+            self._call("delete_object", Bucket=source, Key=name)
+
+    def write(self, address: str, text: str) -> None:
+        bucket, key = split_address(address)
+        self._call("put_object", Bucket=bucket, Key=key, Body=text.encode())
+
     def _call(self, name: str, **arguments: Any) -> Any:
-        where = f"s3://{arguments['Bucket']}/{arguments['Key']}"
+        where = f"s3://{arguments['Bucket']}/{arguments.get('Key', arguments.get('Prefix'))}"
         try:
             return getattr(self.client, name)(**arguments)
         except NoCredentialsError:

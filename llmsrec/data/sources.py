@@ -82,7 +82,7 @@ def upload(files: list[Path], address: str) -> list[str]:
     with closing(S3Remote()) as remote:
         for file in files:
             target = f"{base}/{file.name}"
-            _patiently(lambda file=file, target=target: remote.upload(file, target), target)  # type: ignore[misc]
+            patiently(lambda file=file, target=target: remote.upload(file, target), target)  # type: ignore[misc]
             sent.append(target)
     return sent
 
@@ -108,12 +108,17 @@ def download(remote: Remote, found: Found, target: Path) -> Path:
             raise _changed(target)
         print(f"kept {target}: unchanged", flush=True)
         return target
+    return _publish(receive(remote, found, target, checksum), target)
+
+
+def receive(remote: Remote, found: Found, target: Path, checksum: tuple[str, str] | None) -> Path:
+    """The whole and verified file, still under a hidden name beside `target`."""
     version = hashlib.sha256(f"{found.tag} {found.size}".encode()).hexdigest()[:8]
     partial = target.with_name(f".{target.name}.{version}.partial")
     partial.touch()
     there = partial.stat().st_size
     progress = Progress(f"fetching {target.name}", found.size, "bytes", done=there)
-    _patiently(lambda: _go_on(remote, found, partial, progress), found.address)
+    patiently(lambda: _go_on(remote, found, partial, progress), found.address)
     size = partial.stat().st_size
     if found.size is not None and size != found.size:
         partial.unlink()
@@ -125,7 +130,7 @@ def download(remote: Remote, found: Found, target: Path) -> Path:
         raise SourceError(
             f"{found.address}: the {checksum[0]} is not the stated one; the file was discarded"
         )
-    return _publish(partial, target)
+    return partial
 
 
 def _choose(names: Names, find: Callable[[str], T | None]) -> list[T]:
@@ -173,7 +178,7 @@ def _addresses(dataset: str, source: str) -> Names:
 
 
 def _download_all(remote: Remote, names: Names, folder: Path) -> list[Path]:
-    wanted = _choose(names, lambda address: _patiently(lambda: remote.find(address), address))
+    wanted = _choose(names, lambda address: patiently(lambda: remote.find(address), address))
     return [download(remote, found, folder / found.address.rsplit("/", 1)[1]) for found in wanted]
 
 
@@ -194,7 +199,7 @@ def _go_on(remote: Remote, found: Found, partial: Path, progress: Progress) -> N
         raise Interrupted("the connection closed early")
 
 
-def _patiently(attempt: Callable[[], T], address: str) -> T:
+def patiently(attempt: Callable[[], T], address: str) -> T:
     """Try again what may pass, each time a little later."""
     for number in range(ATTEMPTS):
         try:
@@ -209,7 +214,7 @@ def _patiently(attempt: Callable[[], T], address: str) -> T:
 
 
 def _stated(remote: Remote, address: str) -> tuple[str, str] | None:
-    text = _patiently(lambda: remote.text(f"{address}.sha256"), address)
+    text = patiently(lambda: remote.text(f"{address}.sha256"), address)
     stated = _first_word(text or "")
     return ("sha256", stated) if stated else None
 

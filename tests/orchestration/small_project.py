@@ -172,7 +172,7 @@ def environment(**more: str) -> dict[str, str]:
 def change_params(root: Path, **sections: Mapping[str, Any]) -> None:
     document = yaml.safe_load((root / "params.yaml").read_text())
     for name, values in sections.items():
-        document[name] = {**document[name], **values}
+        document[name] = {**document.get(name, {}), **values}
     (root / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
 
 

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -211,7 +213,7 @@ def test_a_whole_repro_through_single_items_is_what_dvc_repro_builds(
 ) -> None:
     root = write_project(tmp_path / "project")
     project = DvcProject(root, external=("data",))
-    project.add("data", "data/north", ignore)
+    project.add("data", ["data/north"], ignore)
     outcomes = {address: project.run(address, ignore).outcome for address in project.stages()}
     assert set(outcomes.values()) == {"ran"}
     assert contents(root) == contents(built)
@@ -224,7 +226,7 @@ def test_adding_a_part_records_that_part_and_nothing_else(root: Path) -> None:
     north, south = project.tracked_hash("data/north"), project.tracked_hash("data/south")
     (root / "data/north/more.txt").write_text("a new file")
     (root / "data/south/text.txt").write_text("changed by mistake")
-    project.add("data", "data/north", ignore)
+    project.add("data", ["data/north"], ignore)
     assert project.tracked_hash("data/north/more.txt") is not None
     assert project.tracked_hash("data/north") != north
     assert project.tracked_hash("data/south") == south
@@ -238,7 +240,7 @@ def test_adding_to_a_folder_whose_listing_is_not_in_the_cache_tracks_the_whole(r
     assert whole is not None
     (root / ".dvc/cache/files/md5" / whole[:2] / whole[2:]).unlink()
     (root / "data/north/more.txt").write_text("a new file")
-    project.add("data", "data/north", ignore)
+    project.add("data", ["data/north"], ignore)
     assert project.tracked_hash("data/north/more.txt") is not None
     assert project.tracked_hash("data/south/text.txt") is not None
     assert not project.is_stale("data.dvc")
@@ -246,7 +248,7 @@ def test_adding_to_a_folder_whose_listing_is_not_in_the_cache_tracks_the_whole(r
 
 def test_adding_what_is_not_there_says_what_dvc_said(root: Path) -> None:
     with pytest.raises(DvcError, match="west"):
-        DvcProject(root).add("data", "data/west", ignore)
+        DvcProject(root).add("data", ["data/west"], ignore)
 
 
 def hold_path(root: Path, path: str) -> Path:
@@ -340,3 +342,31 @@ def test_a_pipeline_in_a_folder_below_is_no_part_of_the_graph(root: Path) -> Non
         "stages:\n  other:\n    cmd: echo > other\n    outs: [other]\n"
     )
     assert list(DvcProject(root).stages()) == before
+
+
+# What DVC's libraries for S3 do when they are loaded.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_is_pushed_to_a_bucket_comes_back_on_a_new_machine(
+    root: Path, tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And without credentials, it says which are missing."""
+    project = DvcProject(root)
+    dvc(root, "remote", "add", "--default", "bucket", "s3://bucket/dvc")
+    other = copy_project(root, tmp_path / "other")
+    project.push("data", ignore)
+    assert (
+        s3.list_objects_v2(Bucket="bucket", Prefix="dvc/")["KeyCount"] == 3
+    )  # two files, a listing
+    shutil.rmtree(other / "data")
+    shutil.rmtree(other / ".dvc/cache")
+    dvc(other, "pull", "--quiet", "data")
+    assert contents(other, ["data"]) == contents(root, ["data"])
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(DvcError, match="no credentials for DVC's remote: set AWS_ACCESS_KEY_ID"):
+        DvcProject(root).push("data", ignore)
+
+
+def test_a_push_without_a_remote_says_how_to_name_one(root: Path) -> None:
+    with pytest.raises(DvcError, match="DVC has no remote: `dvc remote add --default NAME URL`"):
+        DvcProject(root).push("data", ignore)

@@ -39,6 +39,8 @@ def shop(project: Path) -> Path:
     step = project / "llmsrec" / "stages" / "download.py"
     step.parent.mkdir(parents=True)
     step.write_text(DOWNLOAD)
+    for package in (step.parent, step.parent.parent):
+        (package / "__init__.py").touch()  # else the real one is found where PYTHONPATH names it
     (project / "shop").write_text("user,item\n")
     (project / ".dvcignore").write_text("__pycache__\n*.partial\n")
     return project

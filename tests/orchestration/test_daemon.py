@@ -1,0 +1,96 @@
+"""A real daemon on the small project: a file dropped into an inbox is taken in."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from orchestration.dvc_project import DvcProject
+from tests.orchestration.small_project import QUIET, environment
+from tests.orchestration.test_processes import SECONDS, wait_for
+
+pytestmark = QUIET
+
+CHECKOUT = Path(__file__).parents[2]
+DEFINITIONS = """
+from pathlib import Path
+from orchestration.definitions import build
+defs = build(Path(__file__).parent)
+"""
+
+
+@pytest.fixture
+def watched(project: Path, tmp_path: Path) -> Iterator[Path]:
+    """The daemon runs, with the instance's own settings, until the test ends."""
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    real = yaml.safe_load((CHECKOUT / "params.yaml").read_text())
+    params["interactions"] = real["interactions"]
+    params["inbox"] = {"north": {"source": "inbox/north", "settled_seconds": 0, "push": False}}
+    params["schedules"] = {
+        "north": {"cron": "0 3 * * *", "timezone": "UTC", "min_new_interactions": 9}
+    }
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    (project / "definitions.py").write_text(DEFINITIONS)
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text((CHECKOUT / "infra/dagster.yaml").read_text())
+    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
+    with (tmp_path / "daemon.log").open("w") as log:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "dagster._daemon", "run", "-f", "definitions.py"],
+            cwd=project,
+            env=environment(DAGSTER_HOME=str(home), PYTHONPATH=paths),
+            stdout=log,
+            stderr=log,
+        )
+    yield project
+    daemon.send_signal(signal.SIGINT)
+    try:
+        daemon.wait(30)
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+@pytest.mark.slow
+def test_a_dropped_file_is_taken_in_by_one_run(watched: Path, tmp_path: Path) -> None:
+    inbox = watched / "inbox/north"
+    inbox.mkdir(parents=True)
+    review = {"user_id": "U", "parent_asin": "A", "timestamp": 10**12}
+    (inbox / ".may").write_text(json.dumps(review) + "\n")
+    os.replace(inbox / ".may", inbox / "may.jsonl")
+    try:
+        wait_for(inbox / "done/may.jsonl")
+        (run,) = finished(tmp_path / "home")
+    except AssertionError as error:
+        raise AssertionError((tmp_path / "daemon.log").read_text()) from error
+    assert (run.job_name, run.status.value) == ("take_arrivals", "SUCCESS")
+    assert run.tags["dagster/partition"] == "north"
+    assert run.tags["dagster/sensor_name"] == "inbox"
+    assert catalogued(tmp_path / "home", "counts", "south"), "what dvc repro built before"
+    (arrived,) = (watched / "data/north").glob("north.*.jsonl")
+    assert DvcProject(watched).tracked_hash(f"data/north/{arrived.name}") is not None
+
+
+def finished(home: Path) -> list[dg.DagsterRun]:
+    """All runs, once there are some and none goes on."""
+    deadline = time.monotonic() + SECONDS
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        while not (runs := list(instance.get_runs())) or not all(run.is_finished for run in runs):
+            assert time.monotonic() < deadline, "the run never ended"
+            time.sleep(0.2)
+    return runs
+
+
+def catalogued(home: Path, name: str, partition: str) -> int:
+    wanted = dg.AssetRecordsFilter(dg.AssetKey(name), asset_partitions=[partition])
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        return len(instance.fetch_materializations(wanted, limit=9).records)
