@@ -9,7 +9,6 @@ SASRec gets random rows for them, which is chance. Table: scratch/cross_domain/<
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from rich.table import Table
 from experiments.students import FOUND as STUDENTS
 from experiments.trained import PARAMS, device, settings, student_of, teacher_of
 from llmsrec.config import load_section, read_section
-from llmsrec.data.catalog import Catalog
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
 from llmsrec.evaluation.bootstrap import interval, resampled_means
@@ -32,10 +30,11 @@ from llmsrec.evaluation.ranker import Ranker
 from llmsrec.evaluation.results import METRICS, EvaluationConfig, per_user
 from llmsrec.files import whole_file
 from llmsrec.student.backbone import load_backbone
-from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker, encode_items
+from llmsrec.student.transfer import beside
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
+from llmsrec.teacher.transfer import shared_items, transferred, unseen_rows, with_table
 
 FOUND = Path("scratch/cross_domain")
 SHOWN = ("hr@10", "ndcg@10")
@@ -51,43 +50,24 @@ def rankers_of(
     changes = changes | {"seed": seed}
     taught, _ = student_of(changes, source, teacher, backbone, folder, name="full")
     found: dict[str, Ranker] = {
-        "sasrec, random rows": TeacherRanker(abroad(teacher, source, target, "random", seed))
+        "sasrec, random rows": TeacherRanker(with_random_rows(teacher, target.num_items, seed))
     }
-    both, _ = shared(source.catalog, target.catalog)
-    for unknown in ("mean", "shared") if len(both) else ("mean",):
-        known = abroad(teacher, source, target, unknown, seed)
-        student = LLMSRec(taught.config, backbone, known, target.catalog)
-        student.heads.load_state_dict(taught.heads.state_dict())
-        student.eval()
+    abroad = {"mean": with_table(teacher, unseen_rows(teacher, target.num_items))}
+    if len(shared_items(source.catalog, target.catalog)[0]):
+        abroad["shared"] = transferred(teacher, source.catalog, target.catalog)
+    for unknown, known in abroad.items():
+        student = beside(taught, known, target.catalog)
         vectors = encode_items(student, target.num_items)
         found[f"student, {unknown}"] = StudentRanker(student, vectors)
     return found
 
 
-@torch.no_grad()
-def abroad(teacher: SASRec, source: Splits, target: Splits, unknown: str, seed: int) -> SASRec:
-    """The teacher with a table for the target's items."""
-    model = SASRec(replace(teacher.config, num_items=target.num_items))
-    state = teacher.state_dict()
-    table = teacher.item_table
+def with_random_rows(teacher: SASRec, num_items: int, seed: int) -> SASRec:
     draws = torch.Generator().manual_seed(seed)
-    rows = table[1:].mean(dim=0).expand(target.num_items + 1, -1).clone()
-    if unknown == "random":
-        rows = table[1:].std() * torch.randn(rows.shape, generator=draws)
+    rows = torch.randn((num_items + 1, teacher.embedding_size), generator=draws)
+    rows = rows.to(teacher.item_table.device) * teacher.item_table[1:].std()
     rows[0] = 0
-    if unknown == "shared":
-        here, there = shared(source.catalog, target.catalog)
-        rows[torch.from_numpy(there)] = table[torch.from_numpy(here)]
-    model.load_state_dict(state | {"item_embedding.weight": rows})
-    return model.eval()
-
-
-def shared(source: Catalog, target: Catalog) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the items that both stores sell, in each."""
-    both = source.items[["item_id", "item_index"]].merge(
-        target.items[["item_id", "item_index"]], on="item_id"
-    )
-    return both["item_index_x"].to_numpy(copy=True), both["item_index_y"].to_numpy(copy=True)
+    return with_table(teacher, rows)
 
 
 def tidy(
@@ -142,7 +122,7 @@ def main() -> None:
     rows = tidy(pair, {name: np.stack(values) for name, values in found.items()}, config)
     with whole_file(FOUND / f"{args.source}-{args.target}.csv") as aside:
         pd.DataFrame(rows).to_csv(aside, index=False)
-    both, _ = shared(source.catalog, target.catalog)
+    both, _ = shared_items(source.catalog, target.catalog)
     show(rows, f"{pair}, {len(both):,} items in both, chance HR@10 0.10")
 
 
