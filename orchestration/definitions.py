@@ -1,4 +1,4 @@
-"""The Dagster entry point: raw_reviews and the assets derived from dvc.yaml, and a job over all of them."""
+"""The Dagster entry point: raw_reviews, the assets derived from dvc.yaml, champion, and a job over all of them."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import yaml
 from orchestration.dvc_assets import dvc_assets
 from orchestration.dvc_project import DvcProject
 from orchestration.mlflow_runs import MlflowRuns
+from orchestration.promotion import champion_asset
 from orchestration.raw_reviews import FOLDER, raw_reviews_asset
 from orchestration.terminal import terminal_logger
 
@@ -26,6 +27,7 @@ def build(root: Path = ROOT) -> dg.Definitions:
     assets = [
         raw_reviews_asset(project, datasets(root), tracker),
         *dvc_assets(project, {FOLDER: "raw_reviews"}, tracker),
+        champion_asset(project, datasets(root), tracker),
     ]
     return dg.Definitions(
         assets=assets,

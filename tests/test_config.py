@@ -11,6 +11,7 @@ import yaml
 from llmsrec.config import Count, Share, from_mapping, load_section
 from llmsrec.errors import ConfigError
 from llmsrec.stages.build_backbone import BackboneConfig
+from llmsrec.stages.compare import PromotionConfig
 from llmsrec.stages.evaluate import EvaluationConfig, GatesConfig
 from llmsrec.stages.export_embeddings import EmbeddingsConfig
 from llmsrec.stages.ingest import InteractionsConfig
@@ -29,6 +30,7 @@ SECTIONS: dict[str, type] = {
     "embeddings": EmbeddingsConfig,
     "evaluation": EvaluationConfig,
     "gates": GatesConfig,
+    "promotion": PromotionConfig,
 }
 
 
