@@ -1,17 +1,11 @@
 """The unit as MLflow loads and serves it: the same answers as the command line's, also over HTTP."""
 
 import json
-import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import mlflow
 import numpy as np
 import pandas as pd
@@ -19,6 +13,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from typer.testing import CliRunner
 
+from benchmarks.serving import served
 from llmsrec.cli import app
 from llmsrec.stages import pack
 
@@ -119,48 +114,16 @@ def test_a_k_that_cannot_be_is_told_the_bounds(loaded: Any) -> None:
         asked(loaded, HISTORY, k=41)
 
 
-@pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model)]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:  # fmt: skip
-        try:
-            yield wait_for(f"http://127.0.0.1:{port}", process)
-        finally:
-            os.killpg(process.pid, 15)
-
-
-def wait_for(url: str, process: Any, seconds: float = 90) -> str:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/ping", timeout=5):
-                return url
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.2)
-    raise AssertionError(f"no server answers at {url}")
-
-
 @pytest.mark.slow
-def test_a_server_answers_over_http_as_the_command_line(server: str, trained_store: Path) -> None:
+def test_a_server_answers_over_http_as_the_command_line(model: Path, trained_store: Path) -> None:
     document = {"dataframe_records": [{"history": HISTORY}, {"history": []}], "params": {"k": 4}}
-    request = urllib.request.Request(
-        f"{server}/invocations",
-        data=json.dumps(document).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as response:
-        answers = json.load(response)["predictions"]
+    with served(model) as url:
+        answers = httpx.post(f"{url}/invocations", json=document, timeout=60).json()["predictions"]
+        refused = httpx.post(f"{url}/invocations", json=document | {"params": {"k": 99}})
     for answer, history in zip(answers, (HISTORY, []), strict=True):
         said = typed(trained_store, history, 4)
         assert answer["items"] == [item["item_id"] for item in said["items"]]
         assert answer["scores"] == pytest.approx([i["score"] for i in said["items"]], abs=1e-5)
         assert answer["source"] == said["source"]
+    assert refused.status_code == 400
+    assert "k is 99; it must lie between 1 and the 40 items" in refused.text
