@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # loading a model takes torch, saving one does not
 
 NEEDS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "pandas",
          "pyarrow", "jaxtyping", "pyyaml")  # fmt: skip
+KEPT = "kept_users_mb"
 SIGNATURE = ModelSignature(
     inputs=Schema(
         [ColSpec(AnyType(), "history"), ColSpec(AnyType(), "timestamps", required=False)]
@@ -55,7 +56,8 @@ class ServedUnit(PythonModel):  # type: ignore[misc]
     def load_context(self, context: PythonModelContext) -> None:
         from llmsrec.serving import Recommender
 
-        self.recommender = Recommender.load(Path(context.artifacts["unit"]))
+        unit, kept = Path(context.artifacts["unit"]), float(context.model_config[KEPT])
+        self.recommender = Recommender.load(unit, kept_users_mb=kept)
         self.extended: tuple[dict[str, str], Recommender] = ({}, self.recommender)
         self.lock = threading.Lock()
 
@@ -124,7 +126,7 @@ def table(answers: "list[Answer]") -> pd.DataFrame:
     )
 
 
-def save(unit: Path, folder: Path, example: list[str]) -> None:
+def save(unit: Path, folder: Path, example: list[str], kept_users_mb: float) -> None:
     """The unit, and the code that it was made with, as a folder that MLflow serves."""
     mlflow.pyfunc.save_model(
         path=folder,
@@ -132,6 +134,7 @@ def save(unit: Path, folder: Path, example: list[str]) -> None:
         artifacts={"unit": str(unit)},
         code_paths=[str(Path(__file__).parent)],
         signature=SIGNATURE,
+        model_config={KEPT: kept_users_mb},
         input_example=(pd.DataFrame({"history": [example, []]}), {"k": 3}),
         pip_requirements=[f"{name}=={version(name)}" for name in NEEDS],
     )

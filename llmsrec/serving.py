@@ -12,6 +12,7 @@ from llmsrec.data.sequences import from_rows
 from llmsrec.errors import ArtifactError, DataError
 from llmsrec.files import sha256
 from llmsrec.student.embeddings import ItemEmbeddings
+from llmsrec.student.kept_users import KeptUsers
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker
 from llmsrec.student.transfer import transferred_ranker
@@ -56,7 +57,8 @@ class Recommender:
         self.catalog, self.ranker, self.purchases, self.latest = catalog, ranker, purchases, latest
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> "Recommender":
+    def load(cls, folder: Path, device: str = "cpu", kept_users_mb: float = 0.0) -> "Recommender":
+        """`kept_users_mb`: for keys and values of shoppers who come again, which a server wants."""
         if not (folder / "student" / "config.json").exists():
             raise ArtifactError(
                 f"{folder} holds no trained student: build it first (`make run` or `dvc repro`)"
@@ -69,7 +71,10 @@ class Recommender:
                 f"{folder / 'item_embeddings'} was made with another student: run `dvc repro`"
             )
         purchases = np.concatenate([np.zeros(1, dtype=np.int64), embeddings.purchases])
-        return cls(catalog, StudentRanker(student, embeddings.padded), purchases, embeddings.latest)
+        keeps = kept_users_mb and not student.config.with_user_rep
+        kept = KeptUsers(student, kept_users_mb) if keeps else None
+        ranker = StudentRanker(student, embeddings.padded, kept)
+        return cls(catalog, ranker, purchases, embeddings.latest)
 
     def before(self, catalog: Catalog) -> StudentRanker:
         """The student before another catalogue."""

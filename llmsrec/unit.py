@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from llmsrec.errors import ArtifactError
 from llmsrec.files import read_json, whole_folder, write_json
 
 CATALOG = "splits/items.parquet"
@@ -11,6 +12,9 @@ PARTS = ("teacher", "backbone", "student", "item_embeddings")
 
 def pack(artifacts: Path, folder: Path) -> None:
     """Copy the unit out of a trained folder; a backbone that lies elsewhere is referred to, by a whole path."""
+    for part in (CATALOG, *PARTS):
+        if not (artifacts / part).exists():
+            raise ArtifactError(f"{artifacts / part} is missing: run `dvc repro` to write it")
     with whole_folder(folder) as aside:
         (aside / CATALOG).parent.mkdir()
         shutil.copyfile(artifacts / CATALOG, aside / CATALOG)

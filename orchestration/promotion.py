@@ -111,8 +111,9 @@ class _Promotion:
         folder = Path("scratch") / self.dataset / "champion"
         self._call("pack", ["--artifacts", str(self.artifacts), "--out", str(folder)])
         commit = self.tracker.commit()
+        stages = self.project.stages()
         hashes = {
-            f"dvc_{name}": self.project.stage(f"{name}@{self.dataset}").data_version
+            f"dvc_{name}": stages[f"{name}@{self.dataset}"].data_version
             for name in ("splits", *UNIT)
         }
         tags = {STUDENT: student, **({"git": commit} if commit else {}), **hashes}

@@ -15,6 +15,7 @@ from llmsrec.stages.compare import PromotionConfig
 from llmsrec.stages.evaluate import EvaluationConfig, GatesConfig
 from llmsrec.stages.export_embeddings import EmbeddingsConfig
 from llmsrec.stages.ingest import InteractionsConfig
+from llmsrec.stages.pack import ServingConfig
 from llmsrec.stages.split import SplitsConfig
 from llmsrec.stages.train_student import StudentConfig
 from llmsrec.stages.train_teacher import TeacherConfig
@@ -31,6 +32,7 @@ SECTIONS: dict[str, type] = {
     "evaluation": EvaluationConfig,
     "gates": GatesConfig,
     "promotion": PromotionConfig,
+    "serving": ServingConfig,
 }
 
 

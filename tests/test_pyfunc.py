@@ -66,6 +66,18 @@ def test_the_answers_are_those_of_the_command_line(loaded: Any, trained_store: P
         assert answer["unknown"] == []
 
 
+def test_a_shopper_who_comes_again_gets_what_a_new_one_gets(
+    loaded: Any, trained_store: Path
+) -> None:
+    """The server keeps the shopper's keys and values; the command line reads all anew."""
+    for length in (1, 2, 3, 4, 5, 5):
+        history = ["I003", "I004", "I005", "I006", "I007"][:length]
+        (answer,) = asked(loaded, history, k=5)
+        said = typed(trained_store, history, 5)
+        assert answer["items"] == [item["item_id"] for item in said["items"]]
+        assert answer["scores"] == pytest.approx([i["score"] for i in said["items"]], abs=1e-5)
+
+
 def test_many_rows_are_answered_as_each_alone(loaded: Any) -> None:
     rows = [HISTORY, "I003, I004 ,I005", ["I010"], None, "", ["B00X", "I010"], ["B00X"]]
     together = asked(loaded, *rows)

@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.progress import Progress
+from llmsrec.student.kept_users import KeptUsers
 from llmsrec.student.model import LLMSRec
 from llmsrec.teacher.ranker import ProductRanker
 
@@ -30,9 +31,17 @@ def encode(model: LLMSRec, items: Int[np.ndarray, "items"]) -> Float[np.ndarray,
 
 
 class StudentRanker(ProductRanker):
-    def __init__(self, model: LLMSRec, item_vectors: Float[np.ndarray, "indices shared"]) -> None:
+    """`kept` reads shoppers who come again from where their last prompt ended."""
+
+    def __init__(
+        self,
+        model: LLMSRec,
+        item_vectors: Float[np.ndarray, "indices shared"],
+        kept: KeptUsers | None = None,
+    ) -> None:
         super().__init__(torch.from_numpy(item_vectors).to(model.backbone.device))
         self.model = model
+        self.represent = kept.represent if kept else model.represent_users
 
     @torch.no_grad()
     def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users shared"]:
@@ -40,6 +49,6 @@ class StudentRanker(ProductRanker):
         progress = Progress("reading users", len(vectors), "users")
         for start in range(0, len(vectors), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(vectors)))
-            vectors[rows] = self.model.represent_users(histories.take(rows)).cpu().numpy()
+            vectors[rows] = self.represent(histories.take(rows)).cpu().numpy()
             progress.advance(len(rows))
         return vectors
