@@ -91,7 +91,7 @@ class _Promotion:
         version, champion = self.registry.of_student(student), self.registry.aliased("champion")
         if version is not None and champion is not None and version.number == champion.number:
             why = f"version {version.number} is the champion: {version.tags.get(WHY, '')}"
-            return Verdict("unchanged", why, version.number, None)
+            return self._standing(Verdict("unchanged", why, version.number, None))
         part_of = Pass(self.context.run.run_id, self.dataset)
         with self.tracker.open("champion", part_of, {"promotion": self._knobs()}) as run:
             if version is None:
@@ -105,6 +105,14 @@ class _Promotion:
             run.outcome, run.metrics = verdict.outcome, _numbers(verdict)
             run.tags |= {"why": verdict.why, "version": verdict.version}
             run.artifacts = [self.project.root / self.reports / "promotion.json"]
+        return verdict
+
+    def _standing(self, verdict: Verdict) -> Verdict:
+        """promotion.json of the promotion itself stays; one that tells of another version, or none, gives way."""
+        file = self.project.root / self.reports / "promotion.json"
+        told = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if told.get("version") != verdict.version:
+            _write(file, _document(verdict))
         return verdict
 
     def _register(self, run: TrackedRun, student: str) -> Version:
@@ -131,12 +139,9 @@ class _Promotion:
             found = self._compare(champion)
         outcome = "promoted" if found["promote"] else "refused"
         why = f"version {number} is {outcome}: {found['why']}"
-        told = {"version": number, "champion_before": before, "outcome": outcome, "why": why}
-        _write(
-            self.project.root / self.reports / "promotion.json",
-            told | {"ndcg@10": found["ndcg@10"]},
-        )
-        return Verdict(outcome, why, number, before, found["ndcg@10"])
+        verdict = Verdict(outcome, why, number, before, found["ndcg@10"])
+        _write(self.project.root / self.reports / "promotion.json", _document(verdict))
+        return verdict
 
     def _compare(self, champion: Version | None) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as aside:
@@ -159,6 +164,16 @@ class _Promotion:
     def _knobs(self) -> Any:
         text = (self.project.root / "params.yaml").read_text(encoding="utf-8")
         return yaml.safe_load(text)["promotion"]
+
+
+def _document(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "version": verdict.version,
+        "champion_before": verdict.champion,
+        "outcome": verdict.outcome,
+        "why": verdict.why,
+        "ndcg@10": verdict.numbers,
+    }
 
 
 def _numbers(verdict: Verdict) -> dict[str, float]:

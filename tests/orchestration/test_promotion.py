@@ -123,9 +123,12 @@ def test_from_the_first_champion_to_a_refusal_and_back(
     assert "worse than the champion: sampled NDCG@10" in third["why"]
     assert aliases(root) == {"1": ["challenger"], "2": ["champion"]}, "registered once"
 
+    train(root, trained_store)
+    assert materialise(root, instance)["outcome"] == "unchanged"
+    assert told(root)["version"] == "2", "no word of the refused one"
+
     assert main(["rollback", "--dataset", "tiny"], root) == 0
     assert "champion is version 1 again, version 2 was rolled back" in capsys.readouterr().out
-    train(root, trained_store)
     fourth = materialise(root, instance)
     assert fourth["outcome"] == "refused"
     assert "version 2 was rolled back on" in fourth["why"]
