@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format ui bench clean
+.PHONY: help setup run test check format ui serve bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -38,6 +38,10 @@ format: setup  ## let ruff mend what it can
 ui: setup  ## Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000; Ctrl-C stops both
 	@python -m orchestration.instance
 	@honcho -f infra/Procfile -d . start
+
+serve: setup  ## the champion of a store on http://127.0.0.1:5001: make serve DATASET=sample
+	@MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} mlflow models serve \
+	  -m models:/llmsrec-$(or $(DATASET),sample)@champion --env-manager local --host 127.0.0.1 --port 5001
 
 bench: setup  ## every benchmark; its last lines are ratios against a goal
 	@for file in $$(grep -l __main__ benchmarks/*.py); do \

@@ -8,7 +8,6 @@ teacher does not know gets the mean of its vectors (`mean`), or, where the two s
 SASRec gets random rows for them, which is chance. Table: reports/experiments/cross_domain/<source>-<target>.csv.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.commands import parser_of, save
-from experiments.published import beside, paper_table, published_in
+from experiments.published import paper_table, published_in, verdict
 from experiments.study import TRAINED
 from experiments.trained import PARAMS, device, settings, student_of, teacher_of
 from llmsrec.config import load_section, read_section
-from llmsrec.data.catalog import Catalog
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
 from llmsrec.evaluation.bootstrap import interval, resampled_means
@@ -32,10 +30,11 @@ from llmsrec.evaluation.protocol import evaluate
 from llmsrec.evaluation.ranker import Ranker
 from llmsrec.evaluation.results import METRICS, EvaluationConfig, per_user
 from llmsrec.student.backbone import load_backbone
-from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker, encode_items
+from llmsrec.student.transfer import beside
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
+from llmsrec.teacher.transfer import shared_items, transferred, unseen_rows, with_table
 
 SHOWN = ("hr@10", "ndcg@10")
 
@@ -50,43 +49,24 @@ def rankers_of(
     changes = changes | {"seed": seed}
     taught, _ = student_of(changes, source, teacher, backbone, folder)
     found: dict[str, Ranker] = {
-        "sasrec, random rows": TeacherRanker(abroad(teacher, source, target, "random", seed))
+        "sasrec, random rows": TeacherRanker(with_random_rows(teacher, target.num_items, seed))
     }
-    both, _ = shared(source.catalog, target.catalog)
-    for unknown in ("mean", "shared") if len(both) else ("mean",):
-        known = abroad(teacher, source, target, unknown, seed)
-        student = LLMSRec(taught.config, backbone, known, target.catalog)
-        student.heads.load_state_dict(taught.heads.state_dict())
-        student.eval()
+    abroad = {"mean": with_table(teacher, unseen_rows(teacher, target.num_items))}
+    if len(shared_items(source.catalog, target.catalog)[0]):
+        abroad["shared"] = transferred(teacher, source.catalog, target.catalog)
+    for unknown, known in abroad.items():
+        student = beside(taught, known, target.catalog)
         vectors = encode_items(student, target.num_items)
         found[f"student, {unknown}"] = StudentRanker(student, vectors)
     return found
 
 
-@torch.no_grad()
-def abroad(teacher: SASRec, source: Splits, target: Splits, unknown: str, seed: int) -> SASRec:
-    """The teacher with a table for the target's items."""
-    model = SASRec(replace(teacher.config, num_items=target.num_items))
-    state = teacher.state_dict()
-    table = teacher.item_table
+def with_random_rows(teacher: SASRec, num_items: int, seed: int) -> SASRec:
     draws = torch.Generator().manual_seed(seed)
-    rows = table[1:].mean(dim=0).expand(target.num_items + 1, -1).clone()
-    if unknown == "random":
-        rows = table[1:].std() * torch.randn(rows.shape, generator=draws)
+    rows = torch.randn((num_items + 1, teacher.embedding_size), generator=draws)
+    rows = rows.to(teacher.item_table.device) * teacher.item_table[1:].std()
     rows[0] = 0
-    if unknown == "shared":
-        here, there = shared(source.catalog, target.catalog)
-        rows[torch.from_numpy(there)] = table[torch.from_numpy(here)]
-    model.load_state_dict(state | {"item_embedding.weight": rows})
-    return model.eval()
-
-
-def shared(source: Catalog, target: Catalog) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the items that both stores sell, in each."""
-    both = source.items[["item_id", "item_index"]].merge(
-        target.items[["item_id", "item_index"]], on="item_id"
-    )
-    return both["item_index_x"].to_numpy(copy=True), both["item_index_y"].to_numpy(copy=True)
+    return with_table(teacher, rows)
 
 
 def tidy(
@@ -107,7 +87,7 @@ def tidy(
                 {"dataset": f"{source}->{target}", "model": model, "variant": "cross_domain",
                  "protocol": "sampled", "metric": metric, **mean.as_dict(), "seeds": len(found),
                  "users": len(means), "paper": paper,
-                 "beside": beside(compared, paper, mean.low, mean.high)}
+                 "beside": verdict(compared, paper, mean.low, mean.high)}
             )  # fmt: skip
     return rows
 
@@ -144,7 +124,7 @@ def main(argv: list[str]) -> None:
             found.setdefault(name, []).append(per_user(ranks.sampled))
     stacked = {name: np.stack(values) for name, values in found.items()}
     rows = tidy(args.source, args.target, stacked, config)
-    both, _ = shared(source.catalog, target.catalog)
+    both, _ = shared_items(source.catalog, target.catalog)
     title = f"{args.source}->{args.target}, {len(both):,} items in both, chance HR@10 0.10"
     show(rows, title)
     save(pd.DataFrame(rows), "cross_domain", f"{args.source}-{args.target}")

@@ -27,7 +27,7 @@ def published_in(
     return float(found["value"].iloc[0]) if len(found) else None
 
 
-def beside(dataset: str, published: float | None, low: float, high: float) -> str:
+def verdict(dataset: str, published: float | None, low: float, high: float) -> str:
     """`inside` or `outside` of our interval; `not comparable` for a store that is not the paper's."""
     if dataset not in PAPER_NAMES:
         return "not comparable"

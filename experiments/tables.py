@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from experiments.published import beside
+from experiments.published import verdict
 from experiments.study import FULL, TEACHER, Arm, Order, Study, Values
 from llmsrec.evaluation.bootstrap import interval, resampled_means
 from llmsrec.evaluation.groups import all_groups
@@ -138,7 +138,7 @@ def _rows(
             value=found.value, low=found.low, high=found.high,
             lowest_seed=float(seeds.min()), highest_seed=float(seeds.max()),
             seeds=len(values), users=values.shape[1], paper=paper,
-            beside=beside(study.dataset, paper, found.low, found.high),
+            beside=verdict(study.dataset, paper, found.low, found.high),
         )  # fmt: skip
 
 

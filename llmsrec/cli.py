@@ -33,7 +33,7 @@ def recommend(
     from llmsrec.serving import Recommender
 
     bought = [item.strip() for item in history.split(",") if item.strip()]
-    found = Recommender(artifacts / dataset).recommend(bought, k)
+    found = Recommender.load(artifacts / dataset).recommend(bought, k)
     if as_json:
         source = "student" if bought else "popularity"
         items = [asdict(item) for item in found]

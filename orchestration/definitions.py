@@ -1,4 +1,4 @@
-"""The Dagster entry point: what fetches and takes in, the assets derived from dvc.yaml, and what starts them."""
+"""The Dagster entry point: what fetches and takes in, what dvc.yaml derives, the champion, and what starts them."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from orchestration.catalogue import catalogue_sensor
 from orchestration.dvc_assets import dvc_assets
 from orchestration.dvc_project import DvcProject
 from orchestration.mlflow_runs import MlflowRuns
+from orchestration.promotion import champion_asset
 from orchestration.raw_reviews import FOLDER, raw_reviews_asset
 from orchestration.schedules import retraining_job, retraining_schedules
 from orchestration.terminal import terminal_logger
@@ -45,6 +46,7 @@ def build(root: Path = ROOT) -> dg.Definitions:
         raw_reviews_asset(project, datasets(root), tracker),
         arrivals_asset(project, list(datasets(root)), inboxes),
         *dvc_assets(project, {FOLDER: "arrivals"}, tracker),
+        champion_asset(project, datasets(root), tracker),
     ]
     return dg.Definitions(
         assets=assets,

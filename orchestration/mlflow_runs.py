@@ -25,6 +25,7 @@ FORBIDDEN = re.compile(r"[^\w\-. :/]")
 class TrackedRun:
     """What the caller learns while the run is open; written to MLflow when it closes."""
 
+    run_id: str
     env: Mapping[str, str]
     url: str
     outcome: str = "failed"
@@ -45,10 +46,14 @@ class Pass:
         return {"dagster_run": self.dagster_run, "dataset": self.item or "all"}
 
 
+def tracking_uri(root: Path) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+
+
 class MlflowRuns:
     def __init__(self, root: Path, experiment: str) -> None:
         self.root, self.experiment = root, experiment
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+        self.uri = tracking_uri(root)
         self._known: tuple[Any, str] | None = None
 
     @contextmanager
@@ -63,6 +68,7 @@ class MlflowRuns:
         run_id = client.create_run(experiment, started, tags, run_name=name).info.run_id
         _log_params(client, run_id, params)
         run = TrackedRun(
+            run_id=run_id,
             env={"MLFLOW_RUN_ID": run_id, "MLFLOW_TRACKING_URI": self.uri},
             url=f"{self._ui()}/#/experiments/{experiment}/runs/{run_id}",
         )
@@ -76,6 +82,9 @@ class MlflowRuns:
         finally:
             _close(client, run_id, run, status)
             client.set_terminated(parent, status)
+
+    def commit(self) -> str | None:
+        return _git(self.root).get("mlflow.source.git.commit")
 
     def _ui(self) -> str:
         return self.uri.rstrip("/") if self.uri.startswith("http") else LOCAL_UI

@@ -58,6 +58,9 @@ def print_results(dataset: str, reports: Path) -> None:
     metrics = reports / "metrics.json"
     if metrics.is_file():
         print(f"\n{dataset}\n{results_table(json.loads(metrics.read_text(encoding='utf-8')))}")
+    promotion = reports / "promotion.json"
+    if promotion.is_file():
+        print(f"\nThe champion: {json.loads(promotion.read_text(encoding='utf-8'))['why']}")
     if (reports / "report.html").is_file():
         print(f"\nThe report: {reports / 'report.html'}")
 

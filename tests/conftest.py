@@ -17,6 +17,7 @@ install_import_hook(
 
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import pytest
 from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.filtering import SplitsConfig
 from llmsrec.data.interactions import Interactions
+from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.data.splitting import split
 from llmsrec.files import write_json
@@ -119,6 +121,71 @@ def small_backbone(tmp_path_factory: pytest.TempPathFactory, markov_splits: Spli
         folder / "backbone.json",
         {"kind": "small", "location": "model", "revision": digest, "dtype": "float32"},
     )
+    return folder
+
+
+class Spoilt(Splits):
+    """Training purchases of anybody's items."""
+
+    @property
+    def train(self) -> Sequences:
+        train = super().train
+        return replace(train, items=np.random.default_rng(0).permutation(train.items))
+
+
+def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) -> None:
+    """A trained store as the stages leave it; its models learn from `taught`."""
+    from llmsrec.config import load_section
+    from llmsrec.files import sha256
+    from llmsrec.student.backbone import load_backbone
+    from llmsrec.student.config import StudentConfig
+    from llmsrec.student.embeddings import export
+    from llmsrec.student.train import train_student
+    from llmsrec.teacher.train import TeacherConfig, train_teacher
+    from llmsrec.training import Checkpoints, MetricLog
+
+    params = Path(__file__).parents[1] / "params.yaml"
+    log, fresh = MetricLog(), Checkpoints(None, "")
+    splits.save(folder / "splits")
+    (folder / "backbone").symlink_to(backbone)
+    teaching = replace(
+        load_section(TeacherConfig, "teacher", params),
+        epochs=20, embedding_size=16, max_length=16, learning_rate=0.01,
+    )  # fmt: skip
+    teacher = train_teacher(taught, teaching, log, fresh)
+    teacher.save(folder / "teacher")
+    learning = replace(
+        load_section(StudentConfig, "student", params),
+        shared_size=16, head_size=128, epochs=4, batch_size=32, validation_users=20, window=4, stride=2,
+        learning_rate=4e-3, slot_rate=1.0,
+    )  # fmt: skip
+    student = train_student(taught, teacher, load_backbone(backbone), learning, log, fresh)
+    student.save_pretrained(folder / "student")
+    digests = {
+        "model_digest": sha256(folder / "student" / "model.safetensors"),
+        "data_digest": sha256(folder / "splits" / "items.parquet"),
+    }
+    export(student, splits, **digests).save(folder / "item_embeddings")
+
+
+@pytest.fixture(scope="session")
+def trained_store(
+    tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits, small_backbone: Path
+) -> Path:
+    """In which order says what comes next."""
+    folder = tmp_path_factory.mktemp("trained") / "tiny"
+    train_store(folder, markov_splits, markov_splits, small_backbone)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spoilt_store(
+    tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits, small_backbone: Path
+) -> Path:
+    """The same store, learned from a training table whose column of items slipped."""
+    folder = tmp_path_factory.mktemp("spoilt") / "tiny"
+    spoilt = Spoilt(**{field.name: getattr(markov_splits, field.name) for field in fields(Splits)})
+    train_store(folder, markov_splits, spoilt, small_backbone)
     return folder
 
 

@@ -15,17 +15,13 @@ import yaml
 from typer.testing import CliRunner
 
 from llmsrec.cli import app, main
-from llmsrec.config import load_section
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
 from llmsrec.errors import ArtifactError, DataError
-from llmsrec.files import sha256
 from llmsrec.serving import Recommender
-from llmsrec.stages.export_embeddings import LLMSRec, export
-from llmsrec.stages.train_student import StudentConfig, load_backbone, train_student
-from llmsrec.stages.train_teacher import TeacherConfig, train_teacher
-from llmsrec.training import Checkpoints, MetricLog
+from llmsrec.student.model import LLMSRec
+from tests.conftest import train_store
 
 ROOT = Path(__file__).parents[1]
 ODD_TITLE = "Cable [red] [/b] :smile: " + "very long " * 20 + "end"
@@ -43,36 +39,14 @@ def splits(markov_splits: Splits) -> Splits:
 def artifacts(
     tmp_path_factory: pytest.TempPathFactory, splits: Splits, small_backbone: Path
 ) -> Path:
-    """A folder that holds the trained store `tiny`, as the stages leave it."""
     artifacts = tmp_path_factory.mktemp("artifacts")
-    folder = artifacts / "tiny"
-    splits.save(folder / "splits")
-    (folder / "backbone").symlink_to(small_backbone)
-    params = ROOT / "params.yaml"
-    log, fresh = MetricLog(), Checkpoints(None, "")
-    teaching = replace(
-        load_section(TeacherConfig, "teacher", params), epochs=4, embedding_size=16, max_length=16
-    )
-    teacher = train_teacher(splits, teaching, log, fresh)
-    teacher.save(folder / "teacher")
-    learning = replace(
-        load_section(StudentConfig, "student", params),
-        shared_size=16, head_size=32, epochs=1, batch_size=64, validation_users=20, window=4, stride=2,
-    )  # fmt: skip
-    backbone = load_backbone(folder / "backbone")
-    student = train_student(splits, teacher, backbone, learning, log, fresh)
-    student.save_pretrained(folder / "student")
-    digests = {
-        "model_digest": sha256(folder / "student" / "model.safetensors"),
-        "data_digest": sha256(folder / "splits" / "items.parquet"),
-    }
-    export(student, splits.catalog, **digests).save(folder / "item_embeddings")
+    train_store(artifacts / "tiny", splits, splits, small_backbone)
     return artifacts
 
 
 @pytest.fixture(scope="module")
 def recommender(artifacts: Path) -> Recommender:
-    return Recommender(artifacts / "tiny")
+    return Recommender.load(artifacts / "tiny")
 
 
 def shown(*arguments: str) -> str:
@@ -174,8 +148,8 @@ def test_without_a_history_the_popular_comes_and_says_so(artifacts: Path, splits
 
 
 def test_of_a_whole_catalogue_all_but_the_history_is_recommended(recommender: Recommender) -> None:
-    found = recommender.recommend(HISTORY, recommender.splits.num_items)
-    known = set(recommender.splits.catalog.items["item_id"])
+    found = recommender.recommend(HISTORY, recommender.catalog.num_items)
+    known = set(recommender.catalog.items["item_id"])
     assert {item.item_id for item in found} == known - set(HISTORY)
 
 
@@ -206,7 +180,7 @@ def test_an_untrained_folder_says_what_to_do(
 @pytest.mark.parametrize(
     ("part", "named"),
     [
-        ("splits", "splits/interactions.parquet"),
+        ("splits", "splits/items.parquet"),
         ("teacher", "teacher/config.json"),
         ("backbone", "backbone/backbone.json"),
         ("item_embeddings", "item_embeddings/manifest.json"),
@@ -219,7 +193,7 @@ def test_a_part_that_is_not_there_is_named(
         if path.name != part:
             (tmp_path / path.name).symlink_to(path)
     with pytest.raises(ArtifactError, match=f"{named} is missing: run"):
-        Recommender(tmp_path)
+        Recommender.load(tmp_path)
 
 
 def test_item_vectors_of_another_student_are_refused(artifacts: Path, tmp_path: Path) -> None:
@@ -231,7 +205,7 @@ def test_item_vectors_of_another_student_are_refused(artifacts: Path, tmp_path: 
         next(model.parameters()).add_(1)
     model.save_pretrained(tmp_path / "student")
     with pytest.raises(ArtifactError, match=r"item_embeddings was made with another student"):
-        Recommender(tmp_path)
+        Recommender.load(tmp_path)
 
 
 def test_an_unknown_item_is_an_error_of_the_data(recommender: Recommender) -> None:

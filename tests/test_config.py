@@ -12,9 +12,11 @@ from llmsrec.config import Count, Share, from_mapping, load_section
 from llmsrec.data.inbox import InboxConfig, inbox_configs
 from llmsrec.errors import ConfigError
 from llmsrec.stages.build_backbone import BackboneConfig
+from llmsrec.stages.compare import PromotionConfig
 from llmsrec.stages.evaluate import EvaluationConfig, GatesConfig
 from llmsrec.stages.export_embeddings import EmbeddingsConfig
 from llmsrec.stages.ingest import InteractionsConfig
+from llmsrec.stages.pack import ServingConfig
 from llmsrec.stages.split import SplitsConfig
 from llmsrec.stages.train_student import StudentConfig
 from llmsrec.stages.train_teacher import TeacherConfig
@@ -30,6 +32,8 @@ SECTIONS: dict[str, type] = {
     "embeddings": EmbeddingsConfig,
     "evaluation": EvaluationConfig,
     "gates": GatesConfig,
+    "promotion": PromotionConfig,
+    "serving": ServingConfig,
 }
 
 

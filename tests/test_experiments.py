@@ -151,10 +151,10 @@ def test_what_the_paper_has_stands_beside_it(tmp_path: Path) -> None:
         for train in ("shuffled", "original")
     )
     assert 100 * (own / original - 1) == pytest.approx(-6.77, abs=0.01)
-    assert published.beside("Electronics", 0.3, 0.2, 0.4) == "inside"
-    assert published.beside("Electronics", 0.5, 0.2, 0.4) == "outside"
-    assert published.beside("Electronics", None, 0.2, 0.4) == ""
-    assert published.beside("Toys_and_Games", None, 0.2, 0.4) == "not comparable"
+    assert published.verdict("Electronics", 0.3, 0.2, 0.4) == "inside"
+    assert published.verdict("Electronics", 0.5, 0.2, 0.4) == "outside"
+    assert published.verdict("Electronics", None, 0.2, 0.4) == ""
+    assert published.verdict("Toys_and_Games", None, 0.2, 0.4) == "not comparable"
 
 
 def test_training_on_shuffled_histories_leaves_what_is_evaluated_as_it_is(

@@ -30,6 +30,9 @@ class Catalog:
     def __len__(self) -> int:
         return len(self.items)
 
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._index_of
+
     @property
     def num_items(self) -> int:
         return len(self.items)

@@ -28,14 +28,14 @@ def main(argv: list[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(EmbeddingsConfig, "embeddings")
-    catalog = Splits.load(args.splits).catalog
+    splits = Splits.load(args.splits)
     backbone = load_backbone(args.backbone, "cuda" if torch.cuda.is_available() else "cpu")
     model = LLMSRec.from_pretrained(
-        args.student, backbone=backbone, teacher=SASRec.load(args.teacher), catalog=catalog
+        args.student, backbone=backbone, teacher=SASRec.load(args.teacher), catalog=splits.catalog
     )
     digest = sha256(args.student / "model.safetensors")
     data = sha256(args.splits / "items.parquet")
-    export(model, catalog, model_digest=digest, data_digest=data).save(args.out)
+    export(model, splits, model_digest=digest, data_digest=data).save(args.out)
     if config.upload:
         upload([args.out / "items.parquet", args.out / "manifest.json"], config.upload)
 

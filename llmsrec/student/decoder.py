@@ -37,9 +37,11 @@ class Decoder:
         self.model = model
         self.llama_shaped = _is_llama_shaped(model)
 
-    def read(self, rows: Rows) -> Float[Tensor, "rows reads hidden"]:
-        """The final states (after the last norm) at `rows.reads`."""
-        return self._read_llama(rows) if self.llama_shaped else self._read_any(rows)
+    def read(
+        self, rows: Rows, keep: KeysValues | None = None
+    ) -> Float[Tensor, "rows reads hidden"]:
+        """The final states (after the last norm) at `rows.reads`; `keep` gets each layer's keys and values."""
+        return self._read_llama(rows, keep) if self.llama_shaped else self._read_any(rows, keep)
 
     @torch.no_grad()
     def keys_values(self, tokens: Int[Tensor, "rows tokens"]) -> KeysValues:
@@ -47,7 +49,9 @@ class Decoder:
         kept = self.model(input_ids=tokens, use_cache=True).past_key_values
         return [(layer.keys, layer.values) for layer in kept.layers]
 
-    def _read_llama(self, rows: Rows) -> Float[Tensor, "rows reads hidden"]:
+    def _read_llama(
+        self, rows: Rows, keep: KeysValues | None
+    ) -> Float[Tensor, "rows reads hidden"]:
         x, mask = rows.embedded, None if rows.mask is None else rows.mask[:, None]
         turn = self.model.rotary_emb(x, rows.positions)
         layers = self.model.layers
@@ -58,6 +62,8 @@ class Decoder:
             if rows.kept is not None:
                 key = torch.cat([rows.kept[number][0], key], dim=2)
                 value = torch.cat([rows.kept[number][1], value], dim=2)
+            if keep is not None:
+                keep.append((key, value))
             if number == len(layers) - 1:
                 x, normal, turn, mask = _only_reads(rows.reads, x, normal, turn, mask)
             query = _rotated(_heads(attention.q_proj(normal), attention), *turn)
@@ -73,19 +79,22 @@ class Decoder:
             x = x + layer.mlp(layer.post_attention_layernorm(x))
         return self.model.norm(x)
 
-    def _read_any(self, rows: Rows) -> Float[Tensor, "rows reads hidden"]:
+    def _read_any(self, rows: Rows, keep: KeysValues | None) -> Float[Tensor, "rows reads hidden"]:
         mask = None
         if rows.mask is not None:
             least = torch.finfo(rows.embedded.dtype).min
             mask = torch.zeros(rows.mask.shape, dtype=rows.embedded.dtype, device=rows.mask.device)
             mask = mask.masked_fill(~rows.mask, least)[:, None]
-        states = self.model(
+        found = self.model(
             inputs_embeds=rows.embedded,
             position_ids=rows.positions,
             attention_mask=mask,
             past_key_values=None if rows.kept is None else as_cache(rows.kept),
-            use_cache=rows.kept is not None,
-        ).last_hidden_state
+            use_cache=rows.kept is not None or keep is not None,
+        )
+        if keep is not None:
+            keep += [(layer.keys, layer.values) for layer in found.past_key_values.layers]
+        states = found.last_hidden_state
         return states.gather(1, _columns(rows.reads, states.shape[-1]))
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from llmsrec.data.catalog import Catalog
+from llmsrec.data.splits import Splits
 from llmsrec.errors import ArtifactError
 from llmsrec.files import read_json, sha256, whole_folder
 from llmsrec.student.model import LLMSRec
@@ -18,11 +18,15 @@ from llmsrec.student.ranker import encode_items
 
 @dataclass(frozen=True)
 class ItemEmbeddings:
-    """Row r is item_index r + 1; `model` and `data` say what they were made with."""
+    """Row r is item_index r + 1; `model` and `data` say what they were made with.
+
+    `purchases` in training and the `latest` of their moments (ms) serve shoppers of whom less is known."""
 
     item_ids: list[str]
     titles: list[str]
     matrix: Float[np.ndarray, "items size"]
+    purchases: Int[np.ndarray, "items"]
+    latest: int
     model: str
     data: str
 
@@ -32,7 +36,7 @@ class ItemEmbeddings:
         return np.concatenate([np.zeros((1, self.matrix.shape[1]), self.matrix.dtype), self.matrix])
 
     def save(self, folder: Path) -> None:
-        """items.parquet (parent_asin, title, vector) and manifest.json."""
+        """items.parquet (parent_asin, title, vector, purchases) and manifest.json."""
         size = self.matrix.shape[1]
         flat = pa.array(self.matrix.astype(np.float32).ravel())
         table = pa.table(
@@ -40,6 +44,7 @@ class ItemEmbeddings:
                 "parent_asin": self.item_ids,
                 "title": self.titles,
                 "vector": pa.FixedSizeListArray.from_arrays(flat, size),
+                "purchases": self.purchases,
             }
         )
         with whole_folder(folder) as aside:
@@ -48,6 +53,7 @@ class ItemEmbeddings:
                 "model": self.model,
                 "data": self.data,
                 "items": len(self.item_ids),
+                "latest": self.latest,
                 "dimensions": size,
                 "dtype": "float32",
                 "sha256": sha256(aside / "items.parquet"),
@@ -67,15 +73,23 @@ class ItemEmbeddings:
             table["parent_asin"].to_pylist(),
             table["title"].to_pylist(),
             vectors.values.to_numpy().reshape(len(table), manifest["dimensions"]),
+            table["purchases"].to_numpy(),
+            manifest["latest"],
             manifest["model"],
             manifest["data"],
         )
 
 
 def export(
-    model: LLMSRec, catalog: Catalog, *, model_digest: str, data_digest: str
+    model: LLMSRec, splits: Splits, *, model_digest: str, data_digest: str
 ) -> ItemEmbeddings:
-    matrix = encode_items(model, catalog.num_items)[1:]
+    catalog = splits.catalog
     return ItemEmbeddings(
-        catalog.items["item_id"].tolist(), catalog.titles[1:], matrix, model_digest, data_digest
+        item_ids=catalog.items["item_id"].tolist(),
+        titles=catalog.titles[1:],
+        matrix=encode_items(model, catalog.num_items)[1:],
+        purchases=np.bincount(splits.train.items, minlength=splits.num_items + 1)[1:],
+        latest=int(splits.sequences.timestamps.max()),
+        model=model_digest,
+        data=data_digest,
     )

@@ -157,7 +157,7 @@ class LLMSRec(nn.Module):
         reads = np.zeros((len(real), int(number.max()) + 1), dtype=np.int64)
         reads[row, number] = column
         rows = Rows(
-            self._embed(torch.from_numpy(tokens).to(device), prompts.items, teacher_users),
+            self.embed(torch.from_numpy(tokens).to(device), prompts.items, teacher_users),
             torch.from_numpy(positions).to(device),
             torch.from_numpy(reads).to(device),
             mask=seen(torch.from_numpy(segments).to(device)) if segments.any() else None,
@@ -165,11 +165,11 @@ class LLMSRec(nn.Module):
         states = self.decoder.read(rows)
         return states[torch.from_numpy(row), torch.from_numpy(number)].float(), row
 
-    def _embed(
+    def embed(
         self,
         tokens: Int[Tensor, "rows tokens"],
         items: Int[np.ndarray, "soft"],
-        teacher_users: Tensor | None,
+        teacher_users: Tensor | None = None,
     ) -> Float[Tensor, "rows tokens hidden"]:
         """Token vectors with every slot's vector in its place, written by one indexed scatter."""
         table = self.backbone.token_table

@@ -118,6 +118,11 @@ class PromptBuilder:
     def item_suffix(self) -> list[int]:
         return [HIST, *self._item_end, IOUT]
 
+    @property
+    def num_end_tokens(self) -> int:
+        """Of what stands behind the last purchase, the read-out included."""
+        return len(self._end)
+
     def users(self, histories: Sequences) -> Prompts:
         """A prompt for each history, read at its end."""
         tails = histories.last(self.window)

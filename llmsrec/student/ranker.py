@@ -2,32 +2,46 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.progress import Progress
+from llmsrec.student.kept_users import KeptUsers
 from llmsrec.student.model import LLMSRec
 from llmsrec.teacher.ranker import ProductRanker
 
 CHUNK = 512  # prompts written at a time
 
 
-@torch.no_grad()
 def encode_items(model: LLMSRec, num_items: int) -> Float[np.ndarray, "indices shared"]:
     """Every item once; row 0, the padding's, is zero."""
-    matrix = np.zeros((num_items + 1, model.config.shared_size), dtype=np.float32)
-    progress = Progress("encoding items", num_items, "items")
-    for start in range(1, num_items + 1, CHUNK):
-        items = np.arange(start, min(start + CHUNK, num_items + 1))
-        matrix[items] = model.represent_items(items).cpu().numpy()
-        progress.advance(len(items))
+    vectors = encode(model, np.arange(1, num_items + 1))
+    return np.concatenate([np.zeros_like(vectors[:1]), vectors])
+
+
+@torch.no_grad()
+def encode(model: LLMSRec, items: Int[np.ndarray, "items"]) -> Float[np.ndarray, "items shared"]:
+    matrix = np.zeros((len(items), model.config.shared_size), dtype=np.float32)
+    progress = Progress("encoding items", len(items), "items")
+    for start in range(0, len(items), CHUNK):
+        some = items[start : start + CHUNK]
+        matrix[start : start + CHUNK] = model.represent_items(some).cpu().numpy()
+        progress.advance(len(some))
     return matrix
 
 
 class StudentRanker(ProductRanker):
-    def __init__(self, model: LLMSRec, item_vectors: Float[np.ndarray, "indices shared"]) -> None:
+    """`kept` reads shoppers who come again from where their last prompt ended."""
+
+    def __init__(
+        self,
+        model: LLMSRec,
+        item_vectors: Float[np.ndarray, "indices shared"],
+        kept: KeptUsers | None = None,
+    ) -> None:
         super().__init__(torch.from_numpy(item_vectors).to(model.backbone.device))
         self.model = model
+        self.represent = kept.represent if kept else model.represent_users
 
     @torch.no_grad()
     def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users shared"]:
@@ -35,6 +49,6 @@ class StudentRanker(ProductRanker):
         progress = Progress("reading users", len(vectors), "users")
         for start in range(0, len(vectors), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(vectors)))
-            vectors[rows] = self.model.represent_users(histories.take(rows)).cpu().numpy()
+            vectors[rows] = self.represent(histories.take(rows)).cpu().numpy()
             progress.advance(len(rows))
         return vectors

@@ -13,10 +13,15 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow.tracking import MlflowClient
 
 from tests.conftest import DAY, markov_histories
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader"),  # MLflow with SQLAlchemy
+]
 
 CHECKOUT = Path(__file__).parents[2]
 DATASET = "tiny"
@@ -179,9 +184,10 @@ def by_dvc(both: tuple[Built, Built]) -> Built:
 def test_the_chain_runs_through_dagster(by_dagster: Built) -> None:
     root, said = by_dagster.root, by_dagster.said
     finished = re.findall(r"✓ (\w+): (\w+),", said)
-    assert sorted(finished) == sorted(
-        [("arrivals", "unchanged"), *((name, "ran") for name in ["raw_reviews", *STAGES])]
-    )
+    built = [("arrivals", "unchanged"), *((name, "ran") for name in ["raw_reviews", *STAGES])]
+    told = json.loads((root / "reports" / DATASET / "promotion.json").read_text())
+    assert sorted(finished) == sorted([*built, ("champion", told["outcome"])])
+    assert f"The champion: version 1 is {told['outcome']}: " in said
     assert f"The report: {root / 'reports' / DATASET / 'report.html'}" in said
     assert "95% bootstrap intervals" in said
 
@@ -239,8 +245,13 @@ def test_dagster_takes_what_dvc_built_as_it_is(by_dvc: Built) -> None:
     before = (root / "dvc.lock").read_text()
     said = python(root, "orchestration.run")
     finished = re.findall(r"✓ (\w+): (\w+),", said)
-    assert sorted(finished) == sorted(
-        (name, "unchanged") for name in ["raw_reviews", "arrivals", *STAGES]
-    )
+    champion = dict(finished).pop("champion")
+    assert champion in ("promoted", "refused"), "the registry has not seen this student"
+    assert dict(finished) == dict.fromkeys(["raw_reviews", "arrivals", *STAGES], "unchanged") | {
+        "champion": champion
+    }
     assert (root / "dvc.lock").read_text() == before
-    assert not (root / "mlflow.db").exists(), "what did not run is no MLflow run"
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("llmsrec").experiment_id])
+    ran = {run.data.tags["stage"] for run in runs}
+    assert ran == {"pipeline", "champion"}, "what did not run is no MLflow run"

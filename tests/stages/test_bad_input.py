@@ -17,10 +17,12 @@ from llmsrec.data.splits import Splits
 from llmsrec.data.splitting import split
 from llmsrec.stages import (
     build_backbone,
+    compare,
     download,
     evaluate,
     export_embeddings,
     ingest,
+    pack,
     train_student,
     train_teacher,
 )
@@ -68,6 +70,8 @@ STAGES: dict[str, tuple[str, Any, str]] = {
         "--dataset store --splits splits --teacher teacher --backbone backbone --student student "
         "--embeddings item_embeddings --reports reports",
     ),
+    "pack": ("serving", pack.main, "--artifacts store --out out"),
+    "compare": ("promotion", compare.main, "--artifacts store --gates gates.json --out c.json"),
 }
 INGEST = [
     "--raw",
@@ -162,6 +166,8 @@ def test_a_missing_key_is_named(name: str, here: Path, params: Callable[..., Pat
         ("train_student", {"distill": "kl"}, "student.distill is 'kl'; choose from mse"),
         ("evaluate", {"bootstrap": 0.5}, "evaluation.bootstrap is 0.5; expected a whole number"),
         ("export_embeddings", {"upload": 3}, "embeddings.upload is 3; expected a text"),
+        ("compare", {"gates": "some"}, "promotion.gates is 'some'; choose from error, all, none"),
+        ("pack", {"kept_users_mb": -1}, "serving.kept_users_mb is -1.0; it must be at least 0"),
     ],
 )
 def test_an_impossible_value_is_named(
@@ -184,6 +190,8 @@ def test_an_impossible_value_is_named(
         ("train_student", "splits/interactions.parquet"),
         ("export_embeddings", "splits/interactions.parquet"),
         ("evaluate", "splits/interactions.parquet"),
+        ("pack", "store/splits/items.parquet"),
+        ("compare", "gates.json"),
     ],
 )
 def test_a_missing_input_is_named(

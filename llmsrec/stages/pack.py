@@ -1,0 +1,36 @@
+"""A trained folder -> an MLflow model, ready to be registered."""
+
+import argparse
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmsrec import pyfunc
+from llmsrec.config import Amount, load_section
+from llmsrec.data.catalog import Catalog
+from llmsrec.files import whole_folder
+from llmsrec.stages import run
+from llmsrec.unit import CATALOG, pack
+
+
+@dataclass(frozen=True)
+class ServingConfig:
+    kept_users_mb: Amount
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--artifacts", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    config = load_section(ServingConfig, "serving")
+    with tempfile.TemporaryDirectory() as scratch, whole_folder(args.out) as aside:
+        unit = Path(scratch) / "unit"
+        pack(args.artifacts, unit)
+        aside.rmdir()  # MLflow makes it
+        example = Catalog.load(unit / CATALOG).items["item_id"].head(2).tolist()
+        pyfunc.save(unit, aside, example, config.kept_users_mb)
+
+
+if __name__ == "__main__":
+    run(main)
