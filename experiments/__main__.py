@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from experiments import case_study, cross_domain, statistics, students, teachers, timing
+from experiments import case_study, cross_domain, statistics, students, teachers, timing, warm_start
 from llmsrec.errors import LLMSRecError
 
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
@@ -20,6 +20,10 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "timing": ("E10: minutes of training and of inference, and memory", timing.main),
     "case_study": ("E12: who alone ranks the next purchase first", case_study.main),
     "statistics": ("E16: what the stores are like", statistics.main),
+    "warm_start": (
+        "a retraining that goes on from the champion, against a fresh one",
+        warm_start.main,
+    ),
     "teachers": ("the teacher of each preset, popularity and Markov chains", teachers.main),
 }
 

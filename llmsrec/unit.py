@@ -1,8 +1,10 @@
 """A unit: the folder that serves. artifacts/<dataset>/ is one with more beside; the registry keeps what is named."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
+from llmsrec.config import Count
 from llmsrec.errors import ArtifactError
 from llmsrec.files import read_json, whole_folder, write_json
 
@@ -24,3 +26,24 @@ def pack(artifacts: Path, folder: Path) -> None:
         if reference["kind"] == "local":
             reference["location"] = str(Path(reference["location"]).resolve())
             write_json(aside / "backbone" / "backbone.json", reference)
+
+
+@dataclass(frozen=True)
+class RetrainingConfig:
+    """Whether trainings go on from the champion's unit (docs/decisions/0011)."""
+
+    fresh: bool
+    student_epochs: Count
+
+    def start(self, champion: Path) -> Path | None:
+        """The unit to go on from; None for a fresh training."""
+        if self.fresh:
+            return None
+        if not (champion / CATALOG).exists():
+            say_fresh(f"there is no champion in {champion}")
+            return None
+        return champion
+
+
+def say_fresh(why: str) -> None:
+    print(f"trained afresh: {why}", flush=True)

@@ -90,6 +90,7 @@ class _Promotion:
         student = _sha256(self.project.root / self.artifacts / "student" / "model.safetensors")
         version, champion = self.registry.of_student(student), self.registry.aliased("champion")
         if version is not None and champion is not None and version.number == champion.number:
+            self.registry.place()
             why = f"version {version.number} is the champion: {version.tags.get(WHY, '')}"
             return self._standing(Verdict("unchanged", why, version.number, None))
         part_of = Pass(self.context.run.run_id, self.dataset)
@@ -102,6 +103,7 @@ class _Promotion:
                 self.registry.promote(version, verdict.why)
             else:
                 self.registry.tag(version, WHY, verdict.why)
+            self.registry.place()
             run.outcome, run.metrics = verdict.outcome, _numbers(verdict)
             run.tags |= {"why": verdict.why, "version": verdict.version}
             run.artifacts = [self.project.root / self.reports / "promotion.json"]

@@ -16,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from llmsrec.config import Amount, Count, Natural
 from llmsrec.errors import ArtifactError, ConfigError
 from llmsrec.files import read_json, sha256
+from llmsrec.unit import say_fresh
 
 transformers.logging.disable_progress_bar()  # our own lines are enough
 
@@ -130,3 +131,14 @@ def load_backbone(folder: Path, device: torch.device | str = "cpu") -> Backbone:
         raise ArtifactError(f"the backbone {where} cannot be loaded: {reason}") from None
     model.requires_grad_(False).eval().to(device)
     return Backbone(model, tokenizer, reference["revision"])
+
+
+def small_of_champion(champion: Path | None, recipe: str) -> Path | None:
+    """The champion's small model, if it was built by this recipe: a student goes on before its own backbone alone."""
+    if champion is None:
+        return None
+    reference = read_json(champion / "backbone" / "backbone.json")
+    if reference.get("recipe") != recipe:
+        say_fresh("the champion's language model was built by other settings")
+        return None
+    return champion / "backbone" / str(reference["location"])

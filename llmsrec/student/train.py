@@ -1,5 +1,6 @@
 """Train LLM-SRec (SPEC 3, trainer; SPEC 4.9, objective)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,19 +45,22 @@ class Position:
     stopping: EarlyStopping = field(default_factory=lambda: EarlyStopping(1))
 
 
-def train_student(
+def train_student(  # noqa: PLR0913 (the last one has a plain default)
     splits: Splits,
     teacher: SASRec,
     backbone: Backbone,
     config: StudentConfig,
     log: MetricLog,
     checkpoints: Checkpoints,
+    start: Mapping[str, Tensor] | None = None,
 ) -> LLMSRec:
-    """The student with the best validation; an interrupted run goes on from its last validation."""
+    """The student with the best validation; an interrupted run goes on from its last validation.
+
+    `start` is what a student of the same shape has learned, to go on from."""
     seed_torch(config.seed)
     model = new_student(config, backbone, teacher, splits.catalog)
     trainer = Trainer(model, splits, config)
-    trainer.start()
+    trainer.start(start)
     position = Position(stopping=EarlyStopping(config.patience))
     best = _copy(model)
     if state := checkpoints.load():
@@ -134,10 +138,12 @@ class Trainer:
         )
         self._order: tuple[int, Int[np.ndarray, rows]] = (-1, np.zeros(0, np.int64))
 
-    def start(self) -> None:
-        """Before the first step; a run that goes on from another then takes its heads from there."""
+    def start(self, learned: Mapping[str, Tensor] | None = None) -> None:
+        """Before the first step; a run that was interrupted then takes its heads from its last validation."""
         self.model.keep_prefixes(self.config.prefix_cache_gb)
-        if self.config.centred_start:
+        if learned is not None:
+            self.model.heads.load_state_dict(learned)
+        elif self.config.centred_start:
             self.model.centre_heads(*self.some(CENTRED_ON))
 
     def some(self, count: int) -> tuple[Sequences, Int[np.ndarray, "items"]]:

@@ -1,12 +1,21 @@
 """A student before another catalogue: items that it has encoded keep their vector, others are read from their text."""
 
-import numpy as np
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+from safetensors.torch import load_file
+from torch import Tensor
+
+from llmsrec.config import from_mapping
 from llmsrec.data.catalog import Catalog
+from llmsrec.files import read_json
+from llmsrec.student.heads import LLMSRecConfig
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker, encode
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.transfer import shared_items, transferred
+from llmsrec.unit import say_fresh
 
 
 def beside(student: LLMSRec, teacher: SASRec, catalog: Catalog) -> LLMSRec:
@@ -29,3 +38,16 @@ def transferred_ranker(ranker: StudentRanker, own: Catalog, other: Catalog) -> S
     new = np.setdiff1d(np.arange(1, other.num_items + 1), there[alike])
     vectors[new] = encode(model, new)
     return StudentRanker(model, vectors)
+
+
+def student_of_champion(champion: Path | None, config: LLMSRecConfig) -> dict[str, Tensor] | None:
+    """What the champion's student has learned, to go on from; its teacher and its dropout may have been others."""
+    if champion is None:
+        return None
+    file = champion / "student" / "config.json"
+    values = {key: value for key, value in read_json(file).items() if key != "model_type"}
+    own = from_mapping(LLMSRecConfig, values, where=str(file))
+    if replace(own, teacher=config.teacher, slot_dropout=config.slot_dropout) != config:
+        say_fresh(f"the champion's student is {own}, asked for is {config}")
+        return None
+    return load_file(champion / "student" / "model.safetensors")

@@ -67,11 +67,16 @@ def train_teacher(
     log: MetricLog,
     checkpoints: Checkpoints,
     device: torch.device | str = "cpu",
+    start: SASRec | None = None,
 ) -> SASRec:
-    """The trained network, on the CPU; a run that was interrupted goes on from its last validation."""
+    """The trained network, on the CPU; a run that was interrupted goes on from its last validation.
+
+    `start` is a network of the same shape and items to go on from."""
     train = fitted(splits, config.holdout)
     seed_torch(config.seed)
     model = SASRec(config.network(splits.num_items)).to(device)
+    if start is not None:
+        model.load_state_dict(start.state_dict())
     trainer = Trainer(model, train, splits.num_items, config)
     stopping = EarlyStopping(config.patience if config.select else config.epochs)
     best = _copy(model)

@@ -1,6 +1,7 @@
 """A teacher before another catalogue: what it knows keeps its vector, what it never saw gets the mean (SPEC E8)."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmsrec.data.catalog import Catalog
-from llmsrec.teacher.sasrec import SASRec
+from llmsrec.teacher.sasrec import SASRec, SASRecConfig
+from llmsrec.unit import CATALOG, say_fresh
 
 
 def shared_items(
@@ -42,3 +44,16 @@ def transferred(teacher: SASRec, own: Catalog, other: Catalog) -> SASRec:
     here, there = (torch.from_numpy(part).to(rows.device) for part in shared_items(own, other))
     rows[there] = teacher.item_table[here]
     return with_table(teacher, rows)
+
+
+def teacher_of_champion(
+    champion: Path | None, config: SASRecConfig, catalog: Catalog
+) -> SASRec | None:
+    """The champion's teacher over today's items, to go on from; None where there is none of this shape."""
+    if champion is None:
+        return None
+    teacher = SASRec.load(champion / "teacher")
+    if replace(teacher.config, num_items=config.num_items) != config:
+        say_fresh(f"the champion's teacher is {teacher.config}, asked for is {config}")
+        return None
+    return transferred(teacher, Catalog.load(champion / CATALOG), catalog)

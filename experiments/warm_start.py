@@ -1,0 +1,170 @@
+"""Is a retraining that goes on from the champion as good as a fresh one, and how much sooner is it done?
+
+    python -m experiments warm_start --dataset Video_Games --until 2018-01-01 --months 1 --seeds 0
+
+reads artifacts/<dataset>/{interactions,splits,backbone}; the users are those of the splits. A champion is trained on
+all purchases before `until` less so many months. On those before `until` two others are trained: a fresh one, and one
+that goes on from the champion, whose student gets `retraining.student_epochs`. Both are ranked on the test users at
+`until`. Table: reports/experiments/warm_start/<dataset>.csv; seconds are of training, validation included.
+"""
+
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import ibis
+import numpy as np
+import pandas as pd
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from experiments.commands import parser_of, save
+from experiments.trained import PARAMS, device, settings
+from llmsrec.config import from_mapping, load_section, read_section
+from llmsrec.data.filtering import SplitsConfig
+from llmsrec.data.interactions import Interactions
+from llmsrec.data.splits import Splits
+from llmsrec.data.splitting import split
+from llmsrec.evaluation.bootstrap import interval, resampled_means
+from llmsrec.evaluation.protocol import evaluate
+from llmsrec.evaluation.results import METRICS, PROTOCOLS, EvaluationConfig, per_user
+from llmsrec.student.backbone import load_backbone
+from llmsrec.student.config import StudentConfig
+from llmsrec.student.model import LLMSRec
+from llmsrec.student.ranker import StudentRanker, encode_items
+from llmsrec.student.train import train_student
+from llmsrec.teacher.ranker import TeacherRanker
+from llmsrec.teacher.sasrec import SASRec
+from llmsrec.teacher.train import TeacherConfig, train_teacher
+from llmsrec.teacher.transfer import transferred
+from llmsrec.training import Checkpoints, MetricLog
+from llmsrec.unit import RetrainingConfig
+
+MODELS = ("teacher", "student")
+
+
+class Store:
+    """A store's users, as they stood at any moment."""
+
+    def __init__(self, dataset: str) -> None:
+        folder = Path("artifacts") / dataset
+        self.interactions = Interactions.load(folder / "interactions")
+        self.users = Splits.load(folder / "splits").user_ids
+        self.backbone = load_backbone(folder / "backbone", device())
+        # the users are drawn already
+        self.config = replace(load_section(SplitsConfig, "splits"), sample_rate=1.0)
+
+    def at(self, day: pd.Timestamp) -> Splits:
+        rows = self.interactions.rows
+        kept = rows.filter(rows.timestamp < day.value // 10**6)
+        kept = kept.filter(kept.user_id.isin(ibis.memtable({"user_id": self.users}).user_id))
+        return split(Interactions(kept, self.interactions.items), self.config)
+
+
+def trained(
+    store: Store, splits: Splits, changes: dict[str, Any], champion: tuple[Splits, LLMSRec] | None
+) -> tuple[LLMSRec, dict[str, float]]:
+    """Teacher and student, and the seconds of each; those that go on start from `champion`."""
+    seed = {"seed": changes["seed"]}
+    teaching = from_mapping(
+        TeacherConfig, read_section("teacher", PARAMS) | seed, f"{PARAMS}: teacher"
+    )
+    learning = from_mapping(
+        StudentConfig, read_section("student", PARAMS) | changes, f"{PARAMS}: student"
+    )
+    known: SASRec | None = None
+    learned = None
+    if champion is not None:
+        before, model = champion
+        known = transferred(model.teacher, before.catalog, splits.catalog)
+        learned = model.heads.state_dict()
+        epochs = load_section(RetrainingConfig, "retraining").student_epochs
+        learning = replace(learning, epochs=epochs)
+    nowhere = Checkpoints(None, "")
+    start = time.perf_counter()
+    teacher = train_teacher(splits, teaching, MetricLog(), nowhere, device(), known)
+    middle = time.perf_counter()
+    student = train_student(
+        splits, teacher, store.backbone, learning, MetricLog(), nowhere, learned
+    )
+    return student, {"teacher": middle - start, "student": time.perf_counter() - middle}
+
+
+def ranked(student: LLMSRec, splits: Splits) -> dict[tuple[str, str], np.ndarray]:
+    """NDCG@10 of each test user, by model and protocol."""
+    vectors = encode_items(student, splits.num_items)
+    rankers = (TeacherRanker(student.teacher), StudentRanker(student, vectors))
+    at = METRICS.index("ndcg@10")
+    found = {}
+    for model, ranker in zip(MODELS, rankers, strict=True):
+        run = evaluate(ranker, splits, "test")
+        for protocol in PROTOCOLS:
+            found[model, protocol] = per_user(getattr(run, protocol))[:, at]
+    return found
+
+
+def compared(
+    store: Store, until: pd.Timestamp, months: int, changes: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """A row for each model, way and protocol, of one seed."""
+    before, now = store.at(until - pd.DateOffset(months=months)), store.at(until)
+    new = len(now.sequences.items) - len(before.sequences.items)
+    print(f"{new:,} of {len(now.sequences.items):,} purchases are new", flush=True)
+    champion, _ = trained(store, before, changes, None)
+    runs = {
+        "fresh": trained(store, now, changes, None),
+        "warm": trained(store, now, changes, (before, champion)),
+    }
+    values = {way: ranked(student, now) for way, (student, _) in runs.items()}
+    rows = []
+    for model in MODELS:
+        for protocol in PROTOCOLS:
+            own = {way: values[way][model, protocol] for way in runs}
+            for way, column in {**own, "warm - fresh": own["warm"] - own["fresh"]}.items():
+                seconds = runs[way][1][model] if way in runs else np.nan
+                rows.append(
+                    {"model": model, "variant": way, "protocol": protocol, "metric": "ndcg@10",
+                     **_interval(column), "seconds": seconds, "seed": changes["seed"],
+                     "users": len(column), "new_share": new / len(now.sequences.items)}
+                )  # fmt: skip
+    return rows
+
+
+def _interval(column: np.ndarray) -> dict[str, float]:
+    config = load_section(EvaluationConfig, "evaluation")
+    means = resampled_means(column[:, None], config.bootstrap, config.seed)
+    return interval(float(column.mean()), means[:, 0]).as_dict()
+
+
+def show(rows: pd.DataFrame, title: str) -> None:
+    table = Table(title=title, box=SIMPLE, title_justify="left")
+    for column in ("", "seed", *PROTOCOLS, "training, s"):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for (model, way, seed), some in rows.groupby(["model", "variant", "seed"], sort=False):
+        cells = [f"{row.value:+.4f} [{row.low:+.4f}, {row.high:+.4f}]" for row in some.itertuples()]
+        seconds = some["seconds"].iloc[0]
+        table.add_row(
+            f"{model}, {way}", str(seed), *cells, "" if np.isnan(seconds) else f"{seconds:,.0f}"
+        )
+    Console(markup=False, highlight=False).print(table)
+
+
+def main(argv: list[str]) -> None:
+    parser = parser_of("warm_start", __doc__)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--until", type=date.fromisoformat, required=True, metavar="YYYY-MM-DD")
+    parser.add_argument("--months", type=int, default=1, help="how old the champion's data is")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--set", nargs="*", default=[], dest="changes", metavar="KEY=VALUE")
+    args = parser.parse_args(argv)
+    store = Store(args.dataset)
+    rows: list[dict[str, Any]] = []
+    for seed in args.seeds:
+        changes = settings(args.changes) | {"seed": seed}
+        rows += compared(store, pd.Timestamp(args.until), args.months, changes)
+    table = pd.DataFrame(rows).assign(dataset=args.dataset, until=str(args.until))
+    show(table, f"{args.dataset} at {args.until}, champion {args.months} months older")
+    save(table, "warm_start", args.dataset)
