@@ -20,6 +20,7 @@ from llmsrec.stages.pack import ServingConfig
 from llmsrec.stages.split import SplitsConfig
 from llmsrec.stages.train_student import StudentConfig
 from llmsrec.stages.train_teacher import TeacherConfig
+from llmsrec.unit import RetrainingConfig
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
@@ -32,6 +33,7 @@ SECTIONS: dict[str, type] = {
     "embeddings": EmbeddingsConfig,
     "evaluation": EvaluationConfig,
     "gates": GatesConfig,
+    "retraining": RetrainingConfig,
     "promotion": PromotionConfig,
     "serving": ServingConfig,
 }

@@ -11,7 +11,7 @@ from llmsrec.evaluation.promotion import PromotionConfig, compare, decide
 from llmsrec.evaluation.protocol import Evaluation
 from llmsrec.evaluation.results import EvaluationConfig
 
-CONFIG = EvaluationConfig(bootstrap=400, shuffles=0, scores_mb=1, seed=0)
+CONFIG = EvaluationConfig(bootstrap=400, shuffles=0, shuffle_window=None, scores_mb=1, seed=0)
 HOLD: dict[str, Any] = {"results": []}
 
 
