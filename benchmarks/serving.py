@@ -37,7 +37,7 @@ START = 120  # seconds that a server may take to start
 
 
 @contextmanager
-def served(model: Path) -> Iterator[str]:
+def served(model: Path | str) -> Iterator[str]:
     """The address of a server of its own; it is stopped when the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

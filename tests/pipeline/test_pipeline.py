@@ -101,12 +101,12 @@ def write_project(root: Path, raw: Path) -> Path:
     return root
 
 
-def call(root: Path, *command: str) -> str:
-    """Run in the copy, with homes of its own; returns all that was said."""
+def environment(root: Path) -> dict[str, str]:
+    """With homes of its own."""
     home = root.parent / "home"
     home.mkdir(exist_ok=True)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    environment = {
+    return {
         **kept,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "DAGSTER_HOME": str(home / root.name),
@@ -115,10 +115,14 @@ def call(root: Path, *command: str) -> str:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "OMP_NUM_THREADS": "1",
     }
+
+
+def call(root: Path, *command: str) -> str:
+    """Run in the copy; returns all that was said."""
     done = subprocess.run(
         command,
         cwd=root,
-        env=environment,
+        env=environment(root),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
