@@ -1,0 +1,143 @@
+"""A store that answers 500 or 503, or hangs up, is asked again: fetching, sending and the inbox come through."""
+
+import http.client
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.retries.standard import ExponentialBackoff
+
+from llmsrec.data import sources
+from llmsrec.data.inbox import DONE, S3Inbox
+from llmsrec.data.remote import S3Remote
+from llmsrec.data.sources import fetch, upload
+from llmsrec.errors import SourceError
+from llmsrec.files import sha256
+
+BODY = b'{"user_id": "U"}\n' * 1000
+HANG_UP = 0
+
+
+class Trouble:
+    """What the next requests are answered instead of being passed on; `always` is kept."""
+
+    def __init__(self) -> None:
+        self.answers: list[int] = []
+        self.always: int | None = None
+        self.met = 0
+
+    def next(self) -> int | None:
+        answer = (
+            self.always
+            if self.always is not None
+            else self.answers.pop(0)
+            if self.answers
+            else None
+        )
+        self.met += answer is not None
+        return answer
+
+
+@pytest.fixture
+def trouble(
+    s3: Any, endpoint: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Trouble]:
+    """A proxy before the store that ours talks to; the test's own client talks to the store itself."""
+    found = Trouble()
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # who sends a body waits for a word to go on
+
+        def pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.close_connection = True
+            answer = found.next()
+            if answer == HANG_UP:
+                return
+            if answer is not None:
+                self.send_response(answer)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            onward = http.client.HTTPConnection(*endpoint)
+            onward.request(self.command, self.path, body, dict(self.headers))
+            response = onward.getresponse()
+            content = response.read()
+            self.send_response_only(response.status)
+            for name, value in response.getheaders():
+                if name.lower() not in ("transfer-encoding", "connection"):
+                    self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+            onward.close()
+
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = pass_on
+
+        def log_message(self, *_: Any) -> None:
+            """Not into the test's output."""
+
+    monkeypatch.setattr(sources, "PAUSE", 0.001)
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.server_address))
+        try:
+            yield found
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("answer", [500, 503, HANG_UP])
+def test_raw_files_come_through(trouble: Trouble, s3: Any, tmp_path: Path, answer: int) -> None:
+    s3.put_object(Bucket="bucket", Key="raw/store.jsonl", Body=BODY)
+    trouble.answers = [answer, answer]
+    fetch("store", "s3://bucket/raw", tmp_path / "data")
+    assert (tmp_path / "data/store.jsonl").read_bytes() == BODY
+    assert trouble.met == 2
+
+
+@pytest.mark.parametrize("answer", [500, 503, HANG_UP])
+def test_an_export_comes_through(trouble: Trouble, s3: Any, tmp_path: Path, answer: int) -> None:
+    (tmp_path / "items.parquet").write_bytes(BODY)
+    trouble.answers = [answer, answer]
+    upload([tmp_path / "items.parquet"], "s3://bucket/vectors")
+    assert s3.get_object(Bucket="bucket", Key="vectors/items.parquet")["Body"].read() == BODY
+    assert trouble.met == 2
+
+
+@pytest.mark.parametrize("answer", [500, 503, HANG_UP])
+def test_an_inbox_comes_through(trouble: Trouble, s3: Any, tmp_path: Path, answer: int) -> None:
+    """Trouble before each of: list, read, and put away."""
+    s3.put_object(Bucket="bucket", Key="in/new.jsonl", Body=BODY)
+    with closing(S3Remote()) as remote:
+        inbox = S3Inbox("s3://bucket/in", remote)
+        trouble.answers = [answer]
+        (file,) = inbox.files()
+        trouble.answers = [answer]
+        assert inbox.fetch(file, tmp_path / "new.jsonl")
+        trouble.answers = [answer]
+        inbox.put_away(file, sha256(tmp_path / "new.jsonl"), DONE)
+        assert inbox.files() == []
+    assert (tmp_path / "new.jsonl").read_bytes() == BODY
+    assert s3.get_object(Bucket="bucket", Key="in/done/new.jsonl")["Body"].read() == BODY
+    assert trouble.met == 3
+
+
+@pytest.mark.parametrize("answer", [503, HANG_UP])
+def test_a_store_that_stays_in_trouble_is_given_up_with_its_name(
+    trouble: Trouble, s3: Any, tmp_path: Path, answer: int
+) -> None:
+    (tmp_path / "items.parquet").write_bytes(BODY)
+    trouble.always = answer
+    with pytest.raises(SourceError, match=r"s3://bucket/vectors/items\.parquet"):
+        upload([tmp_path / "items.parquet"], "s3://bucket/vectors")
+    trouble.always = None
+    assert "Contents" not in s3.list_objects_v2(Bucket="bucket")
