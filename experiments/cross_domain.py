@@ -74,7 +74,7 @@ def tidy(
 ) -> list[dict[str, Any]]:
     """`values`: of each model, by seed, user and metric."""
     published, rows = paper_table(), []
-    compared = target if source == "Electronics" else ""  # the paper's source
+    pair = f"{source}->{target}"
     for model, found in values.items():
         means = found.mean(axis=0)
         resampled = resampled_means(means, config.bootstrap, config.seed)
@@ -82,12 +82,12 @@ def tidy(
             at = METRICS.index(metric)
             mean = interval(float(means[:, at].mean()), resampled[:, at])
             name = "SASRec" if model.startswith("sasrec") else "LLM-SRec"
-            paper = published_in(published, compared, "Table7", name, metric, {"cross_domain"})
+            paper = published_in(published, pair, "Table7", name, metric, {"cross_domain"})
             rows.append(
-                {"dataset": f"{source}->{target}", "model": model, "variant": "cross_domain",
+                {"dataset": pair, "model": model, "variant": "cross_domain",
                  "protocol": "sampled", "metric": metric, **mean.as_dict(), "seeds": len(found),
                  "users": len(means), "paper": paper,
-                 "beside": verdict(compared, paper, mean.low, mean.high)}
+                 "beside": verdict(pair, paper, mean.low, mean.high)}
             )  # fmt: skip
     return rows
 

@@ -13,13 +13,19 @@ def paper_table() -> pd.DataFrame:
     return pd.read_csv(PAPER)
 
 
+def paper_name(dataset: str) -> str | None:
+    """Of a store, or of a pair `source->target`; None where the paper has not all of it."""
+    names = [PAPER_NAMES.get(part) for part in dataset.split("->")]
+    return None if None in names else "->".join(map(str, names))
+
+
 def published_in(
     paper: pd.DataFrame, dataset: str, table: str, model: str, metric: str, tokens: set[str]
 ) -> float | None:
     """The number of that store whose variant holds all of `tokens`; None where the paper has none."""
     rows = paper[
         (paper["table"] == table)
-        & (paper["dataset"] == PAPER_NAMES.get(dataset))
+        & (paper["dataset"] == paper_name(dataset))
         & (paper["model"] == model)
         & (paper["metric"].str.lower() == metric)
     ]
@@ -29,7 +35,7 @@ def published_in(
 
 def verdict(dataset: str, published: float | None, low: float, high: float) -> str:
     """`inside` or `outside` of our interval; `not comparable` for a store that is not the paper's."""
-    if dataset not in PAPER_NAMES:
+    if paper_name(dataset) is None:
         return "not comparable"
     if published is None:
         return ""

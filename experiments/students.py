@@ -71,15 +71,12 @@ EXPERIMENTS = {
 def tokens(experiment: str, cell: Cell, group: str, metric: str) -> tuple[str, set[str]] | None:
     """The table of the paper that has this cell, and what its variant says there; None where there is none."""
     arm, test = cell.arm, cell.test
+    plain = arm in (Arm(TEACHER), Arm(FULL))
     if metric == "cosine":
-        return ("Table5", {"train=original"}) if arm.train == "original" else None
+        return ("Table5", {"train=original"}) if plain else None
     if group != "all":
         figure = "Fig4" if group in ("warm", "cold") else "Fig3"
-        return (
-            (figure, {f"subset={group}"})
-            if arm == Arm(arm.variant) and test == "original"
-            else None
-        )
+        return (figure, {f"subset={group}"}) if plain and test == "original" else None
     table, shuffled = EXPERIMENTS[experiment].table, test == "shuffled"
     if experiment == "overall":
         return ("Fig1b", {"inference=shuffled"}) if shuffled else (table, {"test=original"})

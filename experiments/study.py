@@ -12,7 +12,14 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
-from experiments.trained import PARAMS, ShuffledTraining, device, student_of, teacher_of
+from experiments.trained import (
+    PARAMS,
+    ShuffledTraining,
+    code_digest,
+    device,
+    student_of,
+    teacher_of,
+)
 from llmsrec.config import load_section, read_section
 from llmsrec.data.splits import Part, Splits
 from llmsrec.errors import ConfigError
@@ -93,7 +100,7 @@ class Study:
         changes = self.changes | VARIANTS[arm.variant] | {"seed": seed}
         backbone = self._backbone(arm.backbone)
         model, own = student_of(changes, self._taught[arm.train], teacher, backbone, self.folder)
-        key = fingerprint(self.part, self.evaluation)
+        key = fingerprint(self.part, self.evaluation, code_digest("evaluation"))
         kept = own / f"values-{key[:12]}"
         if not kept.exists():
             ranker = StudentRanker(model, encode_items(model, self.splits.num_items))

@@ -2,15 +2,17 @@
 
 An interrupted training goes on from its last validation."""
 
+import hashlib
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from jaxtyping import Int
 
+import llmsrec
 from llmsrec.config import from_mapping, read_section
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
@@ -68,9 +70,27 @@ def teacher_of(
     return SASRec.load(folder / "model")
 
 
-def _data(splits: Splits) -> tuple[Int[np.ndarray, "n"], ...]:
-    """What a training depends on."""
-    return splits.sequences.items, splits.train.items, splits.train_lengths
+def _data(splits: Splits) -> tuple[Any, ...]:
+    """What a training depends on beside its settings: the histories, the texts, what validates, and the code."""
+    held_out = [
+        part for found in splits.candidates.values() for part in (found.items, found.targets)
+    ]
+    rows = splits.sequences
+    return (
+        code_digest("teacher", "student", "training.py", "data/sequences.py"),
+        splits.catalog.titles, rows.items, rows.timestamps, splits.train.items, splits.train_lengths,
+        *held_out,
+    )  # fmt: skip
+
+
+@cache
+def code_digest(*parts: str) -> str:
+    """Of modules and packages of the library."""
+    root, digest = Path(llmsrec.__file__).parent, hashlib.sha256()
+    for part in parts:
+        for file in [root / part] if part.endswith(".py") else sorted((root / part).glob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def student_of(

@@ -41,7 +41,7 @@ def of_datasets(name: str, root: Path) -> dict[str, Any]:
 def build(root: Path = ROOT) -> dg.Definitions:
     project = DvcProject(root, external=(FOLDER,))
     tracker = MlflowRuns(root, experiment="llmsrec")
-    inboxes = of_datasets("inbox", root)
+    inboxes = {name: one for name, one in of_datasets("inbox", root).items() if one is not None}
     assets = [
         raw_reviews_asset(project, datasets(root), tracker),
         arrivals_asset(project, list(datasets(root)), inboxes),

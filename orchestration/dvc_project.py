@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from orchestration.child import run_child
 
 T = TypeVar("T")
@@ -115,9 +117,22 @@ class DvcProject:
             paths = [tracked]
         returncode, tail = self._dvc(["add", *paths], lambda _: None)
         if returncode and any(".dir'" in line for line in tail):
+            self._refuse_to_forget(tracked, paths)
             returncode, tail = self._dvc(["add", tracked], report)
         if returncode:
             raise DvcError(f"`dvc add {' '.join(paths)}` failed:\n" + "\n".join(tail))
+
+    def _refuse_to_forget(self, tracked: str, new: list[str]) -> None:
+        """Files that another machine tracked and that are not here would go from the `.dvc` file without a word."""
+        text = (self.root / f"{tracked}.dvc").read_text(encoding="utf-8")
+        known = int(yaml.safe_load(text)["outs"][0].get("nfiles", 0))
+        files = {path for path in (self.root / tracked).rglob("[!.]*") if path.is_file()}
+        here = len(files - {self.root / path for path in new})
+        if here < known:
+            raise DvcError(
+                f"{tracked}.dvc names {known} files and {here} are here: `dvc pull {tracked}.dvc` first, or remove "
+                f"{tracked}.dvc to begin anew with what is here"
+            )
 
     def push(self, tracked: str, report: Report) -> None:
         """Send what the remote lacks of a tracked folder."""

@@ -99,6 +99,11 @@ class _Promotion:
                 version = self._register(run, student)
             self.registry.challenge(version)
             verdict = self._judge(version, champion)
+            if _number(self.registry.aliased("champion")) != _number(champion):
+                raise dg.Failure(
+                    "the champion changed while the challenger was compared with the one before: materialise "
+                    "`champion` again"
+                )
             if verdict.outcome == "promoted":
                 self.registry.promote(version, verdict.why)
             else:
@@ -130,7 +135,7 @@ class _Promotion:
         return self.registry.register(self.project.root / folder, run.run_id, tags)
 
     def _judge(self, version: Version, champion: Version | None) -> Verdict:
-        number, before = version.number, None if champion is None else champion.number
+        number, before = version.number, _number(champion)
         if ROLLED_BACK in version.tags:
             why = (
                 f"version {number} was rolled back on {version.tags[ROLLED_BACK]}: train anew, or "
@@ -166,6 +171,10 @@ class _Promotion:
     def _knobs(self) -> Any:
         text = (self.project.root / "params.yaml").read_text(encoding="utf-8")
         return yaml.safe_load(text)["promotion"]
+
+
+def _number(version: Version | None) -> str | None:
+    return None if version is None else version.number
 
 
 def _document(verdict: Verdict) -> dict[str, Any]:

@@ -114,7 +114,8 @@ class Registry:
         aside.mkdir(parents=True)
         unit = self.unit(champion, aside)
         (unit / NUMBER).write_text(champion.number, encoding="utf-8")
-        shutil.rmtree(self.placed, ignore_errors=True)
+        if self.placed.exists():  # whole or gone: a part of it would still bear its number
+            os.replace(self.placed, aside / "old")
         os.replace(unit, self.placed)
         shutil.rmtree(aside)
 
@@ -137,7 +138,11 @@ class Registry:
         if champion is None:
             raise RegistryError(f"{self.name} has no champion: materialise the asset `champion`")
         before = champion.tags.get(BEFORE)
-        if before is None:
+        if before is not None:
+            back = self.version(before)  # it may have been deleted
+            if ROLLED_BACK in back.tags:
+                self.client.delete_model_version_tag(self.name, before, ROLLED_BACK)
+        else:
             raise RegistryError(
                 f"{self.name}: version {champion.number} replaced none, so there is none to go back to; "
                 "`show` lists the versions, `promote --version N` picks one"

@@ -136,6 +136,7 @@ class Spoilt(Splits):
 def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) -> None:
     """A trained store as the stages leave it; its models learn from `taught`."""
     from llmsrec.config import load_section
+    from llmsrec.data.seen import SEEN, trained_on
     from llmsrec.files import sha256
     from llmsrec.student.backbone import load_backbone
     from llmsrec.student.config import StudentConfig
@@ -147,6 +148,7 @@ def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) ->
     params = Path(__file__).parents[1] / "params.yaml"
     log, fresh = MetricLog(), Checkpoints(None, "")
     splits.save(folder / "splits")
+    np.save(folder / SEEN, trained_on(splits))
     (folder / "backbone").symlink_to(backbone)
     teaching = replace(
         load_section(TeacherConfig, "teacher", params),

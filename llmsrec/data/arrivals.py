@@ -20,7 +20,7 @@ from llmsrec.data.tables import parse_csv
 from llmsrec.errors import DataError
 from llmsrec.files import alone, sha256, sync
 
-KIND = re.compile(r"(jsonl|csv)(\.gz)?$")
+KIND = re.compile(r"\.(jsonl|csv)(\.gz)?$")
 SHOWN = 20  # broken lines in a reason
 
 
@@ -91,7 +91,7 @@ def _name(name: str, dataset: str, digest: str) -> str:
     kind = KIND.search(name)
     assert kind is not None
     meta = "meta_" if name.startswith("meta_") else ""
-    return f"{meta}{dataset}.{digest[:16]}.{kind[0]}"
+    return f"{meta}{dataset}.{digest[:16]}{kind[0]}"
 
 
 def _judge(file: Path, raw: Path, config: InteractionsConfig) -> tuple[int, int]:

@@ -94,9 +94,11 @@ class S3Inbox:
 
     def files(self) -> list[Dropped]:
         found = patiently(lambda: self.remote.files(self.address), self.address)
+        named = [(file.address.rsplit("/", 1)[1], file, changed) for file, changed in found]
         return [
-            Dropped(file.address.rsplit("/", 1)[1], file.size or 0, file.tag, changed)
-            for file, changed in found
+            Dropped(name, file.size or 0, file.tag, changed)
+            for name, file, changed in named
+            if not name.startswith(".")
         ]
 
     def fetch(self, file: Dropped, target: Path) -> bool:
@@ -131,10 +133,12 @@ def settled(files: list[Dropped], seconds: int, now: float) -> tuple[list[Droppe
 
 
 def inbox_configs(params: Path) -> dict[str, InboxConfig]:
-    """Of each dataset that has an entry in params.yaml."""
+    """Of each dataset that has an entry in params.yaml; null is none."""
     found = {}
     for dataset, values in read_section("inbox", params).items():
         where = f"{params}: inbox.{dataset}"
+        if values is None:
+            continue
         if not isinstance(values, dict):
             raise ConfigError(f"{where} is {values!r}; expected source, settled_seconds and push")
         found[dataset] = from_mapping(InboxConfig, values, where)

@@ -54,7 +54,10 @@ def _look(config: Any) -> dict[str, Any]:
     try:
         with open_inbox(config.source) as inbox:
             found = settled(inbox.files(), config.settled_seconds, time.time())
-    except LLMSRecError as error:
+    except (
+        LLMSRecError,
+        OSError,
+    ) as error:  # one inbox that cannot be read keeps no other from being looked at
         return {"ready": [], "waiting": [], "error": str(error)}
     return dict(zip(("ready", "waiting"), ([asdict(f) for f in fs] for fs in found), strict=True))
 

@@ -3,14 +3,17 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from llmsrec.config import load_section
+from llmsrec.data.seen import held_out_but_seen
 from llmsrec.data.splits import Splits
+from llmsrec.errors import ArtifactError, DataError
 from llmsrec.evaluation.promotion import PromotionConfig, compare, decide
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.evaluation.results import EvaluationConfig
-from llmsrec.files import read_json, write_json
+from llmsrec.files import read_json, sha256, write_json
 from llmsrec.serving import Recommender
 from llmsrec.stages import run
 
@@ -24,20 +27,43 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = load_section(PromotionConfig, "promotion")
     evaluation = load_section(EvaluationConfig, "evaluation")
-    comparison = None
+    comparison, left_out = None, 0  # users whose purchase the champion was trained on
     if args.champion:
         splits = Splits.load(args.artifacts / "splits")
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        rows = np.flatnonzero(~held_out_but_seen(args.champion, splits, "test"))
+        left_out = len(splits.candidates["test"]) - len(rows)
+        if not len(rows):
+            raise DataError(
+                "the champion was trained on what is asked of every test user: there is nothing to compare"
+            )
         challenger, champion = (
             evaluate(
                 Recommender.load(folder, device).before(splits.catalog), splits, "test",
-                scores_mb=evaluation.scores_mb,
+                rows=rows, scores_mb=evaluation.scores_mb,
             )
             for folder in (args.artifacts, args.champion)
         )  # fmt: skip
         comparison = compare(challenger, champion, config.margin, evaluation)
-    decision = decide(read_json(args.gates), comparison, config)
-    write_json(args.out, {"promote": decision.promote, "why": decision.why, "ndcg@10": comparison})
+    gates = read_json(args.gates)
+    student = sha256(args.artifacts / "student" / "model.safetensors")
+    if gates.get("model") != student:
+        raise ArtifactError(
+            f"{args.gates} judges another student than {args.artifacts}: run the evaluation first"
+        )
+    decision = decide(gates, comparison, config)
+    write_json(
+        args.out,
+        {
+            "promote": decision.promote,
+            "why": decision.why
+            + (
+                f"; without {left_out:,} users whose purchase it was trained on" if left_out else ""
+            ),
+            "ndcg@10": comparison,
+            "left_out_users": left_out,
+        },
+    )
 
 
 if __name__ == "__main__":

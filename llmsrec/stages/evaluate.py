@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     found = evaluate_all(baselines(splits, config.seed) | models, splits, config)
     metrics = summarise(found.table, splits, config, args.dataset) | probe(found, splits, config)
     metrics["model"] = embeddings.model
-    gates = judge(found, load_section(GatesConfig, "gates"), config)
+    gates = judge(found, load_section(GatesConfig, "gates"), config) | {"model": embeddings.model}
     previous = run_before(reports, embeddings.model)
     groups = by_group(found.table, splits, config)
     write_json(reports / "metrics.json", metrics)

@@ -5,9 +5,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from llmsrec import pyfunc
 from llmsrec.config import Amount, load_section
 from llmsrec.data.catalog import Catalog
+from llmsrec.data.seen import SEEN, trained_on
+from llmsrec.data.splits import Splits
 from llmsrec.files import whole_folder
 from llmsrec.stages import run
 from llmsrec.unit import CATALOG, pack
@@ -27,6 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as scratch, whole_folder(args.out) as aside:
         unit = Path(scratch) / "unit"
         pack(args.artifacts, unit)
+        np.save(unit / SEEN, trained_on(Splits.load(args.artifacts / "splits")))
         aside.rmdir()  # MLflow makes it
         example = Catalog.load(unit / CATALOG).items["item_id"].head(2).tolist()
         pyfunc.save(unit, aside, example, config.kept_users_mb)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from llmsrec.config import load_section
+from llmsrec.data.seen import fit_to_go_on
 from llmsrec.data.splits import Splits
 from llmsrec.files import write_json
 from llmsrec.stages import run
@@ -29,7 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     teacher = SASRec.load(args.teacher)
     backbone = load_backbone(args.backbone, "cuda" if torch.cuda.is_available() else "cpu")
     retraining = load_section(RetrainingConfig, "retraining")
-    start = student_of_champion(retraining.start(args.champion), config.model(backbone, teacher))
+    champion = fit_to_go_on(retraining.start(args.champion), splits)
+    start = student_of_champion(champion, config.model(backbone, teacher), teacher)
     if start is not None:
         config = replace(config, epochs=retraining.student_epochs)
     log = MetricLog(args.curve)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from llmsrec.config import load_section
+from llmsrec.data.seen import fit_to_go_on
 from llmsrec.data.splits import Splits
 from llmsrec.files import write_json
 from llmsrec.stages import run
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     config = load_section(TeacherConfig, "teacher")
     splits = Splits.load(args.splits)
     champion = load_section(RetrainingConfig, "retraining").start(args.champion)
+    champion = fit_to_go_on(champion, splits)
     start = teacher_of_champion(champion, config.network(splits.num_items), splits.catalog)
     log = MetricLog(args.curve)
     key = fingerprint(config, start and start.digest, splits.sequences.items, splits.train_lengths)

@@ -40,9 +40,15 @@ def transferred_ranker(ranker: StudentRanker, own: Catalog, other: Catalog) -> S
     return StudentRanker(model, vectors)
 
 
-def student_of_champion(champion: Path | None, config: LLMSRecConfig) -> dict[str, Tensor] | None:
-    """What the champion's student has learned, to go on from; its teacher and its dropout may have been others."""
+def student_of_champion(
+    champion: Path | None, config: LLMSRecConfig, teacher: SASRec
+) -> dict[str, Tensor] | None:
+    """What the champion's student has learned, to go on from; `teacher` must have gone on from the champion's too."""
     if champion is None:
+        return None
+    before = SASRec.load(champion / "teacher").config
+    if replace(before, num_items=teacher.config.num_items) != teacher.config:
+        say_fresh("its teacher did not go on from the champion's")
         return None
     file = champion / "student" / "config.json"
     values = {key: value for key, value in read_json(file).items() if key != "model_type"}

@@ -121,6 +121,7 @@ GOOD = lines("U", "C")
         ("may.jsonl.gz", GOOD, "may.jsonl.gz breaks off"),
         ("may.csv", b"who,what\nU,A\n", "has no column 'user_id'"),
         ("may.parquet", b"PAR1", "may.parquet is of no known kind"),
+        ("may_csv", GOOD, "may_csv is of no known kind"),
         ("meta_may.csv", b"a\n", "meta_may.csv is of no known kind"),
         ("meta_may.jsonl", b"{}\n", "meta_may.jsonl line 1: missing parent_asin"),
         ("may.train.csv", b"user_id,item_id,timestamp\n", "a ready split"),

@@ -370,3 +370,17 @@ def test_what_is_pushed_to_a_bucket_comes_back_on_a_new_machine(
 def test_a_push_without_a_remote_says_how_to_name_one(root: Path) -> None:
     with pytest.raises(DvcError, match="DVC has no remote: `dvc remote add --default NAME URL`"):
         DvcProject(root).push("data", ignore)
+
+
+def test_a_clone_without_its_files_forgets_none_of_them(root: Path, tmp_path: Path) -> None:
+    """What another machine tracked and nobody pulled must not go from data.dvc because a new file is added."""
+    other = copy_project(root, tmp_path / "other")
+    shutil.rmtree(other / ".dvc/cache")
+    next(path for path in (other / "data").rglob("*") if path.is_file()).unlink()
+    (other / "data/new.txt").write_text("new")
+    before = (other / "data.dvc").read_text()
+    with pytest.raises(
+        DvcError, match=r"data\.dvc names 2 files and 1 are here: `dvc pull data\.dvc` first"
+    ):
+        DvcProject(other).add("data", ["data/new.txt"], ignore)
+    assert (other / "data.dvc").read_text() == before

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from llmsrec.files import sha256
 from orchestration import promotion
 from orchestration.dvc_project import DvcProject
 from orchestration.mlflow_runs import MlflowRuns
@@ -40,7 +41,6 @@ def root(tmp_path: Path, store: Path, trained_store: Path, monkeypatch: pytest.M
     (root / "params.yaml").write_text(yaml.safe_dump(document))
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     shutil.copyfile(store, root / "mlflow.db")
-    gates(root, holds=True)
     train(root, trained_store)
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     return root
@@ -62,13 +62,16 @@ def at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def gates(root: Path, *, holds: bool) -> None:
     row = {"name": "order", "success": holds, "severity": "error", "observed": "nothing is lost"}
     (root / "reports" / "tiny").mkdir(parents=True, exist_ok=True)
-    (root / "reports/tiny/gates.json").write_text(json.dumps({"success": holds, "results": [row]}))
+    student = sha256(root / "artifacts/tiny/student/model.safetensors")
+    document = {"success": holds, "results": [row], "model": student}
+    (root / "reports/tiny/gates.json").write_text(json.dumps(document))
 
 
 def train(root: Path, store: Path) -> None:
     (root / "artifacts").mkdir(exist_ok=True)
     (root / "artifacts/tiny").unlink(missing_ok=True)
     (root / "artifacts/tiny").symlink_to(store)
+    gates(root, holds=True)
 
 
 def materialise(root: Path, instance: dg.DagsterInstance) -> dict[str, Any]:
@@ -207,6 +210,33 @@ def test_killed_anywhere_the_rerun_ends_the_same(
     champion = Registry(root, "tiny").aliased("champion")
     assert champion is not None
     assert champion.tags["why"] == found["why"] == told(root)["why"]
+
+
+def test_a_rollback_while_the_challenger_is_compared_stands(
+    root: Path,
+    spoilt_store: Path,
+    trained_store: Path,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: None,
+) -> None:
+    """The challenger was compared with a champion that is none any more: it is not promoted over the one before."""
+    train(root, spoilt_store)
+    materialise(root, instance)
+    whole = promotion._Promotion._compare
+
+    def slow(self: Any, champion: Any) -> Any:
+        registry = Registry(root, "tiny")
+        registry.client.delete_registered_model_alias(registry.name, "champion")
+        return whole(self, champion)
+
+    train(root, trained_store)
+    with monkeypatch.context() as patch:
+        patch.setattr(promotion._Promotion, "_compare", slow)
+        with pytest.raises(dg.Failure, match="the champion changed while"):
+            materialise(root, instance)
+    assert Registry(root, "tiny").aliased("champion") is None
+    assert materialise(root, instance)["outcome"] == "promoted"
 
 
 def test_killed_once_the_alias_has_moved_nothing_is_left_to_do(

@@ -1,5 +1,6 @@
 """A challenger that learned from spoilt histories is refused; a champion ranks items that it never saw."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,11 @@ import pandas as pd
 import pytest
 
 from llmsrec.data.catalog import Catalog
+from llmsrec.data.seen import SEEN, fit_to_go_on, trained_on
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
-from llmsrec.files import read_json, write_json
+from llmsrec.errors import ArtifactError
+from llmsrec.files import read_json, sha256, write_json
 from llmsrec.serving import Recommender
 from llmsrec.stages import compare
 
@@ -22,9 +25,10 @@ def found(
 ) -> Callable[..., dict]:
     params(evaluation={"bootstrap": 200})
     monkeypatch.chdir(tmp_path)
-    write_json(tmp_path / "gates.json", {"success": True, "results": []})
 
     def run(challenger: Path, champion: Path) -> dict:
+        student = sha256(challenger / "student/model.safetensors")
+        write_json(tmp_path / "gates.json", {"success": True, "results": [], "model": student})
         compare.main(["--artifacts", str(challenger), "--champion", str(champion),
                       "--gates", "gates.json", "--out", "found.json"])  # fmt: skip
         return read_json(tmp_path / "found.json")
@@ -73,3 +77,36 @@ def test_an_older_champion_ranks_today_s_catalogue(
     np.testing.assert_allclose(
         ranker.user_vectors(moved), champion.ranker.user_vectors(own), atol=1e-4
     )
+
+
+def test_gates_of_another_student_decide_nothing(
+    found: Callable[..., dict], tmp_path: Path, trained_store: Path
+) -> None:
+    write_json(tmp_path / "gates.json", {"success": True, "results": [], "model": "another"})
+    with pytest.raises(ArtifactError, match="judges another student"):
+        compare.main(
+            ["--artifacts", str(trained_store), "--gates", "gates.json", "--out", "c.json"]
+        )
+
+
+def test_users_whose_purchase_the_champion_was_trained_on_are_left_out(
+    found: Callable[..., dict], tmp_path: Path, trained_store: Path, markov_splits: Splits
+) -> None:
+    """Twenty of today's test purchases stand among what it has seen."""
+    champion = tmp_path / "champion"
+    shutil.copytree(trained_store, champion, symlinks=True)
+    users = markov_splits.evaluated("test").users[:20]
+    items = markov_splits.candidates["test"].targets[:20]
+    more = replace(
+        markov_splits,
+        sequences=from_rows([[int(item)] for item in items]),
+        user_ids=[markov_splits.user_ids[user] for user in users],
+        train_lengths=np.ones(20, np.int64),
+    )
+    np.save(champion / SEEN, np.union1d(trained_on(markov_splits), trained_on(more)))
+    decision = found(trained_store, champion)
+    assert decision["left_out_users"] == 20
+    assert decision["why"].endswith("; without 20 users whose purchase it was trained on")
+    assert found(trained_store, trained_store)["left_out_users"] == 0
+    assert fit_to_go_on(trained_store, markov_splits) == trained_store
+    assert fit_to_go_on(champion, markov_splits) is None

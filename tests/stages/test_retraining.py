@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from llmsrec.data.catalog import Catalog
+from llmsrec.data.seen import SEEN, trained_on
 from llmsrec.data.splits import Splits
 from llmsrec.files import read_json, sha256
 from llmsrec.stages import build_backbone, train_student, train_teacher
@@ -47,6 +48,7 @@ def retrain(
             retraining={"fresh": fresh, "student_epochs": 1},
         )
         markov_splits.save(tmp_path / out / "splits")
+        np.save(tmp_path / out / SEEN, trained_on(markov_splits))
         common = ["--splits", f"{out}/splits", "--champion", "champions/tiny"]
         curve = ["--curve", f"{out}/c.json", "--scratch", f"{out}/scratch"]
         made = {}
@@ -96,13 +98,18 @@ def test_what_has_another_shape_is_trained_afresh(
 ) -> None:
     retrain("a", fresh=True)
     (tmp_path / "champions/tiny").symlink_to(tmp_path / "a")
-    changes = {"teacher": {"num_blocks": 1}, "student": {"head_size": 64}}
-    own = retrain("b", fresh=True, **changes)
-    assert retrain("c", fresh=False, **changes) == own
-    assert went_on(tmp_path / "c") == [False, False]
+    other_teacher = {"teacher": {"num_blocks": 1}}
+    own = retrain("b", fresh=True, **other_teacher)
+    assert retrain("c", fresh=False, **other_teacher) == own
+    assert went_on(tmp_path / "c") == [False, False], (
+        "a student does not go on before a teacher that did not"
+    )
     said = capsys.readouterr().out
     assert "trained afresh: the champion's teacher is SASRecConfig(" in said
-    assert "trained afresh: the champion's student is LLMSRecConfig(" in said
+    assert "trained afresh: its teacher did not go on from the champion's" in said
+    retrain("f", fresh=False, student={"head_size": 64})
+    assert went_on(tmp_path / "f") == [True, False]
+    assert "trained afresh: the champion's student is LLMSRecConfig(" in capsys.readouterr().out
     other = {"backbone": {"steps": 4}}
     assert (
         retrain("d", fresh=False, **other)["backbone"]
@@ -136,10 +143,13 @@ def test_a_student_takes_over_all_that_it_had_learned(trained_store: Path) -> No
     catalog = Catalog.load(trained_store / "splits/items.parquet")
     student = LLMSRec.from_pretrained(trained_store / "student", backbone=backbone, catalog=catalog)
     config: LLMSRecConfig = replace(student.config, teacher="another", slot_dropout=0.0)
-    learned = student_of_champion(trained_store, config)
+    learned = student_of_champion(trained_store, config, student.teacher)
     assert learned is not None
     kept = load_file(trained_store / "student/model.safetensors")
     assert learned.keys() == kept.keys() == student.heads.state_dict().keys()
     assert all(torch.equal(learned[name], kept[name]) for name in kept)
-    assert student_of_champion(trained_store, replace(config, backbone="another")) is None
-    assert student_of_champion(None, config) is None
+    assert (
+        student_of_champion(trained_store, replace(config, backbone="another"), student.teacher)
+        is None
+    )
+    assert student_of_champion(None, config, student.teacher) is None
