@@ -141,10 +141,14 @@ def _interval(column: np.ndarray) -> dict[str, float]:
 
 def show(rows: pd.DataFrame, title: str) -> None:
     table = Table(title=title, box=SIMPLE, title_justify="left")
-    for column in ("", "seed", *PROTOCOLS, "training, s"):
+    for column in ("", "seed", *PROTOCOLS, "s"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for (model, way, seed), some in rows.groupby(["model", "variant", "seed"], sort=False):
-        cells = [f"{row.value:+.4f} [{row.low:+.4f}, {row.high:+.4f}]" for row in some.itertuples()]
+        sign = "+" if str(way).startswith("warm -") else ""
+        cells = [
+            f"{row.value:{sign}.4f} [{row.low:{sign}.3f}, {row.high:{sign}.3f}]"
+            for row in some.itertuples()
+        ]
         seconds = some["seconds"].iloc[0]
         table.add_row(
             f"{model}, {way}", str(seed), *cells, "" if np.isnan(seconds) else f"{seconds:,.0f}"
@@ -166,5 +170,8 @@ def main(argv: list[str]) -> None:
         changes = settings(args.changes) | {"seed": seed}
         rows += compared(store, pd.Timestamp(args.until), args.months, changes)
     table = pd.DataFrame(rows).assign(dataset=args.dataset, until=str(args.until))
-    show(table, f"{args.dataset} at {args.until}, champion {args.months} months older")
+    show(
+        table,
+        f"{args.dataset} at {args.until}, NDCG@10, seconds of training; the champion is {args.months} months older",
+    )
     save(table, "warm_start", args.dataset)
