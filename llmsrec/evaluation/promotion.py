@@ -1,7 +1,7 @@
 """May the challenger take the champion's place? Both rank the same users of today, user by user (docs/decisions/0009).
 
-It is refused where a gate fails, or where the whole 95% interval of what it loses lies beyond the margin: noise refuses
-nobody.
+It is refused where a gate fails, where it is worse for sure (the whole 95% interval of the difference lies below zero),
+and where a loss beyond the margin cannot be ruled out (the interval reaches past it): then small losses cannot add up.
 """
 
 from dataclasses import dataclass
@@ -56,12 +56,16 @@ def decide(
         return Decision(False, f"a gate of the evaluation does not hold ({told})")
     if comparison is None:
         return Decision(True, "the gates hold and there is no champion yet")
-    worse = [name for name, found in comparison.items() if found["allowed"]["high"] < 0]
     numbers = ", ".join(_numbers(name, found) for name, found in comparison.items())
-    if worse:
-        beyond = f", beyond the margin of {config.margin:.0%}" if config.margin else ""
-        return Decision(False, f"it is worse than the champion{beyond}: {numbers}")
-    return Decision(True, f"the gates hold and it is not worse than the champion: {numbers}")
+    if any(found["difference"]["high"] < 0 for found in comparison.values()):
+        return Decision(False, f"it is worse than the champion: {numbers}")
+    loss = f"a loss of more than {config.margin:.0%}"
+    if any(found["allowed"]["low"] < 0 for found in comparison.values()):
+        return Decision(False, f"{loss} against the champion cannot be ruled out: {numbers}")
+    return Decision(
+        True,
+        f"the gates hold, it is not worse than the champion, and {loss} is ruled out: {numbers}",
+    )
 
 
 def _failed(gates: dict[str, Any], config: PromotionConfig) -> list[dict[str, Any]]:
