@@ -32,6 +32,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 TIDY = """
 import time
 try:
+    input()  # until the child does as dvc does
     print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
@@ -124,8 +125,9 @@ def test_the_family_is_asked_to_end_before_it_is_killed(tmp_path: Path) -> None:
     """As dvc does, the child waits for its own child, which tidies up when it is interrupted."""
     code = f"""
 import signal, subprocess, sys
-grandchild = subprocess.Popen([sys.executable, "-c", {TIDY!r}])
+grandchild = subprocess.Popen([sys.executable, "-c", {TIDY!r}], stdin=subprocess.PIPE, text=True)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+print("go", file=grandchild.stdin, flush=True)
 grandchild.wait()
 """
 
