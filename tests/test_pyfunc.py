@@ -50,7 +50,17 @@ def typed(store: Path, history: list[str], k: int) -> dict[str, Any]:
 
 def test_a_packed_unit_holds_no_pickle_and_nobody_s_history(model: Path) -> None:
     kinds = {path.suffix for path in model.rglob("*") if path.is_file()}
-    assert kinds <= {".json", ".safetensors", ".parquet", ".npy", ".py", ".txt", ".yaml", ".html", ""}
+    assert kinds <= {
+        ".json",
+        ".safetensors",
+        ".parquet",
+        ".npy",
+        ".py",
+        ".txt",
+        ".yaml",
+        ".html",
+        "",
+    }
     unit = model / "artifacts" / "unit"
     (hashes,) = unit.rglob("*.npy")
     assert np.load(hashes).dtype == np.uint64, "of what it was trained on: numbers, and no pickle"
