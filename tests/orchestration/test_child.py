@@ -30,7 +30,8 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 )
 
 TIDY = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where we run in the background of a shell
 try:
     input()  # until the child does as dvc does
     print("ready", flush=True)
