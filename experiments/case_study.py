@@ -19,12 +19,8 @@ from llmsrec.data.splits import Splits
 from llmsrec.evaluation.metrics import hit_rate
 from llmsrec.evaluation.protocol import rank_candidates
 from llmsrec.evaluation.ranker import VectorRanker
-from llmsrec.student.backbone import load_backbone
-from llmsrec.student.embeddings import ItemEmbeddings
-from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker
+from llmsrec.serving import Recommender
 from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.sasrec import SASRec
 
 SHOWN = 10  # purchases of a history
 
@@ -70,13 +66,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--dataset", required=True)
     dataset = parser.parse_args(argv).dataset
     folder = Path("artifacts") / dataset
-    splits, teacher = Splits.load(folder / "splits"), SASRec.load(folder / "teacher")
-    backbone = load_backbone(folder / "backbone", device())
-    student = LLMSRec.from_pretrained(
-        folder / "student", backbone=backbone, teacher=teacher, catalog=splits.catalog
-    )
-    items = ItemEmbeddings.load(folder / "item_embeddings").padded
-    found = cases(splits, TeacherRanker(teacher), StudentRanker(student, items))
+    splits, student = Splits.load(folder / "splits"), Recommender.load(folder, device()).ranker
+    found = cases(splits, TeacherRanker(student.model.teacher), student)
     print(f"{dataset}: {len(splits.candidates['test']):,} test users, 100 candidates each")
     for rule, some in found.groupby("ranked_first_by", sort=False):
         first = some.iloc[0]

@@ -18,10 +18,8 @@ def parser_of(experiment: str, text: str | None) -> argparse.ArgumentParser:
     )
 
 
-def save(table: pd.DataFrame, experiment: str, name: str) -> Path:
+def save(table: pd.DataFrame, experiment: str, name: str) -> None:
     path = REPORTS / experiment / f"{name}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as aside:
         table.to_csv(aside, index=False)
     print(f"All numbers: {path}")
-    return path

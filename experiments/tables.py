@@ -43,6 +43,7 @@ class Row:
     """A mean over seeds and users, or how far it is from that of `minus`."""
 
     dataset: str
+    label: str  # what `minus` of other rows calls it
     model: str
     variant: str
     train: str
@@ -62,12 +63,6 @@ class Row:
     users: int
     paper: float | None
     beside: str  # inside | outside of our interval | not comparable | nothing, where the paper has no such number
-
-    @property
-    def label(self) -> str:
-        variant = TEACHER if self.model == TEACHER else self.variant
-        train, test = self.train, self.test
-        return Cell(Arm(variant, train, self.backbone), test).label  # type: ignore[arg-type]
 
 
 Published = Callable[[Cell, str, str], float | None]  # of a cell, in a group, by a metric
@@ -131,7 +126,7 @@ def _rows(
         paper = published(cell, group, metric) if minus is None and protocol != "full" else None
         arm, teacher = cell.arm, cell.arm.variant == TEACHER
         yield Row(
-            dataset=study.dataset, model=TEACHER if teacher else "student",
+            dataset=study.dataset, label=cell.label, model=TEACHER if teacher else "student",
             variant="" if teacher else arm.variant, train=arm.train, test=cell.test,
             backbone=arm.backbone, settings=settings,
             group=group, protocol=protocol, metric=metric, minus=minus.label if minus else "",

@@ -128,9 +128,13 @@ class Registry:
         if champion is not None and champion.number != version.number:
             self.tag(version, BEFORE, champion.number)
         self.tag(version, WHY, why)
+        self._forgive(version)
+        self.client.set_registered_model_alias(self.name, "champion", version.number)
+
+    def _forgive(self, version: Version) -> None:
+        """It serves again: that it was once rolled back is over."""
         if ROLLED_BACK in version.tags:
             self.client.delete_model_version_tag(self.name, version.number, ROLLED_BACK)
-        self.client.set_registered_model_alias(self.name, "champion", version.number)
 
     def rollback(self) -> tuple[str, str]:
         """From which version to which. The one that is left is not promoted again by itself."""
@@ -138,15 +142,12 @@ class Registry:
         if champion is None:
             raise RegistryError(f"{self.name} has no champion: materialise the asset `champion`")
         before = champion.tags.get(BEFORE)
-        if before is not None:
-            back = self.version(before)  # it may have been deleted
-            if ROLLED_BACK in back.tags:
-                self.client.delete_model_version_tag(self.name, before, ROLLED_BACK)
-        else:
+        if before is None:
             raise RegistryError(
                 f"{self.name}: version {champion.number} replaced none, so there is none to go back to; "
                 "`show` lists the versions, `promote --version N` picks one"
             )
+        self._forgive(self.version(before))  # an error where it was deleted
         self.tag(champion, ROLLED_BACK, time.strftime("%Y-%m-%d %H:%M"))
         self.client.set_registered_model_alias(self.name, "champion", before)
         return champion.number, before

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments import published, students, timing, trained
+from experiments import published, students, trained
 from experiments.__main__ import COMMANDS, main
 from experiments.case_study import cases
 from experiments.study import Arm
@@ -265,20 +265,21 @@ class OneTrick:
 
 
 def test_time_is_told_of_both_models(
-    markov_splits: Splits,
-    small_backbone: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Any,
+    markov_splits: Splits, small_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path)
     markov_splits.save(tmp_path / "artifacts/tiny/splits")
     (tmp_path / "artifacts/tiny/backbone").symlink_to(small_backbone)
-    found = timing.time_student("tiny", {}, steps=2)
-    assert found["steps_per_epoch"] == timing.time_student("tiny", {}, steps=1)["steps_per_epoch"]
-    assert found["inference_min"] == found["encode_items_min"] + found["rank_users_min"]
-    assert timing.time_teacher("tiny")["train_min_per_epoch"] > 0
+    main(["timing", "--dataset", "tiny", "--steps", "2"])
+    rows = pd.read_csv(tmp_path / "reports/experiments/timing/tiny.csv")
+    told = rows.set_index(["model", "metric"])["value"]
+    for model in ("teacher", "student"):
+        parts = told[model, "encode_items_min"] + told[model, "rank_users_min"]
+        assert told[model, "inference_min"] == pytest.approx(parts)
+        assert told[model, "peak_memory_mb"] > 50
+    assert told["teacher", "steps_per_epoch"] == 3  # 300 users, 128 a step
+    assert told["student", "train_min_per_epoch"] > told["teacher", "train_min_per_epoch"] > 0
 
 
 def test_an_experiment_that_is_not_there_is_answered_with_those_that_are(capsys: Any) -> None:
@@ -292,9 +293,10 @@ def test_an_experiment_that_is_not_there_is_answered_with_those_that_are(capsys:
 def test_the_pipeline_of_experiments_runs_what_there_is() -> None:
     """Every stage is a command with that name, and writes where that command writes."""
     stages = yaml.safe_load((ROOT / "experiments/dvc.yaml").read_text())["stages"]
+    studies = stages.pop("students")
     others = {"backbone_size", "teachers", "warm_start"}  # which need more than a store
-    assert set(stages) == set(COMMANDS) - others
-    for name, stage in stages.items():
+    assert {*studies["matrix"]["name"], *stages} == set(COMMANDS) - others
+    for name, stage in {**stages, "${item.name}": studies}.items():
         assert stage["wdir"] == ".."
         assert stage["cmd"].startswith(f"python -m experiments {name} --")
         assert next(iter(stage["outs"][0])).startswith(f"reports/experiments/{name}/")

@@ -15,8 +15,8 @@ from typing import Any, Literal
 from llmsrec.data.inbox import DONE, REJECTED, Dropped, Inbox
 from llmsrec.data.interactions import InteractionsConfig, is_ready_split
 from llmsrec.data.metadata import parse_metadata
-from llmsrec.data.reviews import Period, parse_reviews
-from llmsrec.data.tables import parse_csv
+from llmsrec.data.reviews import Period
+from llmsrec.data.tables import parse_file
 from llmsrec.errors import DataError
 from llmsrec.files import alone, sha256, sync
 
@@ -107,9 +107,7 @@ def _judge(file: Path, raw: Path, config: InteractionsConfig) -> tuple[int, int]
             "interactions as its source"
         )
     period = Period(config.earliest, config.latest)
-    blocks = parse_csv(file, period) if table else parse_reviews(file, period)
-    if meta:
-        blocks = parse_metadata(file)
+    blocks = parse_metadata(file) if meta else parse_file(file, period)
     counted: Counter[str] = Counter()
     broken: list[dict[str, Any]] = []
     for block in blocks:

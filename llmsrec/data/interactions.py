@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from llmsrec.config import Share
 from llmsrec.data.kept import KeptParses
 from llmsrec.data.metadata import ITEMS, parse_metadata
-from llmsrec.data.reviews import REJECTS, ROWS, WORKERS, Parsed, Period, Texts, parse_reviews
-from llmsrec.data.tables import parse_csv
+from llmsrec.data.reviews import REJECTS, ROWS, WORKERS, Parsed, Period, Texts
+from llmsrec.data.tables import parse_file
 from llmsrec.errors import DataError
 from llmsrec.files import readable, whole_file, whole_folder
 
@@ -155,8 +155,7 @@ def _parse_reviews(
     ):
         counted: Counter[str] = Counter()
         for file in files:
-            parse = partial(parse_csv if ".csv" in file.suffixes else parse_reviews, file, period)
-            blocks = kept.blocks(file, str(period), ROWS, parse)
+            blocks = kept.blocks(file, str(period), ROWS, partial(parse_file, file, period))
             part = pa.scalar(_part(file), pa.int64())
             for block in _tally(blocks, rejects, counted):
                 for item, found in block.texts.items():

@@ -25,7 +25,6 @@ class KeptParses:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.asked: set[str] = set()
-        self.found = 0
         code = hashlib.sha256()
         for name in PARSERS:
             code.update(Path(__file__).with_name(f"{name}.py").read_bytes())
@@ -44,7 +43,6 @@ class KeptParses:
         self.asked.add(key)
         kept = self.folder / key
         if kept.exists():
-            self.found += 1
             print(f"kept {file.name}: parsed before", flush=True)
             yield from _read(kept)
             return

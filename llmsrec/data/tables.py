@@ -20,11 +20,17 @@ from llmsrec.data.reviews import (
     Period,
     Texts,
     check_record,
+    parse_reviews,
 )
 from llmsrec.errors import DataError
 
 NAMES = {"user": "user_id", "item": "parent_asin", "item_id": "parent_asin"}
 TEXTS = ("title", "description", "brand", "category")
+
+
+def parse_file(file: Path, period: Period) -> Iterator[Parsed]:
+    """A review file, by what its name says it is."""
+    return (parse_csv if ".csv" in file.suffixes else parse_reviews)(file, period)
 
 
 def parse_csv(file: Path, period: Period) -> Iterator[Parsed]:

@@ -96,10 +96,8 @@ class KeptUsers:
         ]
 
     def _keep(self, shown: Shown, layers: KeysValues) -> None:
-        for key in (
-            shown[:-1],
-            shown,
-        ):  # a longer prompt of the same shopper takes the place of the shorter
+        # a longer prompt of the same shopper takes the place of the shorter
+        for key in (shown[:-1], shown):
             if (old := self.kept.pop(key, None)) is not None:
                 self.bytes -= _bytes(old)
         self.kept[shown] = layers

@@ -14,7 +14,7 @@ from llmsrec.student.heads import LLMSRecConfig
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker, encode
 from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.transfer import shared_items, transferred
+from llmsrec.teacher.transfer import same_network, shared_items, transferred
 from llmsrec.unit import say_fresh
 
 
@@ -46,8 +46,7 @@ def student_of_champion(
     """What the champion's student has learned, to go on from; `teacher` must have gone on from the champion's too."""
     if champion is None:
         return None
-    before = SASRec.load(champion / "teacher").config
-    if replace(before, num_items=teacher.config.num_items) != teacher.config:
+    if not same_network(SASRec.load(champion / "teacher").config, teacher.config):
         say_fresh("its teacher did not go on from the champion's")
         return None
     file = champion / "student" / "config.json"

@@ -46,6 +46,11 @@ def transferred(teacher: SASRec, own: Catalog, other: Catalog) -> SASRec:
     return with_table(teacher, rows)
 
 
+def same_network(one: SASRecConfig, other: SASRecConfig) -> bool:
+    """But for how many items it knows."""
+    return replace(one, num_items=other.num_items) == other
+
+
 def teacher_of_champion(
     champion: Path | None, config: SASRecConfig, catalog: Catalog
 ) -> SASRec | None:
@@ -53,7 +58,7 @@ def teacher_of_champion(
     if champion is None:
         return None
     teacher = SASRec.load(champion / "teacher")
-    if replace(teacher.config, num_items=config.num_items) != config:
+    if not same_network(teacher.config, config):
         say_fresh(f"the champion's teacher is {teacher.config}, asked for is {config}")
         return None
     return transferred(teacher, Catalog.load(champion / CATALOG), catalog)

@@ -45,7 +45,7 @@ def raw(tmp_path: Path) -> Path:
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that a parser was asked for."""
     names: list[str] = []
-    for name in ("parse_reviews", "parse_csv", "parse_metadata"):
+    for name in ("parse_file", "parse_metadata"):
         own = getattr(interactions, name)
 
         def asked(file: Path, *rest: Any, own: Any = own) -> Any:

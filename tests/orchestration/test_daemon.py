@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +11,12 @@ import pytest
 import yaml
 
 from orchestration.dvc_project import DvcProject
+from tests.orchestration.daemon import CHECKOUT, daemon
 from tests.orchestration.small_project import QUIET, environment
 from tests.orchestration.test_processes import SECONDS, wait_for
 
 pytestmark = QUIET
 
-CHECKOUT = Path(__file__).parents[2]
 DEFINITIONS = """
 from pathlib import Path
 from orchestration.definitions import build
@@ -39,25 +36,10 @@ def watched(project: Path, tmp_path: Path) -> Iterator[Path]:
     }
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     (project / "definitions.py").write_text(DEFINITIONS)
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text((CHECKOUT / "infra/dagster.yaml").read_text())
     paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
-    with (tmp_path / "daemon.log").open("w") as log:
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "dagster._daemon", "run", "-f", "definitions.py"],
-            cwd=project,
-            env=environment(DAGSTER_HOME=str(home), PYTHONPATH=paths),
-            stdout=log,
-            stderr=log,
-        )
-    yield project
-    daemon.send_signal(signal.SIGINT)
-    try:
-        daemon.wait(30)
-    finally:
-        daemon.kill()
-        daemon.wait()
+    env = environment(DAGSTER_HOME=str(tmp_path / "home"), PYTHONPATH=paths)
+    with daemon(project, env, tmp_path / "daemon.log", "-f", "definitions.py"):
+        yield project
 
 
 @pytest.mark.slow

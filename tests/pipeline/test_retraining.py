@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +13,8 @@ import yaml
 
 from benchmarks.serving import served
 from tests.conftest import DAY
+from tests.orchestration.daemon import daemon
 from tests.pipeline.test_pipeline import (
-    CHECKOUT,
     DATASET,
     STAGES,
     environment,
@@ -49,21 +46,9 @@ def watched(raw: Path, tmp_path: Path) -> Iterator[Path]:
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     python(root, "llmsrec.stages.download", "--dataset", DATASET, "--out", f"data/{DATASET}")
     python(root, "dvc", "add", "data")
-    home = Path(environment(root)["DAGSTER_HOME"])
-    home.mkdir(parents=True)
-    (home / "dagster.yaml").write_text((CHECKOUT / "infra/dagster.yaml").read_text())
-    with (tmp_path / "daemon.log").open("w") as log:
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "dagster._daemon", "run", "-m", "orchestration.definitions"],
-            cwd=root, env=environment(root) | {"PYTHONPATH": str(root)}, stdout=log, stderr=log,
-        )  # fmt: skip
-    yield root
-    daemon.send_signal(signal.SIGINT)
-    try:
-        daemon.wait(60)
-    finally:
-        daemon.kill()
-        daemon.wait()
+    env = environment(root) | {"PYTHONPATH": str(root)}
+    with daemon(root, env, tmp_path / "daemon.log", "-m", "orchestration.definitions"):
+        yield root
 
 
 def test_a_file_in_the_inbox_becomes_a_model_that_answers(

@@ -38,6 +38,24 @@ def test_a_history_that_grows_is_read_as_if_for_the_first_time(model: LLMSRec) -
         same(model, users, shoppers(LONG[:length]))
 
 
+def test_of_one_who_comes_again_only_what_is_new_is_read(
+    model: LLMSRec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, widths, whole = KeptUsers(model, 100.0), [], model.decoder.read
+
+    def counted(rows: Any, *rest: Any) -> Any:
+        widths.append(rows.positions.shape[1])
+        return whole(rows, *rest)
+
+    monkeypatch.setattr(model.decoder, "read", counted)
+    for length in (4, 5):
+        users.represent(shoppers(LONG[:length]))
+    KeptUsers(model, 100.0).represent(shoppers(LONG[:5]))
+    first, again, as_new = widths
+    assert first < as_new
+    assert again < as_new / 2
+
+
 def test_those_who_are_kept_and_those_who_are_not_share_a_batch(model: LLMSRec) -> None:
     users = KeptUsers(model, 100.0)
     users.represent(shoppers(LONG[:2], [5, 6, 7, 8]))
