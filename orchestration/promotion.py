@@ -25,7 +25,6 @@ from orchestration.mlflow_runs import MlflowRuns, Pass, TrackedRun, flatten
 from orchestration.registry import ROLLED_BACK, STUDENT, WHY, Registry, Version
 
 UNIT = ("teacher", "backbone", "student", "item_embeddings")
-QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ class _Promotion:
     def _call(self, stage: str, arguments: list[str]) -> None:
         start = time.monotonic()
         command = [sys.executable, "-m", f"llmsrec.stages.{stage}", *arguments]
-        returncode, tail = run_child(command, self.project.root, self.context.log.info, QUIET)
+        returncode, tail = run_child(command, self.project.root, self.context.log.info)
         if returncode:
             result = Result("failed", time.monotonic() - start, tuple(tail))
             raise StageFailed(f"{stage}@{self.dataset}", result)

@@ -18,6 +18,7 @@ from typing import Any
 
 from orchestration.mlflow_runs import tracking_uri
 
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # our own lines are enough
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "model"  # the folder of a run that holds what MLflow serves
 CHAMPIONS, NUMBER = "champions", "version.txt"
