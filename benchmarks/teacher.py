@@ -21,7 +21,6 @@ from llmsrec.data.candidates import draw_candidates
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Candidates, Targets
 from llmsrec.evaluation.protocol import rank_candidates
-from llmsrec.progress import Progress
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import TeacherConfig, Trainer
@@ -113,10 +112,11 @@ def our_training(
 ) -> tuple[int, float]:
     trainer = Trainer(model, train, ITEMS, config)
     users = trainer.steps_per_epoch * config.batch_size
-    trainer.epoch(0, Progress("warm", None, "steps"))
-    start, epochs = time.perf_counter(), max(1, round(steps * config.batch_size / users))
-    for epoch in range(1, epochs + 1):
-        trainer.epoch(epoch, Progress("ours", None, "steps"))
+    each, epochs = trainer.steps_per_epoch, max(1, round(steps * config.batch_size / users))
+    for step in range((1 + epochs) * each):
+        if step == each:  # the first epoch warms up
+            start = time.perf_counter()
+        trainer.step(step)
     trained = epochs * int((np.minimum(train.lengths, config.max_length + 1) - 1).sum())
     return trained, time.perf_counter() - start
 

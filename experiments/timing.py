@@ -50,10 +50,12 @@ def time_teacher(dataset: str) -> Timed:
     trainer = TeacherTrainer(model, splits.train, splits.num_items, config)
     steps = trainer.steps_per_epoch
     progress = Progress("teacher", 2 * steps, "steps")
-    trainer.epoch(0, progress)
-    _wait()
-    start = time.perf_counter()
-    trainer.epoch(1, progress)
+    for step in range(2 * steps):
+        if step == steps:
+            _wait()
+            start = time.perf_counter()
+        trainer.step(step)
+        progress.advance()
     _wait()
     epoch = time.perf_counter() - start
     start = time.perf_counter()

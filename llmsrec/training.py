@@ -1,19 +1,22 @@
-"""What every training shares: seeded generators, metrics by step, early stopping, checkpoints to resume from."""
+"""What every training shares: the loop, seeded draws, metrics by step, early stopping, checkpoints to resume from."""
 
 import hashlib
 import json
 import os
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from llmsrec.files import whole_folder, write_json
+from llmsrec.progress import Progress
 
 Rows = list[dict[str, int | float]]  # a step and its metrics
 
@@ -76,6 +79,11 @@ class MetricLog:
         if self.path is not None:
             write_json(self.path, self.rows)
 
+    def load(self) -> None:
+        """What was saved before."""
+        if self.path is not None:
+            self.restore(json.loads(self.path.read_text()))
+
 
 @dataclass
 class EarlyStopping:
@@ -100,6 +108,71 @@ class EarlyStopping:
     @property
     def stop(self) -> bool:
         return self.bad >= self.patience
+
+
+@runtime_checkable  # tests check types at every call
+class Trainer(Protocol):
+    """A training, one step at a time; what a step draws is decided by its number, or kept in `state`."""
+
+    @property
+    def network(self) -> nn.Module:
+        """All that is trained."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def step(self, step: int) -> dict[str, float]:
+        """Step number `step`, from 0; the terms of its loss, `loss` first."""
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When a training looks at how good it is, what selects, and when it ends."""
+
+    name: str  # on the line of progress
+    validate: Callable[[], dict[str, float]]
+    looks: Sequence[int]  # after so many steps, rising; after the last the training is over
+    patience: int  # looks without a better one
+    select_by: str | None  # a metric of `validate`; None keeps what stands at the end
+    unit: int = 1  # metrics are logged by step // unit
+
+
+def train(trainer: Trainer, plan: Plan, log: "MetricLog", checkpoints: "Checkpoints") -> None:
+    """The network gets the weights of its best look; an interrupted run goes on from its last one."""
+    best, step = copied(trainer.network), 0
+    stopping = EarlyStopping(plan.patience if plan.select_by else len(plan.looks))
+    if state := checkpoints.load():
+        trainer.restore(state["trainer"])
+        best, step = state["best"], state["step"]
+        stopping = EarlyStopping(**state["stopping"])
+        log.restore(state["rows"])
+    due, total = set(plan.looks), plan.looks[-1]
+    progress = Progress(plan.name, total - step, "steps")
+    losses: list[dict[str, float]] = []
+    while step < total and not stopping.stop:
+        losses.append(trainer.step(step))
+        step += 1
+        progress.advance(note=f"loss {losses[-1]['loss']:.3f}")
+        if step not in due:
+            continue
+        metrics = plan.validate()
+        means = {name: float(np.mean([row[name] for row in losses])) for name in losses[0]}
+        losses.clear()
+        log(step // plan.unit, **means, **metrics)
+        if plan.select_by is None or stopping.update(metrics[plan.select_by], step):
+            best = copied(trainer.network)
+        checkpoints.save(
+            {"trainer": trainer.state(), "best": best, "step": step, "stopping": vars(stopping), "rows": log.rows}
+        )  # fmt: skip
+    trainer.network.load_state_dict(best)
+
+
+def copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
 class Checkpoints:

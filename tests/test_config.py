@@ -190,7 +190,7 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
 
 def test_params_holds_just_the_sections_of_datasets_and_those_that_stages_read() -> None:
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert set(document) == {"datasets", "inbox", "schedules", *SECTIONS}
+    assert set(document) == {"datasets", "inbox", "schedules", "systems", *SECTIONS}
     for section in ("inbox", "schedules"):
         assert document[section].keys() <= document["datasets"].keys()
 

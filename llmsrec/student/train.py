@@ -1,20 +1,18 @@
 """Train LLM-SRec (SPEC 3, trainer; SPEC 4.9, objective)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
-from llmsrec.progress import Progress
 from llmsrec.student.backbone import Backbone
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.examples import training_examples
@@ -32,17 +30,9 @@ from llmsrec.student.schedule import rate, validation_steps
 from llmsrec.teacher.batches import NegativeSampler
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import validation_rows
-from llmsrec.training import Checkpoints, EarlyStopping, MetricLog, generator, seed_torch
+from llmsrec.training import Checkpoints, MetricLog, Plan, generator, seed_torch, train
 
 CENTRED_ON = 500  # users and items whose states `centred_start` looks at
-
-
-@dataclass
-class Position:
-    """How far a training is; all that `range` loops would forget when a run is killed."""
-
-    step: int = 0
-    stopping: EarlyStopping = field(default_factory=lambda: EarlyStopping(1))
 
 
 def train_student(  # noqa: PLR0913 (the last one has a plain default)
@@ -61,39 +51,15 @@ def train_student(  # noqa: PLR0913 (the last one has a plain default)
     model = new_student(config, backbone, teacher, splits.catalog)
     trainer = Trainer(model, splits, config)
     trainer.start(start)
-    position = Position(stopping=EarlyStopping(config.patience))
-    best = _copy(model)
-    if state := checkpoints.load():
-        trainer.restore(state)
-        best = state["best"]
-        position = Position(state["step"], EarlyStopping(**state["stopping"]))
-        log.restore(state["rows"])
-    total = config.epochs * trainer.steps_per_epoch
-    due = set(validation_steps(trainer.steps_per_epoch, config.validations_per_epoch))
-    progress = Progress("student", total - position.step, "steps")
-    losses: list[dict[str, float]] = []
-    while position.step < total and not position.stopping.stop:
-        losses.append(trainer.step(position.step))
-        position.step += 1
-        progress.advance(note=f"loss {losses[-1]['loss']:.3f}")
-        if (position.step - 1) % trainer.steps_per_epoch + 1 not in due:
-            continue
-        metrics = validate(model, splits, config)
-        means = {name: float(np.mean([row[name] for row in losses])) for name in losses[0]}
-        losses.clear()
-        log(position.step, **means, **metrics, learning_rate=trainer.learning_rate)
-        if position.stopping.update(metrics[config.select_by], position.step):
-            best = _copy(model)
-        checkpoints.save(
-            {
-                **trainer.state(),
-                "best": best,
-                "step": position.step,
-                "stopping": vars(position.stopping),
-                "rows": log.rows,
-            }
-        )
-    model.heads.load_state_dict(best)
+
+    def look() -> dict[str, float]:
+        return {**validate(model, splits, config), "learning_rate": trainer.learning_rate}
+
+    steps = trainer.steps_per_epoch
+    within = validation_steps(steps, config.validations_per_epoch)
+    looks = [epoch * steps + step for epoch in range(config.epochs) for step in within]
+    plan = Plan("student", look, looks, config.patience, config.select_by)
+    train(trainer, plan, log, checkpoints)
     return model.eval()
 
 
@@ -156,6 +122,10 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         return -(-len(self.examples) // self.config.batch_size)
+
+    @property
+    def network(self) -> nn.Module:
+        return self.model.heads
 
     @property
     def learning_rate(self) -> float:
@@ -253,7 +223,3 @@ def validate(model: LLMSRec, splits: Splits, config: StudentConfig) -> dict[str,
     ranker = StudentRanker(model, encode_items(model, splits.num_items))
     ranks = evaluate(ranker, splits, "valid", rows=rows, full=False).sampled
     return {"hr@10": float(hit_rate(ranks, 10).mean()), "ndcg@10": float(ndcg(ranks, 10).mean())}
-
-
-def _copy(model: LLMSRec) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.heads.state_dict().items()}

@@ -14,7 +14,6 @@ from llmsrec.data.splits import Splits
 from llmsrec.errors import DataError
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
-from llmsrec.progress import Progress
 from llmsrec.teacher.batches import NegativeSampler, epoch_users, group_by_length
 from llmsrec.teacher.losses import (
     binary_loss,
@@ -24,7 +23,8 @@ from llmsrec.teacher.losses import (
 )
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import Norm, SASRec, SASRecConfig
-from llmsrec.training import Checkpoints, EarlyStopping, MetricLog, generator, seed_torch
+from llmsrec.training import Checkpoints, MetricLog, Plan, generator, seed_torch
+from llmsrec.training import train as run
 
 
 @dataclass(frozen=True)
@@ -72,47 +72,35 @@ def train_teacher(
     """The trained network, on the CPU; a run that was interrupted goes on from its last validation.
 
     `start` is a network of the same shape and items to go on from."""
-    train = fitted(splits, config.holdout)
     seed_torch(config.seed)
     model = SASRec(config.network(splits.num_items)).to(device)
     if start is not None:
         model.load_state_dict(start.state_dict())
-    trainer = Trainer(model, train, splits.num_items, config)
-    stopping = EarlyStopping(config.patience if config.select else config.epochs)
-    best = _copy(model)
-    first = 0
-    if state := checkpoints.load():
-        first, best = state["epoch"], state["best"]
-        trainer.restore(state)
-        stopping = EarlyStopping(**state["stopping"])
-        log.restore(state["rows"])
-    steps = trainer.steps_per_epoch
-    progress = Progress("teacher", (config.epochs - first) * steps, "steps")
-    for epoch in range(first, config.epochs):
-        if stopping.stop:
-            break
-        loss = trainer.epoch(epoch, progress)
-        if (epoch + 1) % config.validate_every and epoch + 1 < config.epochs:
-            continue
-        metrics = validate(model, splits, config)
-        log(epoch + 1, loss=loss, **metrics)
-        if stopping.update(metrics["ndcg@10"], epoch + 1) or not config.select:
-            best = _copy(model)
-        checkpoints.save(
-            {
-                "epoch": epoch + 1,
-                "best": best,
-                **trainer.state(),
-                "stopping": vars(stopping),
-                "rows": log.rows,
-            }
-        )
-    model.load_state_dict(best)
+    run(*stage_of(model, splits, config), log, checkpoints)
     return model.eval().cpu()
 
 
+def stage_of(model: SASRec, splits: Splits, config: TeacherConfig) -> tuple["Trainer", Plan]:
+    """A look every few epochs, and after the last."""
+    trainer = Trainer(model, fitted(splits, config.holdout), splits.num_items, config)
+    steps = trainer.steps_per_epoch
+    looks = [epoch * steps for epoch in looked_at(config)]
+    select_by = "ndcg@10" if config.select else None
+
+    def look() -> dict[str, float]:
+        return validate(model, splits, config)
+
+    return trainer, Plan("teacher", look, looks, config.patience, select_by, unit=steps)
+
+
+def looked_at(config: TeacherConfig) -> list[int]:
+    """Every few epochs, and the last."""
+    every = config.validate_every
+    return sorted({*range(every, config.epochs + 1, every), config.epochs})
+
+
 class Trainer:
-    """One epoch at a time; what an epoch draws is decided by (seed, epoch) and the dropout's state."""
+    """One step at a time; what an epoch draws is decided by (seed, epoch) and the dropout's state."""
 
     def __init__(
         self, model: SASRec, train: Sequences, num_items: int, config: TeacherConfig
@@ -132,20 +120,23 @@ class Trainer:
         whole = self.config.sampling == "with_replacement"
         return max(1, count // size) if whole else -(-count // size)
 
-    def epoch(self, epoch: int, progress: Progress) -> float:
-        """The mean loss of an epoch."""
+    @property
+    def network(self) -> SASRec:
+        return self.model
+
+    def step(self, step: int) -> dict[str, float]:
+        """The steps of an epoch follow one another from its first."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if place == 0:
+            self._draws = generator(self.config.seed, epoch)
+            size, sampling = self.config.batch_size, self.config.sampling
+            self._batches = epoch_users(len(self.usable), size, sampling, self._draws)
         self.model.train()
-        draws = generator(self.config.seed, epoch)
-        losses = []
-        size, sampling = self.config.batch_size, self.config.sampling
-        for chosen in epoch_users(len(self.usable), size, sampling, draws):
-            loss = self.loss(self.usable[chosen], draws)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            losses.append(loss.item())
-            progress.advance(note=f"epoch {epoch + 1}  loss {losses[-1]:.3f}")
-        return float(np.mean(losses))
+        loss = self.loss(self.usable[next(self._batches)], self._draws)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return {"loss": loss.item()}
 
     def loss(self, users: np.ndarray, draws: np.random.Generator) -> Float[Tensor, ""]:
         """Over all positions of all rows of the batch alike, whichever group they were computed in."""
@@ -202,7 +193,3 @@ def validation_rows(total: int, count: int | None, seed: int) -> np.ndarray:
     if count is None or count >= total:
         return np.arange(total)
     return np.sort(generator(seed, total).choice(total, count, replace=False))
-
-
-def _copy(model: SASRec) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from llmsrec import training
 from llmsrec.data.splits import Splits
 from llmsrec.student import train as train_module
 from llmsrec.student.backbone import Backbone
@@ -105,8 +106,8 @@ def test_the_learning_rate_falls_after_every_look_and_the_best_look_is_kept(
         train_module, "validate", lambda *_: {select_by: (value := next(found)), other: 1 - value}
     )
     kept: list[dict[str, torch.Tensor]] = []
-    copy = train_module._copy
-    monkeypatch.setattr(train_module, "_copy", lambda model: kept.append(copy(model)) or kept[-1])
+    copy = training.copied
+    monkeypatch.setattr(training, "copied", lambda network: kept.append(copy(network)) or kept[-1])
     config = student_config(
         epochs=5,
         batch_size=300,

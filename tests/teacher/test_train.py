@@ -110,7 +110,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
     with pytest.raises(Stopped):
         train_teacher(markov_splits, config, StoppingLog(stop_at), checkpoints)
     state = checkpoints.load()
-    assert (state["epoch"] if state else 0) == stop_at - config.validate_every
+    assert (state["rows"][-1]["step"] if state else 0) == stop_at - config.validate_every
     torch.manual_seed(99)
     log = MetricLog()
     resumed = train_teacher(markov_splits, config, log, checkpoints)
@@ -194,9 +194,9 @@ def test_every_epoch_draws_its_own_users_and_negatives(
     orders, negatives = [], []
     users_of, draw = module.epoch_users, NegativeSampler.draw
 
-    def recorded_users(*arguments: Any) -> list[np.ndarray]:
+    def recorded_users(*arguments: Any) -> Iterator[np.ndarray]:
         orders.append(list(users_of(*arguments)))
-        return orders[-1]
+        return iter(orders[-1])
 
     def recorded_draw(self: NegativeSampler, users: np.ndarray, *arguments: Any) -> np.ndarray:
         negatives.append(draw(self, users, *arguments))
