@@ -3,7 +3,7 @@
 from benchmarks.evaluation import Store, our_ranks, plain_ranks
 from benchmarks.released import word_tokenizer
 from benchmarks.student import Shape, check, made_up_store
-from llmsrec.student.prompts import PromptBuilder
+from llmsrec.student.prompts import PromptBuilder, PromptShape
 
 
 def test_the_released_way_and_ours_have_the_same_losses() -> None:
@@ -15,10 +15,7 @@ def test_a_prompt_tokenises_to_the_same_ids_whole_or_in_pieces() -> None:
     prompts = PromptBuilder(
         tokenizer,
         store.catalog.titles,
-        window=10,
-        title_tokens=48,
-        max_prompt_tokens=1024,
-        with_user_rep=False,
+        PromptShape(window=10, title_tokens=48, max_prompt_tokens=1024),
     )
     text = f'Product: "{store.catalog.titles[7]}" '
     assert prompts.item_prefix(7) == tokenizer.encode(text, add_special_tokens=False)

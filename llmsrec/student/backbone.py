@@ -47,11 +47,12 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class Backbone:
-    """The model's body and its tokenizer; `digest` says which weights they are."""
+    """The model's body and its tokenizer; `digest` says which weights they are. `writer` is the model with its head."""
 
     model: Any
     tokenizer: Any
     digest: str
+    writer: Any = None
 
     @property
     def hidden_size(self) -> int:
@@ -107,16 +108,19 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def load_backbone(folder: Path, device: torch.device | str = "cpu") -> Backbone:
-    """What backbone.json in `folder` points to, frozen and in evaluation mode."""
+def load_backbone(
+    folder: Path, device: torch.device | str = "cpu", *, writes: bool = False
+) -> Backbone:
+    """What backbone.json in `folder` points to, frozen and in evaluation mode; with its head if it is to write."""
     reference = read_json(folder / "backbone.json")
     kind, location = reference["kind"], reference["location"]
     where = str(folder / location) if kind == "small" else location
     if kind != "hub" and folder_digest(Path(where)) != reference["revision"]:
         raise ArtifactError(f"{where} is not the model that was pinned: rerun the backbone step")
     revision = {"revision": reference["revision"]} if kind == "hub" else {}
+    kinds = transformers.AutoModelForCausalLM if writes else transformers.AutoModel
     try:
-        model = transformers.AutoModel.from_pretrained(
+        model = kinds.from_pretrained(
             where,
             **revision,
             dtype=getattr(torch, reference["dtype"]),
@@ -130,7 +134,8 @@ def load_backbone(folder: Path, device: torch.device | str = "cpu") -> Backbone:
         reason = str(error).splitlines()[0]
         raise ArtifactError(f"the backbone {where} cannot be loaded: {reason}") from None
     model.requires_grad_(False).eval().to(device)
-    return Backbone(model, tokenizer, reference["revision"])
+    body = model.base_model if writes else model
+    return Backbone(body, tokenizer, reference["revision"], model if writes else None)
 
 
 def small_of_champion(champion: Path | None, recipe: str) -> Path | None:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from llmsrec.config import Share
+from llmsrec.student.recipe import LLM_SREC, Recipe
 
 CENTRED_SCALE = 0.1  # docs/experiments.md: 1 is unstable at first, 0.3 learns a little slower
 
@@ -38,27 +39,36 @@ def head(inner: int, middle: int, outer: int, activation: nn.Module) -> nn.Seque
 class Heads(nn.Module):
     """All that is trained, in float32."""
 
-    def __init__(self, config: LLMSRecConfig) -> None:
+    def __init__(self, config: LLMSRecConfig, recipe: Recipe = LLM_SREC) -> None:
         super().__init__()
-        hidden, shared = config.hidden_size, config.shared_size
-        self.item_projector = head(config.embedding_size, hidden, hidden, nn.LeakyReLU(0.01))
-        self.user_head = head(hidden, config.head_size, shared, nn.LeakyReLU(0.01))
-        self.item_head = head(hidden, config.head_size, shared, nn.LeakyReLU(0.01))
-        self.teacher_head = head(config.embedding_size, shared, shared, nn.GELU())
-        self.soft_tokens = nn.Parameter(torch.zeros(2, hidden))  # the read-outs of users and items
-        if config.with_user_rep:
-            self.user_projector = head(config.embedding_size, hidden, hidden, nn.LeakyReLU(0.01))
-        for module in (self.user_head, self.item_head):
+        known, hidden, shared = config.embedding_size, config.hidden_size, config.shared_size
+        if recipe.item_slots:
+            activation = nn.LeakyReLU(0.01) if recipe.codes is None else nn.GELU()
+            self.item_projector = head(recipe.codes or known, hidden, hidden, activation)
+        if recipe.mode == "retrieval":
+            self.user_head = head(hidden, config.head_size, shared, nn.LeakyReLU(0.01))
+            self.item_head = head(hidden, config.head_size, shared, nn.LeakyReLU(0.01))
+            if recipe.distils:
+                self.teacher_head = head(known, shared, shared, nn.GELU())
+            self.soft_tokens = nn.Parameter(torch.zeros(2, hidden))  # read-outs of users and items
+        if recipe.user_slot:
+            self.user_projector = head(known, hidden, hidden, nn.LeakyReLU(0.01))
+        self.lora = nn.ParameterDict()  # of the language model: see lora.py
+        for module in self.reads():
             for layer in module:
                 if isinstance(layer, nn.Linear):
                     nn.init.xavier_normal_(layer.weight)
 
+    def reads(self) -> list[nn.Sequential]:
+        """The networks that read the language model's states."""
+        return [getattr(self, name) for name in ("user_head", "item_head") if hasattr(self, name)]
+
     def writing(self) -> list[nn.Parameter]:
         """What fills slots: it acts through the whole backbone, the rest on what comes out of it."""
-        networks = [self.item_projector]
-        if hasattr(self, "user_projector"):
-            networks.append(self.user_projector)
-        return [self.soft_tokens, *(part for network in networks for part in network.parameters())]
+        names = ("item_projector", "user_projector")
+        networks = [getattr(self, name) for name in names if hasattr(self, name)]
+        soft = [self.soft_tokens] if hasattr(self, "soft_tokens") else []
+        return [*soft, *(part for network in networks for part in network.parameters())]
 
     def reading(self) -> list[nn.Parameter]:
         writing = {id(part) for part in self.writing()}

@@ -79,14 +79,14 @@ class KeptUsers:
         if past is not None:
             mask = torch.cat([real[:, None].expand(-1, count, -1), mask], dim=2)
         rows = Rows(
-            model.embed(torch.from_numpy(tokens).to(device), items),
+            model.slots.embed(torch.from_numpy(tokens).to(device), items),
             positions=torch.from_numpy(before[:, None] + np.arange(count)).to(device),
             reads=torch.from_numpy((tokens == UOUT).argmax(axis=1)[:, None]).to(device),
             mask=mask,
             kept=past,
         )
         found: KeysValues = []
-        states = model.decoder.read(rows, found)[:, 0].float()
+        states = model.slots.decoder.read(rows, found)[:, 0].float()
         ends = lengths - model.prompts.num_end_tokens
         wide = real.shape[1]
         places = zip(before.tolist(), ends.tolist(), strict=True)

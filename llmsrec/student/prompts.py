@@ -28,6 +28,9 @@ ITEM_END = ". Compress this product into one vector:"
 DATE_TOKENS = 11  # at most: a date and a space are 11 bytes, and no tokenizer needs more than one token for a byte
 
 
+Row = tuple[list[int], list[int], list[int]]  # tokens, positions, segments
+
+
 @runtime_checkable  # tests check types at every call
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that is used here."""
@@ -74,49 +77,60 @@ class Prompts:
         )
 
 
+@dataclass(frozen=True)
+class PromptShape:
+    """How much is shown, and which slots there are."""
+
+    window: int
+    title_tokens: int
+    max_prompt_tokens: int
+    with_user_rep: bool = False
+    item_slots: bool = True
+
+
 class PromptBuilder:
     """Tokenises a catalogue's titles once, then writes prompts by joining pieces."""
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        titles: list[str],
-        *,
-        window: int,
-        title_tokens: int,
-        max_prompt_tokens: int,
-        with_user_rep: bool,
-    ) -> None:
-        self.tokenizer, self.window, self.with_user_rep = tokenizer, window, with_user_rep
-        self.max_prompt_tokens = max_prompt_tokens
+    def __init__(self, tokenizer: Tokenizer, titles: list[str], shape: PromptShape) -> None:
+        self.tokenizer, self.shape, self.window = tokenizer, shape, shape.window
         self.start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         self.titles = [
-            self._encode(f'"{title}')[:title_tokens] + self._encode('"') for title in titles
+            self.encode(f'"{title}')[: shape.title_tokens] + self.encode('"') for title in titles
         ]
-        self.title_tokens = title_tokens
-        self._numbers = [self._encode(f"[{number}] ") for number in range(1, window + 1)]
-        self._space, self._next = self._encode(" "), self._encode("; ")
-        self._date = lru_cache(maxsize=None)(lambda day: self._encode(day_text(day) + " "))
-        self._user_start, self._end = self._encode(USER_START), [*self._encode(USER_END), UOUT]
-        self._item_start, self._item_end = self._encode(ITEM_START), self._encode(ITEM_END)
-        self._representation = [self._encode(text) for text in USER_REPRESENTATION]
+        self._numbers = [self.encode(f"[{number}] ") for number in range(1, shape.window + 1)]
+        self._slot = [*self.encode(" "), HIST] if shape.item_slots else []
+        self._next = self.encode("; ")
+        self._date = lru_cache(maxsize=None)(lambda day: self.encode(day_text(day) + " "))
+        self._user_start, self._end = self.encode(USER_START), [*self.encode(USER_END), UOUT]
+        self._item_start, self._item_end = self.encode(ITEM_START), self.encode(ITEM_END)
+        self._representation = [self.encode(text) for text in USER_REPRESENTATION]
         self._check_room()
 
     def user(self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"]) -> list[int]:
         """The prompt of the last `window` purchases; numbers restart at 1 inside the window."""
-        entries = self._entries(items[-self.window :], times[-self.window :])
-        return [*self._user_head(), *(token for entry in entries for token in entry), *self._end]
+        return [*self.history(items[-self.window :], times[-self.window :]), *self._end]
+
+    def history(self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"]) -> list[int]:
+        """A prompt up to its last purchase; all are shown."""
+        return [*self._user_head(), *chain.from_iterable(self._entries(items, times))]
+
+    def listed(self, items: list[int]) -> list[int]:
+        """Titles with their slots, one after another."""
+        found: list[int] = []
+        for number, item in enumerate(items):
+            found += [*(self._next if number else []), *self.titles[item], *self._slot]
+        return found
 
     def item(self, item: int) -> list[int]:
         return [*self.item_prefix(item), *self.item_suffix]
 
     def item_prefix(self, item: int) -> list[int]:
         """What comes before the first soft slot: text alone."""
-        return [*self.start, *self._item_start, *self.titles[item], *self._space]
+        return [*self.start, *self._item_start, *self.titles[item], *self._slot[:-1]]
 
     @property
     def item_suffix(self) -> list[int]:
-        return [HIST, *self._item_end, IOUT]
+        return [*self._slot[-1:], *self._item_end, IOUT]
 
     @property
     def num_end_tokens(self) -> int:
@@ -127,7 +141,7 @@ class PromptBuilder:
         """A prompt for each history, read at its end."""
         tails = histories.last(self.window)
         rows = [self.user(tails[row], tails.times(row)) for row in range(len(tails))]
-        return _prompts([(row, list(range(len(row))), [0] * len(row)) for row in rows], tails)
+        return self.together([_plain(row) for row in rows], tails)
 
     def growing_users(self, histories: Sequences, first: Int[np.ndarray, "rows"]) -> Prompts:
         """Histories of at most `window` purchases, read after each purchase but the `first` ones of each."""
@@ -135,12 +149,13 @@ class PromptBuilder:
             self._growing(histories[row], histories.times(row), int(first[row]))
             for row in range(len(histories))
         ]
-        return _prompts(rows, histories)
+        return self.together(rows, histories)
 
-    def _growing(
-        self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"], first: int
-    ) -> tuple[list[int], list[int], list[int]]:
-        """Tokens, positions and segments."""
+    def together(self, rows: list[Row], shown: Sequences) -> Prompts:
+        """`shown` are the items of the slots, where there are any."""
+        return _prompts(rows, shown if self.shape.item_slots else _nothing(len(rows)))
+
+    def _growing(self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"], first: int) -> Row:
         assert len(items) <= self.window, "a longer history has another window at each purchase"
         tokens = self._user_head()
         positions, segments = list(range(len(tokens))), [0] * len(tokens)
@@ -158,7 +173,7 @@ class PromptBuilder:
 
     def _user_head(self) -> list[int]:
         tokens = list(self.start)
-        if self.with_user_rep:
+        if self.shape.with_user_rep:
             before, after = self._representation
             tokens += [*before, UREP, *after]
         return tokens + self._user_start
@@ -171,14 +186,14 @@ class PromptBuilder:
         for number, (item, day) in enumerate(zip(items.tolist(), days, strict=True)):
             before = self._next if number else []
             date, title = self._date(day), self.titles[item]
-            yield [*before, *self._numbers[number], *date, *title, *self._space, HIST]
+            yield [*before, *self._numbers[number], *date, *title, *self._slot]
 
     def items(self, item_indices: Int[np.ndarray, "n"]) -> Prompts:
         rows = [self.item(item) for item in item_indices.tolist()]
         alone = Sequences(np.arange(len(rows) + 1), item_indices, np.zeros_like(item_indices))
-        return _prompts([(row, list(range(len(row))), [0] * len(row)) for row in rows], alone)
+        return self.together([_plain(row) for row in rows], alone)
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     def _check_room(self) -> None:
@@ -186,8 +201,8 @@ class PromptBuilder:
         entry = (
             max(len(number) for number in self._numbers)
             + DATE_TOKENS
-            + self.title_tokens
-            + len([*self._encode('"'), *self._space, HIST, *self._next])
+            + self.shape.title_tokens
+            + len([*self.encode('"'), *self._slot, *self._next])
         )
         fixed = [
             *self.start,
@@ -197,10 +212,10 @@ class PromptBuilder:
             *self._representation[1],
         ]
         longest = len(fixed) + 1 + self.window * entry
-        if longest > self.max_prompt_tokens:
+        if longest > self.shape.max_prompt_tokens:
             raise ConfigError(
                 f"a prompt of {self.window} purchases may need {longest} tokens, more than "
-                f"student.max_prompt_tokens {self.max_prompt_tokens}: lower student.title_tokens "
+                f"student.max_prompt_tokens {self.shape.max_prompt_tokens}: lower student.title_tokens "
                 "or student.window"
             )
 
@@ -212,11 +227,18 @@ def day_text(day: int) -> str:
 
 def plain_prompts(rows: list[list[int]]) -> Prompts:
     """Rows without slots."""
-    none = Sequences(np.zeros(len(rows) + 1, np.int64), *(np.zeros(0, np.int64) for _ in range(2)))
-    return _prompts([(row, list(range(len(row))), [0] * len(row)) for row in rows], none)
+    return _prompts([_plain(row) for row in rows], _nothing(len(rows)))
 
 
-def _prompts(rows: list[tuple[list[int], list[int], list[int]]], histories: Sequences) -> Prompts:
+def _plain(row: list[int]) -> Row:
+    return row, list(range(len(row))), [0] * len(row)
+
+
+def _nothing(rows: int) -> Sequences:
+    return Sequences(np.zeros(rows + 1, np.int64), *(np.zeros(0, np.int64) for _ in range(2)))
+
+
+def _prompts(rows: list[Row], histories: Sequences) -> Prompts:
     offsets = np.concatenate([[0], np.cumsum([len(row[0]) for row in rows])]).astype(np.int64)
     tokens, positions, segments = (
         np.fromiter(chain.from_iterable(row[part] for row in rows), np.int64, count=offsets[-1])

@@ -28,6 +28,7 @@ from llmsrec.student.prompts import (
     USER_START,
     PromptBuilder,
     Prompts,
+    PromptShape,
     plain_prompts,
 )
 from llmsrec.training import generator, seed_torch
@@ -99,10 +100,7 @@ class _Lesson:
 
     def __init__(self, catalog: Catalog, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer, self.items = tokenizer, catalog.items
-        self.prompts = PromptBuilder(
-            tokenizer, catalog.titles, window=WINDOW, title_tokens=48, max_prompt_tokens=1024,
-            with_user_rep=False,
-        )  # fmt: skip
+        self.prompts = PromptBuilder(tokenizer, catalog.titles, PromptShape(WINDOW, 48, 1024))
 
     def histories(self, count: int, draws: np.random.Generator) -> Sequences:
         """Of different random items, two to `WINDOW` of them, on random days."""

@@ -1,6 +1,7 @@
 """Train LLM-SRec (SPEC 3, trainer; SPEC 4.9, objective)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from llmsrec.student.losses import (
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.pool import ItemPool
 from llmsrec.student.ranker import StudentRanker, encode_items
+from llmsrec.student.recipe import LLM_SREC
 from llmsrec.student.schedule import rate, validation_steps
 from llmsrec.teacher.batches import NegativeSampler
 from llmsrec.teacher.sasrec import SASRec
@@ -49,6 +51,17 @@ def train_student(  # noqa: PLR0913 (the last one has a plain default)
     `start` is what a student of the same shape has learned, to go on from."""
     seed_torch(config.seed)
     model = new_student(config, backbone, teacher, splits.catalog)
+    train(*stage_of(model, splits, config, start), log, checkpoints)
+    return model.eval()
+
+
+def stage_of(
+    model: LLMSRec,
+    splits: Splits,
+    config: StudentConfig,
+    start: Mapping[str, Tensor] | None = None,
+) -> tuple["Trainer", Plan]:
+    """The training of a model as it starts, or from what one like it has learned."""
     trainer = Trainer(model, splits, config)
     trainer.start(start)
 
@@ -58,16 +71,15 @@ def train_student(  # noqa: PLR0913 (the last one has a plain default)
     steps = trainer.steps_per_epoch
     within = validation_steps(steps, config.validations_per_epoch)
     looks = [epoch * steps + step for epoch in range(config.epochs) for step in within]
-    plan = Plan("student", look, looks, config.patience, config.select_by)
-    train(trainer, plan, log, checkpoints)
-    return model.eval()
+    return trainer, Plan("student", look, looks, config.patience, config.select_by)
 
 
 def new_student(
     config: StudentConfig, backbone: Backbone, teacher: SASRec, catalog: Catalog
 ) -> LLMSRec:
+    recipe = replace(LLM_SREC, user_slot=config.with_user_rep)
     teacher = teacher.eval().requires_grad_(False).to(backbone.device)
-    return LLMSRec.untaught(config.model(backbone, teacher), backbone, teacher, catalog)
+    return LLMSRec.untaught(config.model(backbone, teacher), backbone, teacher, catalog, recipe)
 
 
 class Trainer:
@@ -84,9 +96,11 @@ class Trainer:
         )
         self.owners, self.targets = self.examples.owners(), self.examples.targets()
         self.negatives = NegativeSampler(splits.train, splits.num_items)
-        # the teacher is frozen: what it says at each read-out is computed once (SPEC 6.1)
-        shown = splits.train.take(self.owners, self.examples.ends())
-        self.teacher_users = model.teacher.represent(shown)
+        self.teacher_users: Tensor | None = None
+        if model.recipe.user_slot or model.recipe.distils:
+            # the teacher is frozen: what it says at each read-out is computed once (SPEC 6.1)
+            shown = splits.train.take(self.owners, self.examples.ends())
+            self.teacher_users = model.teacher.represent(shown)
         self.pool = ItemPool(
             self.examples,
             splits.num_items,
@@ -151,24 +165,29 @@ class Trainer:
     def losses(
         self, rows: Int[np.ndarray, "batch"], draws: np.random.Generator
     ) -> dict[str, Tensor]:
-        """The three terms and their weighted sum."""
-        config, model = self.config, self.model
-        reads = self.examples.reads(rows)
-        teacher_users = self.teacher_users[torch.from_numpy(reads).to(self.teacher_users.device)]
-        users = self._users(rows, teacher_users)
-        distilled = model.heads.teacher_head(teacher_users)
+        """The terms of the objective and their weighted sum; what does not distil has one."""
+        config, reads = self.config, self.examples.reads(rows)
+        known = self.teacher_users
+        if known is not None:
+            known = known[torch.from_numpy(reads).to(known.device)]
+        users = self._users(rows, known)
+        retrieval = self._retrieval(users, reads, draws)
+        if not self.model.recipe.distils:
+            return {"loss": retrieval}
+        distilled = self.model.heads.teacher_head(known)
         owners = torch.from_numpy(self.owners[reads]).to(users.device)
         uniformity = uniformity_loss(users, owners) + uniformity_loss(distilled, owners)
-        terms = {
-            "retrieval": self._retrieval(users, reads, draws),
-            "distillation": self._distillation(users, distilled),
+        distillation = self._distillation(users, distilled)
+        loss = retrieval + config.w_dis * distillation + config.w_uni * uniformity
+        return {
+            "loss": loss,
+            "retrieval": retrieval,
+            "distillation": distillation,
             "uniformity": uniformity,
         }
-        loss = terms["retrieval"] + config.w_dis * terms["distillation"]
-        return {"loss": loss + config.w_uni * uniformity, **terms}
 
     def _users(
-        self, rows: Int[np.ndarray, "batch"], teacher_users: Tensor
+        self, rows: Int[np.ndarray, "batch"], teacher_users: Tensor | None
     ) -> Float[Tensor, "reads shared"]:
         histories = self.examples.histories(rows)
         if self.config.with_user_rep:  # each prompt shows the teacher's vector of its own moment

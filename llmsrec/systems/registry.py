@@ -1,17 +1,20 @@
 """Systems by name. Their settings are a mapping each in the section `systems` of params.yaml."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from llmsrec.config import from_mapping, read_section
 from llmsrec.errors import ConfigError
+from llmsrec.student.config import StudentConfig
+from llmsrec.student.recipe import RECIPES, Lora, Mode
 from llmsrec.systems.counting import Popularity
+from llmsrec.systems.language import LanguageRanker, LanguageWriter
 from llmsrec.systems.sasrec import SASRecSystem
 from llmsrec.systems.system import System
 from llmsrec.teacher.train import TeacherConfig
 
-Mode = Literal["retrieval", "generation"]
 Values = dict[str, Any]
 Maker = Callable[[Values, Path, str], System]  # settings, params.yaml, where the settings stand
 
@@ -28,12 +31,38 @@ def sasrec(values: Values, params: Path, where: str) -> System:
     )
 
 
+def language(name: str, mode: Mode) -> Maker:
+    """Settings are what all language models, those of a mode, and this one change of the section `student`."""
+
+    def make(values: Values, params: Path, where: str) -> System:
+        systems = read_section("systems", params)
+        values = {**systems["language_models"], **systems[f"language_{mode}"], **values}
+        recipe = replace(RECIPES[name], mode=mode)
+        if recipe.adapted:
+            recipe = replace(recipe, lora=from_mapping(Lora, values.pop("lora"), f"{where}.lora"))
+        score = values.pop("score", None)
+        user_slot = recipe.user_slot or values.get("with_user_rep", False)
+        values = {**read_section("student", params), **values, "with_user_rep": user_slot}
+        config = from_mapping(StudentConfig, values, where)
+        recipe = replace(recipe, user_slot=user_slot)
+        return (
+            LanguageRanker(config, recipe)
+            if mode == "retrieval"
+            else LanguageWriter(config, recipe, score)
+        )
+
+    return make
+
+
 RETRIEVAL: dict[str, Maker] = {
     "popularity": own(Popularity),
     "sasrec": sasrec,
     "gsasrec": sasrec,
+    **{name: language(name, "retrieval") for name in ("tallrec", "llara", "collm", "llmsrec")},
 }
-GENERATION: dict[str, Maker] = {}
+GENERATION: dict[str, Maker] = {
+    name: language(name, "generation") for name in ("tallrec", "llara", "collm")
+}
 
 
 def system_of(name: str, mode: Mode, params: Path) -> System:

@@ -28,8 +28,8 @@ class Given:
     seed: int
     device: torch.device | str = "cpu"
 
-    def language_model(self) -> Backbone:
-        return load_backbone(self.backbone, self.device)
+    def language_model(self, *, writes: bool = False) -> Backbone:
+        return load_backbone(self.backbone, self.device, writes=writes)
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ def test_other_architectures_equal_their_own_oracle(
     torch.manual_seed(4)
     lm = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     model = student(Backbone(lm.base_model, tokenizer, "random"))
-    assert model.decoder.llama_shaped is (config.model_type == "qwen2")
+    assert model.slots.decoder.llama_shaped is (config.model_type == "qwen2")
     oracle, histories = Oracle(model, lm), random_histories(6, 4, 6, 40)
     assert_close(model.represent_users(histories), oracle.users(histories))
     growing = model.represent_growing_users(histories, histories.lengths - 1)

@@ -41,13 +41,13 @@ def test_a_history_that_grows_is_read_as_if_for_the_first_time(model: LLMSRec) -
 def test_of_one_who_comes_again_only_what_is_new_is_read(
     model: LLMSRec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    users, widths, whole = KeptUsers(model, 100.0), [], model.decoder.read
+    users, widths, whole = KeptUsers(model, 100.0), [], model.slots.decoder.read
 
     def counted(rows: Any, *rest: Any) -> Any:
         widths.append(rows.positions.shape[1])
         return whole(rows, *rest)
 
-    monkeypatch.setattr(model.decoder, "read", counted)
+    monkeypatch.setattr(model.slots.decoder, "read", counted)
     for length in (4, 5):
         users.represent(shoppers(LONG[:length]))
     KeptUsers(model, 100.0).represent(shoppers(LONG[:5]))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llmsrec.data.sequences import from_rows
 from llmsrec.errors import ConfigError
 from llmsrec.student.backbone import load_backbone
-from llmsrec.student.prompts import HIST, IOUT, UOUT, UREP, PromptBuilder, day_text
+from llmsrec.student.prompts import HIST, IOUT, UOUT, UREP, PromptBuilder, PromptShape, day_text
 
 DAY = 86_400_000
 FIRST = int(datetime(2021, 3, 4, tzinfo=UTC).timestamp()) * 1000
@@ -36,7 +36,7 @@ class Letters:
 
 def builder(tokenizer: Any = None, titles: list[str] = TITLES, **changes: Any) -> PromptBuilder:
     values = {"window": 10, "title_tokens": 48, "max_prompt_tokens": 1024, "with_user_rep": False}
-    return PromptBuilder(tokenizer or Letters(), titles, **{**values, **changes})
+    return PromptBuilder(tokenizer or Letters(), titles, PromptShape(**{**values, **changes}))
 
 
 def text_of(tokens: Any) -> str:

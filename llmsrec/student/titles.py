@@ -1,0 +1,186 @@
+"""Mode G (SPEC 3): a language model that writes the title of the next purchase, one of some candidates."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from llmsrec.data.candidates import normalise
+from llmsrec.data.catalog import Catalog
+from llmsrec.data.sequences import Sequences
+from llmsrec.progress import Progress
+from llmsrec.student.backbone import Backbone
+from llmsrec.student.choices import Asked, ChoiceBuilder
+from llmsrec.student.heads import Heads, LLMSRecConfig
+from llmsrec.student.lora import adapt
+from llmsrec.student.padding import chunks, spread
+from llmsrec.student.prompts import Prompts, PromptShape
+from llmsrec.student.recipe import Recipe
+from llmsrec.student.slots import Slots
+from llmsrec.teacher.sasrec import SASRec
+
+NEW_TOKENS = 64  # written at most
+CHUNK = 64  # prompts written at a time
+
+Score = Literal["greedy", "likelihood"]
+
+
+class TitleWriter(nn.Module):
+    """`heads` is all that is trained: what fills slots, and what is put into the language model."""
+
+    def __init__(
+        self,
+        config: LLMSRecConfig,
+        backbone: Backbone,
+        teacher: SASRec,
+        catalog: Catalog,
+        recipe: Recipe,
+        num_candidates: int,
+    ) -> None:
+        super().__init__()
+        assert backbone.writer is not None, "load it with its head"
+        self.config, self.recipe = config, recipe
+        self.heads = Heads(config, recipe)
+        if recipe.lora is not None:
+            self.heads.lora = adapt(backbone, recipe.lora)
+        self._frozen = (backbone, teacher)  # in a tuple, so that nn.Module does not adopt them
+        self.heads.to(backbone.device)
+        self.slots = Slots(
+            backbone, teacher, self.heads, codes=recipe.codes, dropout=config.slot_dropout
+        )
+        shape = PromptShape(
+            config.window,
+            config.title_tokens,
+            config.max_prompt_tokens,
+            with_user_rep=recipe.user_slot,
+            item_slots=recipe.item_slots,
+        )
+        self.choices = ChoiceBuilder(backbone.tokenizer, catalog.titles, shape, num_candidates)
+        self.names = [normalise(self._text(title)) for title in self.choices.titles]
+
+    @property
+    def backbone(self) -> Backbone:
+        return self._frozen[0]
+
+    @property
+    def teacher(self) -> SASRec:
+        return self._frozen[1]
+
+    def loss(
+        self,
+        histories: Sequences,
+        candidates: Int[np.ndarray, "rows columns"],
+        targets: Int[np.ndarray, "rows"],
+        teacher_users: Float[Tensor, "rows teacher"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """The mean over tokens of the cross-entropy of the targets' titles and their ends."""
+        asked = self.choices.told(histories, candidates, targets[:, None])
+        return -self._log_likelihoods(asked, teacher_users).mean()
+
+    @torch.no_grad()
+    def likeliest(
+        self, histories: Sequences, candidates: Int[np.ndarray, "rows columns"]
+    ) -> Int[np.ndarray, "rows"]:
+        """The column of the title that the model would write most readily, for each of its tokens."""
+        asked = self.choices.told(histories, candidates, candidates)
+        each = self._log_likelihoods(asked, self._users(histories)).double().cpu().numpy()
+        totals = np.bincount(asked.owners, each) / np.bincount(asked.owners)
+        return totals.reshape(candidates.shape).argmax(axis=1)
+
+    @torch.no_grad()
+    def written(
+        self, histories: Sequences, candidates: Int[np.ndarray, "rows columns"]
+    ) -> list[str]:
+        """What it writes, each next token the likeliest; its first line."""
+        prompts = self.choices.choices(histories, candidates)
+        users = self._users(histories)
+        texts = [""] * len(prompts)
+        for chunk in chunks(np.argsort(prompts.lengths, kind="stable"), prompts.lengths):
+            some = prompts.take(chunk)
+            real = np.arange(int(some.lengths.max())) < some.lengths[:, None]
+            vectors = None if users is None else users[torch.from_numpy(chunk)]
+            for row, text in zip(chunk.tolist(), self._write(some, real, vectors), strict=True):
+                texts[row] = text
+        return texts
+
+    def _write(
+        self, prompts: Prompts, real: Bool[np.ndarray, "rows tokens"], users: Tensor | None
+    ) -> list[str]:
+        """Left padded, so that all prompts end where writing begins."""
+        device = self.backbone.device
+        tokens = torch.from_numpy(spread(prompts.tokens, real)).to(device)
+        embedded = self.slots.embed(tokens, prompts.items, users)
+        width = real.shape[1]
+        shift = torch.from_numpy(
+            (np.arange(width) - (width - prompts.lengths)[:, None]) % width
+        ).to(device)
+        left = embedded.gather(1, shift[:, :, None].expand_as(embedded))
+        mask = torch.from_numpy(real[:, ::-1].copy()).to(device)
+        found = self.backbone.writer.generate(
+            inputs_embeds=left,
+            attention_mask=mask.long(),
+            max_new_tokens=NEW_TOKENS,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            eos_token_id=self.choices.end,
+            pad_token_id=self.choices.end,
+        )
+        return [self._text(row) for row in found.tolist()]
+
+    def _text(self, tokens: list[int]) -> str:
+        """Up to its end, and of that the first line."""
+        end = tokens.index(self.choices.end) if self.choices.end in tokens else len(tokens)
+        lines = str(self.backbone.tokenizer.decode(tokens[:end])).strip().splitlines()
+        return lines[0] if lines else ""
+
+    def _users(self, histories: Sequences) -> Tensor | None:
+        return self.teacher.represent(histories) if self.recipe.user_slot else None
+
+    def _log_likelihoods(self, asked: Asked, teacher_users: Tensor | None) -> Float[Tensor, "told"]:
+        """Of each told token after those before it."""
+        states = self.slots.read(asked.prompts, asked.asked, teacher_users)
+        device = states.device
+        head = self.backbone.writer.get_output_embeddings()
+        wanted = torch.from_numpy(asked.answers).to(device)
+        logits = head(states.to(head.weight.dtype)).float()
+        normal = logits.logsumexp(dim=1)
+        places = torch.from_numpy(asked.places).to(device)
+        return logits[places, wanted] - normal[places]
+
+
+def column_of(text: str, names: list[str]) -> int:
+    """Which candidate a text names (SPEC 3): the one it equals, else the only one that it contains; -1 is none."""
+    answer = normalise(text)
+    equal = [column for column, name in enumerate(names) if name == answer]
+    if len(equal) == 1:
+        return equal[0]
+    within = [column for column, name in enumerate(names) if name and name in answer]
+    return within[0] if not equal and len(within) == 1 else -1
+
+
+class TitleAnswerer:
+    """Which of the candidates' titles a trained model writes, or finds likeliest."""
+
+    def __init__(self, model: TitleWriter, score: Score) -> None:
+        self.model, self.score = model, score
+
+    def answers(
+        self, histories: Sequences, candidates: Int[np.ndarray, "users columns"]
+    ) -> Int[np.ndarray, "users"]:
+        found = np.full(len(candidates), -1, dtype=np.int64)
+        progress = Progress("writing titles", len(found), "users")
+        for start in range(0, len(found), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(found)))
+            some, shown = histories.take(rows), candidates[rows]
+            if self.score == "likelihood":
+                found[rows] = self.model.likeliest(some, shown)
+            else:
+                texts = self.model.written(some, shown)
+                names = [[self.model.names[item] for item in row] for row in shown.tolist()]
+                found[rows] = [column_of(*pair) for pair in zip(texts, names, strict=True)]
+            progress.advance(len(rows))
+        return found

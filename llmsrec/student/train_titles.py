@@ -1,0 +1,116 @@
+"""Train a model of mode G: after each history, the title of its last training purchase (SPEC 3)."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import nn
+
+from llmsrec.data.candidates import draw_candidates, title_labels
+from llmsrec.data.splits import Splits, Targets
+from llmsrec.errors import DataError
+from llmsrec.student.config import StudentConfig
+from llmsrec.student.schedule import rate, validation_steps
+from llmsrec.student.titles import Score, TitleAnswerer, TitleWriter
+from llmsrec.teacher.train import validation_rows
+from llmsrec.training import Plan, generator
+
+
+class TitleTrainer:
+    """One step at a time; what a step draws is decided by (seed, epoch) and (seed, step)."""
+
+    def __init__(self, model: TitleWriter, splits: Splits, config: StudentConfig) -> None:
+        self.model, self.config, self.train = model, config, splits.train
+        self.users = np.flatnonzero(self.train.lengths >= 2)
+        if len(self.users) == 0:
+            raise DataError("no user has two training purchases: there is nothing to learn from")
+        self.labels = title_labels(splits.catalog)
+        self.negatives = splits.generation_candidates["valid"].items.shape[1] - 1
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": model.heads.reading(), "share": 1.0},
+                {"params": model.heads.writing(), "share": config.slot_rate},
+            ],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+        )
+
+    @property
+    def network(self) -> nn.Module:
+        return self.model.heads
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.users) // self.config.batch_size)
+
+    def batch(self, step: int) -> Int[np.ndarray, "batch"]:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = generator(self.config.seed, 1, epoch).permutation(self.users)
+        size = self.config.batch_size
+        return order[place * size : (place + 1) * size]
+
+    def step(self, step: int) -> dict[str, float]:
+        self.model.train()
+        users, draws = self.batch(step), generator(self.config.seed, 2, step)
+        ends = self.train.lengths[users] - 1
+        drawn = draw_candidates(
+            self.train,
+            Targets(users, ends),
+            np.arange(len(users)),
+            self.negatives,
+            self.labels,
+            draws,
+        )
+        histories = self.train.take(users, ends)
+        known = self.model.teacher.represent(histories) if self.model.recipe.user_slot else None
+        loss = self.model.loss(histories, drawn.items, drawn.targets, known)
+        share = rate(self.config, step, self.steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * share * group["share"]
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return {"loss": float(loss.detach())}
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "heads": self.model.heads.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.heads.load_state_dict(state["heads"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+
+
+def stage_of(
+    model: TitleWriter, splits: Splits, config: StudentConfig, score: Score
+) -> tuple[TitleTrainer, Plan]:
+    trainer = TitleTrainer(model, splits, config)
+    steps = trainer.steps_per_epoch
+    within = validation_steps(steps, config.validations_per_epoch)
+    looks = [epoch * steps + step for epoch in range(config.epochs) for step in within]
+
+    def look() -> dict[str, float]:
+        return validate(model, splits, config, score)
+
+    return trainer, Plan("titles", look, looks, config.patience, "hr@1")
+
+
+def validate(
+    model: TitleWriter, splits: Splits, config: StudentConfig, score: Score
+) -> dict[str, float]:
+    """HR@1 over all users, and how many of them got an answer that is a candidate."""
+    model.eval()
+    stored = splits.generation_candidates["valid"]
+    rows = validation_rows(len(stored), config.validation_users, config.seed)
+    some, targets = stored.take(rows), splits.targets["valid"]
+    shown = splits.sequences.take(targets.users[some.rows], targets.positions[some.rows])
+    columns = TitleAnswerer(model, score).answers(shown, some.items)
+    return {
+        "hr@1": float((columns == some.target_columns).mean()),
+        "valid_answers": float((columns >= 0).mean()),
+    }

@@ -1,0 +1,58 @@
+"""TALLRec, LLaRA, CoLLM and LLM-SRec (SPEC 4.5 to 4.9): one network for each mode, by the recipes of SPEC 3."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from llmsrec.student import train_titles
+from llmsrec.student.config import StudentConfig
+from llmsrec.student.model import LLMSRec
+from llmsrec.student.ranker import StudentRanker, encode_items
+from llmsrec.student.recipe import Recipe
+from llmsrec.student.titles import Score, TitleAnswerer, TitleWriter
+from llmsrec.student.train import stage_of
+from llmsrec.systems.system import Given, Stage
+
+
+@dataclass(frozen=True)
+class LanguageRanker:
+    """Mode R. `config` is the section `student` with what the system changes of it."""
+
+    config: StudentConfig
+    recipe: Recipe
+
+    def network(self, given: Given) -> LLMSRec:
+        backbone = given.language_model()
+        teacher = given.teacher.eval().requires_grad_(False).to(backbone.device)
+        settings = self.config.model(backbone, teacher)
+        return LLMSRec.untaught(settings, backbone, teacher, given.splits.catalog, self.recipe)
+
+    def stages(self, network: LLMSRec, given: Given) -> Iterator[Stage]:
+        yield Stage(*stage_of(network, given.splits, replace(self.config, seed=given.seed)))
+
+    def model(self, network: LLMSRec, given: Given) -> StudentRanker:
+        return StudentRanker(network.eval(), encode_items(network, given.splits.num_items))
+
+
+@dataclass(frozen=True)
+class LanguageWriter:
+    """Mode G: the title of the next purchase is written, or the likeliest of the candidates' taken."""
+
+    config: StudentConfig
+    recipe: Recipe
+    score: Score
+
+    def network(self, given: Given) -> TitleWriter:
+        backbone = given.language_model(writes=True)
+        teacher = given.teacher.eval().requires_grad_(False).to(backbone.device)
+        settings = self.config.model(backbone, teacher)
+        count = given.splits.generation_candidates["test"].items.shape[1]
+        return TitleWriter(
+            settings, backbone, teacher, given.splits.catalog, self.recipe, num_candidates=count
+        )
+
+    def stages(self, network: TitleWriter, given: Given) -> Iterator[Stage]:
+        config = replace(self.config, seed=given.seed)
+        yield Stage(*train_titles.stage_of(network, given.splits, config, self.score))
+
+    def model(self, network: TitleWriter, given: Given) -> TitleAnswerer:
+        return TitleAnswerer(network.eval(), self.score)
