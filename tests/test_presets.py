@@ -107,9 +107,9 @@ def test_an_unknown_preset_is_told_the_known_ones(params: Path) -> None:
 
 def test_a_preset_that_names_an_unknown_knob_changes_nothing(params: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(ROOT / "presets", tmp_path / "presets")
-    (folder / "odd.yaml").write_text("splits: {kcore: single_pass}\nteacher: {layers: 3}\n")
+    (folder / "odd.yaml").write_text("splits: {kcore: single_pass}\nteacher: {floors: 3}\n")
     start = params.read_text()
-    with pytest.raises(ConfigError, match=r"params.yaml has no 'teacher\.layers'"):
+    with pytest.raises(ConfigError, match=r"params.yaml has no 'teacher\.floors'"):
         presets.apply("odd", params, folder)
     assert params.read_text() == start
 

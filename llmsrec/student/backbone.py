@@ -117,25 +117,43 @@ def load_backbone(
     where = str(folder / location) if kind == "small" else location
     if kind != "hub" and folder_digest(Path(where)) != reference["revision"]:
         raise ArtifactError(f"{where} is not the model that was pinned: rerun the backbone step")
-    revision = {"revision": reference["revision"]} if kind == "hub" else {}
+    revision = reference["revision"] if kind == "hub" else None
+    dtype = getattr(torch, reference["dtype"])
+    model, tokenizer = _frozen(where, revision, dtype, device, writes=writes)
+    body = model.base_model if writes else model
+    return Backbone(body, tokenizer, reference["revision"], model if writes else None)
+
+
+def load_encoder(name: str, device: torch.device | str = "cpu") -> Backbone:
+    """Any text encoder by its folder or hub name, in float32, for who does not read with the backbone (SPEC 4.3)."""
+    model, tokenizer = _frozen(name, None, torch.float32, device)
+    folder = Path(name)
+    digest = folder_digest(folder) if folder.is_dir() else str(model.config._commit_hash)
+    return Backbone(model, tokenizer, digest)
+
+
+def _frozen(
+    where: str,
+    revision: str | None,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    *,
+    writes: bool = False,
+) -> tuple[Any, Any]:
+    """The model and its tokenizer, from safetensors alone and without anybody's code."""
+    pinned = {} if revision is None else {"revision": revision}
     kinds = transformers.AutoModelForCausalLM if writes else transformers.AutoModel
     try:
         model = kinds.from_pretrained(
-            where,
-            **revision,
-            dtype=getattr(torch, reference["dtype"]),
-            trust_remote_code=False,
-            use_safetensors=True,
+            where, **pinned, dtype=dtype, trust_remote_code=False, use_safetensors=True
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            where, **revision, trust_remote_code=False
+            where, **pinned, trust_remote_code=False
         )
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise ArtifactError(f"the backbone {where} cannot be loaded: {reason}") from None
-    model.requires_grad_(False).eval().to(device)
-    body = model.base_model if writes else model
-    return Backbone(body, tokenizer, reference["revision"], model if writes else None)
+    return model.requires_grad_(False).eval().to(device), tokenizer
 
 
 def small_of_champion(champion: Path | None, recipe: str) -> Path | None:

@@ -19,7 +19,8 @@ class SASRecSystem:
         return SASRec(self.config.network(given.splits.num_items))
 
     def stages(self, network: SASRec, given: Given) -> Iterator[Stage]:
-        yield Stage(*stage_of(network, given.splits, replace(self.config, seed=given.seed)))
+        config = replace(self.config, seed=given.seed)
+        yield Stage(*stage_of(network, given.splits, config, "SASRec"))
 
     def model(self, network: SASRec, given: Given) -> TeacherRanker:
         return TeacherRanker(network)

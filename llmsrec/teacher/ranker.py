@@ -7,7 +7,7 @@ from torch import Tensor
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.evaluation.ranker import VectorRanker
-from llmsrec.teacher.sasrec import SASRec
+from llmsrec.teacher.causal import SequenceNetwork
 
 GATHERED = 1 << 19  # values laid beside their users at a time: 2 MB stay in the cache
 
@@ -43,9 +43,16 @@ class ProductRanker(VectorRanker):
 
 
 class TeacherRanker(ProductRanker):
-    def __init__(self, model: SASRec) -> None:
-        super().__init__(model.item_table)
+    """A bias of the items is one more product, with 1."""
+
+    def __init__(self, model: SequenceNetwork) -> None:
+        bias = model.output_bias
+        table, self.with_bias = model.item_table, bias is not None
+        super().__init__(table if bias is None else torch.cat([table, bias.detach()[:, None]], 1))
         self.model = model
 
     def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users size"]:
-        return self.model.represent(histories).cpu().numpy()
+        states = self.model.represent(histories)
+        if self.with_bias:
+            states = torch.cat([states, states.new_ones(len(states), 1)], dim=1)
+        return states.cpu().numpy()

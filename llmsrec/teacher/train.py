@@ -1,4 +1,4 @@
-"""Train SASRec on the training histories (SPEC 4.1)."""
+"""Train SASRec, or any causal network, on the training histories (SPEC 4.1)."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,13 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmsrec.config import Amount, Count, Share
+from llmsrec.config import Count, Share
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.errors import DataError
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.teacher.batches import NegativeSampler, epoch_users, group_by_length
+from llmsrec.teacher.blocks import Layers, Norm, SASRecConfig
+from llmsrec.teacher.causal import CausalTraining, Lessons, Loss, SequenceNetwork
 from llmsrec.teacher.losses import (
     binary_loss,
     full_loss,
@@ -22,32 +24,25 @@ from llmsrec.teacher.losses import (
     sampled_softmax_loss,
 )
 from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.sasrec import Norm, SASRec, SASRecConfig
+from llmsrec.teacher.sasrec import SASRec
 from llmsrec.training import Checkpoints, MetricLog, Plan, generator, seed_torch
 from llmsrec.training import train as run
 
 
 @dataclass(frozen=True)
-class TeacherConfig:
-    embedding_size: Count
+class TeacherConfig(CausalTraining):
     num_blocks: Count
     num_heads: Count
     dropout: Share
     norm: Norm
-    max_length: Count
+    layers: Layers
     loss: Literal["bce", "ce", "gbce", "sampled_softmax"]
     negatives: Count
     gbce_t: Share
-    holdout: bool
-    epochs: Count
-    batch_size: Count
-    learning_rate: Amount
-    sampling: Literal["shuffle", "with_replacement"]
-    select: bool
-    validate_every: Count
-    validation_users: Count | None
-    patience: Count
-    seed: int
+
+    def __post_init__(self) -> None:
+        if self.layers == "ligr" and self.norm != "pre":
+            raise ValueError("layers: ligr normalises before each part; set norm: pre")
 
     def network(self, num_items: int) -> SASRecConfig:
         return SASRecConfig(
@@ -58,7 +53,43 @@ class TeacherConfig:
             self.dropout,
             self.norm,
             self.max_length,
+            self.layers,
         )
+
+    def loss_over(self, train: Sequences, num_items: int) -> Loss:
+        return TeacherLoss(self, NegativeSampler(train, num_items))
+
+
+class TeacherLoss:
+    """The next item against negatives that the user has not bought, or against the whole catalogue."""
+
+    def __init__(self, config: TeacherConfig, negatives: NegativeSampler) -> None:
+        self.config, self.negatives = config, negatives
+
+    def __call__(
+        self, network: SequenceNetwork, lessons: Lessons, draws: np.random.Generator
+    ) -> Float[Tensor, ""]:
+        config, state, table = self.config, lessons.states, network.output_table
+        if config.loss == "ce":
+            return full_loss(scores_of(network, state), lessons.targets - 1)
+        count = 1 if config.loss == "bce" else config.negatives
+        drawn = self.negatives.draw(lessons.users, count, draws)
+        positive = (state * table[lessons.targets]).sum(-1)
+        others = table[torch.from_numpy(drawn).to(state.device)]
+        negative = torch.einsum("nd,nkd->nk", state, others)
+        if config.loss == "bce":
+            return binary_loss(positive, negative)
+        if config.loss == "sampled_softmax":
+            return sampled_softmax_loss(positive, negative)
+        return generalised_binary_loss(positive, negative, len(table) - 1, config.gbce_t)
+
+
+def scores_of(
+    network: SequenceNetwork, states: Float[Tensor, "n size"]
+) -> Float[Tensor, "n items"]:
+    """Of every item but the padding."""
+    scores = states @ network.output_table[1:].T
+    return scores if network.output_bias is None else scores + network.output_bias[1:]
 
 
 def train_teacher(
@@ -76,11 +107,13 @@ def train_teacher(
     model = SASRec(config.network(splits.num_items)).to(device)
     if start is not None:
         model.load_state_dict(start.state_dict())
-    run(*stage_of(model, splits, config), log, checkpoints)
+    run(*stage_of(model, splits, config, "teacher"), log, checkpoints)
     return model.eval().cpu()
 
 
-def stage_of(model: SASRec, splits: Splits, config: TeacherConfig) -> tuple["Trainer", Plan]:
+def stage_of(
+    model: SequenceNetwork, splits: Splits, config: CausalTraining, name: str
+) -> tuple["Trainer", Plan]:
     """A look every few epochs, and after the last."""
     trainer = Trainer(model, fitted(splits, config.holdout), splits.num_items, config)
     steps = trainer.steps_per_epoch
@@ -90,10 +123,10 @@ def stage_of(model: SASRec, splits: Splits, config: TeacherConfig) -> tuple["Tra
     def look() -> dict[str, float]:
         return validate(model, splits, config)
 
-    return trainer, Plan("teacher", look, looks, config.patience, select_by, unit=steps)
+    return trainer, Plan(name, look, looks, config.patience, select_by, unit=steps)
 
 
-def looked_at(config: TeacherConfig) -> list[int]:
+def looked_at(config: CausalTraining) -> list[int]:
     """Every few epochs, and the last."""
     every = config.validate_every
     return sorted({*range(every, config.epochs + 1, every), config.epochs})
@@ -103,16 +136,14 @@ class Trainer:
     """One step at a time; what an epoch draws is decided by (seed, epoch) and the dropout's state."""
 
     def __init__(
-        self, model: SASRec, train: Sequences, num_items: int, config: TeacherConfig
+        self, model: SequenceNetwork, train: Sequences, num_items: int, config: CausalTraining
     ) -> None:
         self.model, self.train, self.config = model, train, config
         self.usable = np.flatnonzero(train.lengths >= 2)
         if len(self.usable) == 0:
             raise DataError("no user has two training purchases: there is nothing to learn from")
-        self.negatives = NegativeSampler(train, num_items)
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
-        )
+        self.criterion = config.loss_over(train, num_items)
+        self.optimizer = config.optimizer_of(model)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -121,7 +152,7 @@ class Trainer:
         return max(1, count // size) if whole else -(-count // size)
 
     @property
-    def network(self) -> SASRec:
+    def network(self) -> SequenceNetwork:
         return self.model
 
     def step(self, step: int) -> dict[str, float]:
@@ -140,28 +171,15 @@ class Trainer:
 
     def loss(self, users: np.ndarray, draws: np.random.Generator) -> Float[Tensor, ""]:
         """Over all positions of all rows of the batch alike, whichever group they were computed in."""
-        model, config = self.model, self.config
-        device = model.item_embedding.weight.device
+        device = next(self.model.parameters()).device
         states, targets, owners = [], [], []
-        for group in group_by_length(self.train, users, config.max_length):
+        for group in group_by_length(self.train, users, self.config.max_length):
             inputs = group.inputs.to(device)
-            states.append(model(inputs)[inputs != 0])
+            states.append(self.model(inputs)[inputs != 0])
             targets.append(group.targets.to(device))
             owners.append(group.users)
-        state, target = torch.cat(states), torch.cat(targets)
-        table = model.item_embedding.weight
-        if config.loss == "ce":
-            return full_loss(state @ table[1:].T, target - 1)
-        count = 1 if config.loss == "bce" else config.negatives
-        drawn = self.negatives.draw(np.concatenate(owners), count, draws)
-        positive = (state * table[target]).sum(-1)
-        others = table[torch.from_numpy(drawn).to(device)]
-        negative = torch.einsum("nd,nkd->nk", state, others)
-        if config.loss == "bce":
-            return binary_loss(positive, negative)
-        if config.loss == "sampled_softmax":
-            return sampled_softmax_loss(positive, negative)
-        return generalised_binary_loss(positive, negative, model.config.num_items, config.gbce_t)
+        lessons = Lessons(torch.cat(states), torch.cat(targets), np.concatenate(owners))
+        return self.criterion(self.model, lessons, draws)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -182,7 +200,7 @@ def fitted(splits: Splits, holdout: bool) -> Sequences:
     return train.take(np.arange(len(train)), np.maximum(train.lengths - int(holdout), 0))
 
 
-def validate(model: SASRec, splits: Splits, config: TeacherConfig) -> dict[str, float]:
+def validate(model: SequenceNetwork, splits: Splits, config: CausalTraining) -> dict[str, float]:
     """NDCG@10 and HR@10 of the stored valid candidates, on a fixed sample of users."""
     rows = validation_rows(len(splits.candidates["valid"]), config.validation_users, config.seed)
     ranks = evaluate(TeacherRanker(model), splits, "valid", rows=rows, full=False).sampled

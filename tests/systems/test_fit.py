@@ -30,7 +30,9 @@ def params(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def given(markov_splits: Splits) -> Given:
-    teacher = SASRec(SASRecConfig(markov_splits.num_items, 16, 1, 1, 0.1, "pre", 32)).eval()
+    teacher = SASRec(
+        SASRecConfig(markov_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard")
+    ).eval()
     return Given(markov_splits, teacher, Path("none"), seed=3)
 
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsrec.data.sequences import from_rows
-from llmsrec.teacher import sasrec
-from llmsrec.teacher.sasrec import SASRec, SASRecConfig, by_length
+from llmsrec.teacher import causal
+from llmsrec.teacher.causal import by_length
+from llmsrec.teacher.sasrec import SASRec, SASRecConfig
 
 ITEMS = 30
 HISTORIES = [[3], [5, 9, 2], [7, 7, 1, 30, 4, 4, 12], list(range(1, 13)), list(range(29, 8, -1))]
@@ -22,7 +23,7 @@ def network(**changes: Any) -> SASRec:
     """Weights far from their start, so that a bias or a norm that is left out shows."""
     values: dict[str, Any] = {
         "num_items": ITEMS, "embedding_size": 8, "num_blocks": 2, "num_heads": 1,
-        "dropout": 0.5, "norm": "original", "max_length": 12,
+        "dropout": 0.5, "norm": "original", "max_length": 12, "layers": "standard",
     }  # fmt: skip
     torch.manual_seed(1)
     model = SASRec(SASRecConfig(**{**values, **changes})).eval()
@@ -62,7 +63,13 @@ def slow_block(
     out = [np.zeros(config.embedding_size) for _ in row]
     for place in real:
         past = [other for other in real if other <= place]
-        if config.norm == "original":
+        if config.layers == "ligr":
+            normal = [slow_norm(w, "attention_norm", x[other]) for other in past]
+            mixed = slow_attention(w, normal[-1], normal, config.num_heads)
+            y = x[place] + sigmoid(linear(w, "attention_gate", x[place])) * mixed
+            fed = slow_gated_feed(w, slow_norm(w, "feed_norm", y))
+            out[place] = y + sigmoid(linear(w, "feed_gate", y)) * fed
+        elif config.norm == "original":
             query = slow_norm(w, "attention_norm", x[place])
             mixed = query + slow_attention(w, query, [x[other] for other in past], config.num_heads)
             y = slow_norm(w, "feed_norm", mixed)
@@ -93,6 +100,16 @@ def slow_feed(w: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     return linear(w, "outer", np.maximum(linear(w, "inner", x), 0))
 
 
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def slow_gated_feed(w: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """SwiGLU: one map opens and closes what another lets through."""
+    gate = linear(w, "inner_gate", x)
+    return linear(w, "outer", gate * sigmoid(gate) * linear(w, "inner", x))
+
+
 def slow_attention(
     w: dict[str, np.ndarray], query: np.ndarray, sources: list[np.ndarray], num_heads: int
 ) -> np.ndarray:
@@ -113,9 +130,12 @@ def slow_attention(
 
 
 @pytest.mark.parametrize("heads", [1, 2])
-@pytest.mark.parametrize("norm", ["original", "pre", "post"])
-def test_equals_a_slow_second_implementation(norm: str, heads: int) -> None:
-    model = network(norm=norm, num_heads=heads)
+@pytest.mark.parametrize(
+    "shape",
+    [{"norm": "original"}, {"norm": "pre"}, {"norm": "post"}, {"norm": "pre", "layers": "ligr"}],
+)
+def test_equals_a_slow_second_implementation(shape: dict[str, str], heads: int) -> None:
+    model = network(**shape, num_heads=heads)
     slow = [slow_states(model, history) for history in HISTORIES]
     represented = model.represent(from_rows(HISTORIES)).numpy()
     np.testing.assert_allclose(represented, [states[-1] for states in slow], atol=2e-5)
@@ -148,9 +168,10 @@ def test_a_state_does_not_depend_on_its_batch_mates(rows: list[list[int]], rando
     torch.testing.assert_close(permuted, together[order], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("layers", ["standard", "ligr"])
 @pytest.mark.parametrize("norm", ["original", "pre", "post"])
-def test_more_padding_changes_nothing(norm: str) -> None:
-    model = network(norm=norm)
+def test_more_padding_changes_nothing(norm: str, layers: str) -> None:
+    model = network(norm=norm, layers=layers)
     row = from_rows([[5, 9, 2]])
     for width in (3, 4, 12):
         found = model(torch.from_numpy(row.padded(width))).detach()[:, -1]
@@ -209,7 +230,7 @@ def test_chunks_hold_every_row_that_has_a_length_once_within_the_budget(
 ) -> None:
     sizes = np.array(lengths, dtype=np.int64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sasrec, "BATCH_TOKENS", budget)
+        patch.setattr(causal, "BATCH_TOKENS", budget)
         chunks = list(by_length(sizes))
     found = np.concatenate([*chunks, np.zeros(0, np.int64)])
     assert sorted(found) == [row for row, length in enumerate(lengths) if length]

@@ -45,7 +45,7 @@ def one_thread() -> Iterator[None]:
 
 def teacher_config(**changes: Any) -> TeacherConfig:
     values: dict[str, Any] = {
-        "embedding_size": 16, "num_blocks": 1, "num_heads": 1, "dropout": 0.2, "norm": "pre",
+        "embedding_size": 16, "num_blocks": 1, "num_heads": 1, "dropout": 0.2, "norm": "pre", "layers": "standard",
         "max_length": 10, "loss": "ce", "negatives": 4, "gbce_t": 0.75, "holdout": False,
         "epochs": 4, "batch_size": 64, "learning_rate": 0.01, "sampling": "shuffle", "select": True,
         "validate_every": 1, "validation_users": 50, "patience": 10, "seed": 3,
@@ -95,7 +95,7 @@ def test_another_seed_gives_other_weights(markov_splits: Splits) -> None:
     [
         (1, {}),
         (3, {"loss": "bce", "norm": "original", "sampling": "with_replacement"}),
-        (4, {"loss": "gbce", "select": False}),
+        (4, {"loss": "gbce", "select": False, "layers": "ligr"}),
         (4, {"loss": "sampled_softmax", "validate_every": 2}),
     ],
 )
@@ -334,3 +334,8 @@ def test_shuffling_costs_the_teacher_nothing_on_exchangeable_sequences() -> None
     assert quality["hr@10"]["low"] > 0.9  # it found the groups: chance is 0.5
     assert gap["low"] <= 0 <= gap["high"]
     assert gap["high"] - gap["low"] < 0.04  # and the interval is narrow enough to tell
+
+
+def test_gated_layers_say_that_they_normalise_first() -> None:
+    with pytest.raises(ValueError, match="set norm: pre"):
+        teacher_config(layers="ligr", norm="post")

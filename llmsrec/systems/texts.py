@@ -1,0 +1,59 @@
+"""Texts as vectors of a frozen encoder: the mean of its last states (SPEC 4.3).
+
+The paper reads with RoBERTa-base. Here the comparison's language model reads unless a setting `encoder` names another
+one: with the embedded backbone no weights are fetched, and its vectors are not those of RoBERTa.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from llmsrec.data.catalog import Catalog
+from llmsrec.student.backbone import Backbone, load_encoder
+from llmsrec.student.padding import chunks, spread
+from llmsrec.systems.system import Given
+
+OWN = "backbone"  # the encoder that every comparison has
+
+
+def encoder_of(name: str, given: Given) -> Backbone:
+    """`backbone`, or the folder or hub name of any encoder."""
+    return given.language_model() if name == OWN else load_encoder(name, given.device)
+
+
+def text_vectors(
+    catalog: Catalog, backbone: Backbone, max_tokens: int
+) -> Float[Tensor, "indices size"]:
+    """Title and description of each item; row 0, the padding's, is zero."""
+    items = catalog.items
+    texts = [
+        ". ".join(part for part in parts if part)
+        for parts in zip(items["title"].tolist(), items["description"].tolist(), strict=True)
+    ]
+    return encoded(["", *texts], backbone, max_tokens)
+
+
+@torch.no_grad()
+def encoded(
+    texts: Sequence[str], backbone: Backbone, max_tokens: int
+) -> Float[Tensor, "texts size"]:
+    """The mean of the last states over a text's own first tokens; an empty text gives zeros."""
+    rows = backbone.tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
+    rows = [row if text else [] for row, text in zip(rows, texts, strict=True)]
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    means = torch.zeros(len(rows), backbone.hidden_size, device=backbone.device)
+    full = np.flatnonzero(lengths)
+    for some in chunks(np.argsort(lengths[full], kind="stable"), lengths[full]):
+        chunk = full[some]
+        real = np.arange(lengths[chunk].max()) < lengths[chunk][:, None]
+        block = spread(np.concatenate([rows[row] for row in chunk]), real)
+        padding = backbone.tokenizer.pad_token_id or 0
+        tokens = torch.from_numpy(np.where(real, block, padding)).to(backbone.device)
+        mask = torch.from_numpy(real).to(backbone.device)
+        states = backbone.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        sums = (states.float() * mask[:, :, None]).sum(dim=1)
+        means[torch.from_numpy(chunk).to(backbone.device)] = sums / mask.sum(dim=1, keepdim=True)
+    return means
