@@ -9,6 +9,8 @@ from llmsrec.config import from_mapping, read_section
 from llmsrec.errors import ConfigError
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.recipe import RECIPES, Lora, Mode
+from llmsrec.systems.alignment import AlignmentConfig
+from llmsrec.systems.allmrec import ALLMRec
 from llmsrec.systems.counting import Popularity
 from llmsrec.systems.language import LanguageRanker, LanguageWriter
 from llmsrec.systems.sasrec import SASRecSystem
@@ -40,16 +42,20 @@ def language(name: str, mode: Mode) -> Maker:
         recipe = replace(RECIPES[name], mode=mode)
         if recipe.adapted:
             recipe = replace(recipe, lora=from_mapping(Lora, values.pop("lora"), f"{where}.lora"))
+        stage_1 = values.pop("alignment", None)
         score = values.pop("score", None)
         user_slot = recipe.user_slot or values.get("with_user_rep", False)
         values = {**read_section("student", params), **values, "with_user_rep": user_slot}
         config = from_mapping(StudentConfig, values, where)
         recipe = replace(recipe, user_slot=user_slot)
-        return (
+        reading = (
             LanguageRanker(config, recipe)
             if mode == "retrieval"
             else LanguageWriter(config, recipe, score)
         )
+        if recipe.codes is None:
+            return reading
+        return ALLMRec(reading, from_mapping(AlignmentConfig, stage_1, f"{where}.alignment"))
 
     return make
 
@@ -58,10 +64,10 @@ RETRIEVAL: dict[str, Maker] = {
     "popularity": own(Popularity),
     "sasrec": sasrec,
     "gsasrec": sasrec,
-    **{name: language(name, "retrieval") for name in ("tallrec", "llara", "collm", "llmsrec")},
+    **{name: language(name, "retrieval") for name in RECIPES},
 }
 GENERATION: dict[str, Maker] = {
-    name: language(name, "generation") for name in ("tallrec", "llara", "collm")
+    name: language(name, "generation") for name in ("tallrec", "llara", "collm", "allmrec")
 }
 
 

@@ -28,12 +28,14 @@ def text_vectors(
     catalog: Catalog, backbone: Backbone, max_tokens: int
 ) -> Float[Tensor, "indices size"]:
     """Title and description of each item; row 0, the padding's, is zero."""
+    return encoded(texts_of(catalog), backbone, max_tokens)
+
+
+def texts_of(catalog: Catalog) -> list[str]:
+    """By item_index; that of the padding is empty."""
     items = catalog.items
-    texts = [
-        ". ".join(part for part in parts if part)
-        for parts in zip(items["title"].tolist(), items["description"].tolist(), strict=True)
-    ]
-    return encoded(["", *texts], backbone, max_tokens)
+    parts = zip(items["title"].tolist(), items["description"].tolist(), strict=True)
+    return ["", *(". ".join(part for part in both if part) for both in parts)]
 
 
 @torch.no_grad()
@@ -41,11 +43,20 @@ def encoded(
     texts: Sequence[str], backbone: Backbone, max_tokens: int
 ) -> Float[Tensor, "texts size"]:
     """The mean of the last states over a text's own first tokens; an empty text gives zeros."""
+    return mean_states(tokenised(texts, backbone, max_tokens), backbone)
+
+
+def tokenised(texts: Sequence[str], backbone: Backbone, max_tokens: int) -> list[list[int]]:
     rows = backbone.tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
-    rows = [row if text else [] for row, text in zip(rows, texts, strict=True)]
+    return [list(row) if text else [] for row, text in zip(rows, texts, strict=True)]
+
+
+def mean_states(rows: list[list[int]], backbone: Backbone) -> Float[Tensor, "texts size"]:
+    """Of each row of tokens; with gradients where the encoder is in training."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    means = torch.zeros(len(rows), backbone.hidden_size, device=backbone.device)
     full = np.flatnonzero(lengths)
+    places = [np.flatnonzero(lengths == 0)]
+    means = [torch.zeros(len(places[0]), backbone.hidden_size, device=backbone.device)]
     for some in chunks(np.argsort(lengths[full], kind="stable"), lengths[full]):
         chunk = full[some]
         real = np.arange(lengths[chunk].max()) < lengths[chunk][:, None]
@@ -55,5 +66,7 @@ def encoded(
         mask = torch.from_numpy(real).to(backbone.device)
         states = backbone.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
         sums = (states.float() * mask[:, :, None]).sum(dim=1)
-        means[torch.from_numpy(chunk).to(backbone.device)] = sums / mask.sum(dim=1, keepdim=True)
-    return means
+        means.append(sums / mask.sum(dim=1, keepdim=True))
+        places.append(chunk)
+    back = np.argsort(np.concatenate(places), kind="stable")
+    return torch.cat(means)[torch.from_numpy(back).to(backbone.device)]

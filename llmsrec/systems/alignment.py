@@ -1,0 +1,164 @@
+"""A-LLMRec's first stage (SPEC 4.8): codes of items in which the teacher's vector and the text agree."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llmsrec.config import Amount, Count
+from llmsrec.data.sequences import Sequences
+from llmsrec.errors import DataError
+from llmsrec.evaluation.metrics import ndcg
+from llmsrec.evaluation.protocol import evaluate
+from llmsrec.systems.system import Given
+from llmsrec.teacher.batches import NegativeSampler
+from llmsrec.teacher.causal import SequenceNetwork
+from llmsrec.teacher.ranker import ProductRanker
+from llmsrec.teacher.train import validation_rows
+from llmsrec.training import Plan, generator
+
+RECONSTRUCTION, TEXT_RECONSTRUCTION = 0.5, 0.2
+
+Texts = Callable[[Int[np.ndarray, "items"]], Float[Tensor, "items text"]]
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """`text_encoder` is `backbone`, or the folder or hub name of any encoder; the paper takes a sentence encoder."""
+
+    text_encoder: str
+    text_tokens: Count
+    finetune_text: bool
+    epochs: Count
+    batch_size: Count
+    learning_rate: Amount
+    validation_users: Count | None
+
+
+class Alignment(nn.Module):
+    """Two autoencoders with codes of one size; `encoder` reads texts where it is trained too."""
+
+    def __init__(
+        self, item_size: int, text_size: int, codes: int, encoder: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.item_in, self.item_out = nn.Linear(item_size, codes), nn.Linear(codes, item_size)
+        self.text_in, self.text_out = nn.Linear(text_size, codes), nn.Linear(codes, text_size)
+        if encoder is not None:
+            self.encoder = encoder.requires_grad_(True)
+
+    def item_codes(self, items: Float[Tensor, "items size"]) -> Float[Tensor, "items codes"]:
+        return self.item_in(items).sigmoid()
+
+    def text_codes(self, texts: Float[Tensor, "items text"]) -> Float[Tensor, "items codes"]:
+        return self.text_in(texts).sigmoid()
+
+
+def alignment_loss(
+    alignment: Alignment,
+    users: Float[Tensor, "users size"],
+    items: Float[Tensor, "both size"],
+    texts: Float[Tensor, "both text"],
+) -> Float[Tensor, ""]:
+    """L1 of SPEC 4.8; the targets of the users stand first in `items` and `texts`, a negative of each after them."""
+    codes, read = alignment.item_codes(items), alignment.text_codes(texts)
+    rebuilt, told = alignment.item_out(codes), alignment.text_out(read)
+    positive, negative = (users.repeat(2, 1) * rebuilt).mean(dim=1).chunk(2)
+    loss = functional.softplus(-positive).mean() + functional.softplus(negative).mean()
+    for part in range(2):  # each mean is over its own half: the sum of the two, not their mean
+        match, item, text = (
+            functional.mse_loss(first.chunk(2)[part], second.chunk(2)[part])
+            for first, second in ((codes, read), (rebuilt, items), (told, texts.detach()))
+        )
+        loss = loss + match + RECONSTRUCTION * item + TEXT_RECONSTRUCTION * text
+    return loss
+
+
+class AlignmentTrainer:
+    """One step on each batch of users; gradients never outlive their batch (SPEC 6.17)."""
+
+    def __init__(
+        self, alignment: Alignment, texts: Texts, given: Given, config: AlignmentConfig
+    ) -> None:
+        self.alignment, self.texts, self.given, self.config = alignment, texts, given, config
+        splits, teacher, self.seed = given.splits, given.teacher, given.seed
+        self.table = teacher.item_table
+        train: Sequences = splits.train
+        self.users = np.flatnonzero(train.lengths >= 2)
+        if len(self.users) == 0:
+            raise DataError("no user has two training purchases: there is nothing to learn from")
+        ends = train.lengths[self.users] - 1
+        self.targets = train.items[train.offsets[self.users] + ends]
+        self.teacher_users = teacher.represent(train.take(self.users, ends))  # frozen: once
+        self.negatives = NegativeSampler(train, splits.num_items)
+        self.optimizer = torch.optim.Adam(
+            alignment.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
+        )
+
+    @property
+    def network(self) -> nn.Module:
+        return self.alignment
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.users) // self.config.batch_size)
+
+    def step(self, step: int) -> dict[str, float]:
+        self.alignment.train()
+        epoch, place = divmod(step, self.steps_per_epoch)
+        size = self.config.batch_size
+        order = generator(self.seed, 1, epoch).permutation(len(self.users))
+        rows = order[place * size : (place + 1) * size]
+        drawn = self.negatives.draw(self.users[rows], 1, generator(self.seed, 2, step))[:, 0]
+        items = np.concatenate([self.targets[rows], drawn])
+        known = self.table[torch.from_numpy(items).to(self.table.device)]
+        users = self.teacher_users[torch.from_numpy(rows).to(self.table.device)]
+        loss = alignment_loss(self.alignment, users, known, self.texts(items))
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return {"loss": float(loss.detach())}
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "alignment": self.alignment.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.alignment.load_state_dict(state["alignment"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+
+
+class _Rebuilt(ProductRanker):
+    """The teacher's users among items rebuilt from their codes."""
+
+    def __init__(self, alignment: Alignment, teacher: SequenceNetwork) -> None:
+        super().__init__(alignment.item_out(alignment.item_codes(teacher.item_table)))
+        self.teacher = teacher
+
+    def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users size"]:
+        return self.teacher.represent(histories).cpu().numpy()
+
+
+def stage_of(trainer: AlignmentTrainer) -> tuple[AlignmentTrainer, Plan]:
+    """All epochs, and the last counts: as the original, whose inference wants none but the last."""
+    config, steps, splits = trainer.config, trainer.steps_per_epoch, trainer.given.splits
+
+    @torch.no_grad()
+    def look() -> dict[str, float]:
+        count = len(splits.candidates["valid"])
+        rows = validation_rows(count, config.validation_users, trainer.seed)
+        ranker = _Rebuilt(trainer.alignment, trainer.given.teacher)
+        ranks = evaluate(ranker, splits, "valid", rows=rows, full=False).sampled
+        return {"ndcg@10": float(ndcg(ranks, 10).mean())}
+
+    looks = [epoch * steps for epoch in range(1, config.epochs + 1)]
+    return trainer, Plan("alignment", look, looks, len(looks), None, unit=steps)

@@ -1,0 +1,87 @@
+"""A-LLMRec (SPEC 4.8): stage 1 aligns items with their texts, stage 2 shows a frozen language model what came of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from llmsrec.student.backbone import Backbone
+from llmsrec.student.model import LLMSRec
+from llmsrec.student.titles import TitleWriter
+from llmsrec.systems.alignment import Alignment, AlignmentConfig, AlignmentTrainer, stage_of
+from llmsrec.systems.language import LanguageRanker, LanguageWriter
+from llmsrec.systems.system import Given, Model, Stage
+from llmsrec.systems.texts import encoder_of, mean_states, text_vectors, texts_of, tokenised
+
+
+class ALLMRecNetwork(nn.Module):
+    """`reader` takes what stands in its item slots from `alignment`."""
+
+    def __init__(
+        self, given: Given, reader: LLMSRec | TitleWriter, config: AlignmentConfig
+    ) -> None:
+        super().__init__()
+        encoder = encoder_of(config.text_encoder, given)
+        codes = reader.recipe.codes
+        assert codes is not None
+        self.reader = reader
+        self.alignment = Alignment(
+            given.teacher.embedding_size,
+            encoder.hidden_size,
+            codes,
+            encoder.model if config.finetune_text else None,
+        )
+        self.texts = _Texts(given, encoder, config)
+
+    @torch.no_grad()
+    def settle(self, given: Given) -> None:
+        """Fill the slots' table; items that nobody bought in training are known by their text alone."""
+        self.alignment.eval()
+        everything = np.arange(given.splits.num_items + 1)
+        bought = np.isin(everything, given.splits.train.items)
+        codes = self.alignment.item_codes(given.teacher.item_table.to(given.device))
+        cold = everything[1:][~bought[1:]]
+        if len(cold):
+            codes[torch.from_numpy(cold)] = self.alignment.text_codes(self.texts(cold))
+        self.reader.slots.table.copy_(codes)
+
+
+class _Texts:
+    """The vectors of items' texts: read once, or anew where the encoder is in training."""
+
+    def __init__(self, given: Given, encoder: Backbone, config: AlignmentConfig) -> None:
+        catalog = given.splits.catalog
+        self.encoder, self.vectors, self.rows = encoder, None, [[0]]
+        if config.finetune_text:
+            self.rows = tokenised(texts_of(catalog), encoder, config.text_tokens)
+        else:
+            self.vectors = text_vectors(catalog, encoder, config.text_tokens)
+
+    def __call__(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items text"]:
+        if self.vectors is not None:
+            return self.vectors[torch.from_numpy(items).to(self.vectors.device)]
+        unique, place = np.unique(items, return_inverse=True)
+        found = mean_states([self.rows[item] for item in unique], self.encoder)
+        return found[torch.from_numpy(place).to(found.device)]
+
+
+@dataclass(frozen=True)
+class ALLMRec:
+    reading: LanguageRanker | LanguageWriter
+    alignment: AlignmentConfig
+
+    def network(self, given: Given) -> ALLMRecNetwork:
+        return ALLMRecNetwork(given, self.reading.network(given), self.alignment)
+
+    def stages(self, network: ALLMRecNetwork, given: Given) -> Iterator[Stage]:
+        trainer = AlignmentTrainer(network.alignment, network.texts, given, self.alignment)
+        yield Stage(*stage_of(trainer))
+        network.settle(given)
+        network.alignment.requires_grad_(False)
+        yield from self.reading.stages(network.reader, given)  # type: ignore[arg-type]
+
+    def model(self, network: ALLMRecNetwork, given: Given) -> Model:
+        return self.reading.model(network.reader, given)  # type: ignore[arg-type]
