@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.commands import parser_of, save
-from experiments.published import paper_table, published_in, verdict
 from experiments.study import TRAINED
-from experiments.trained import PARAMS, device, settings, student_of, teacher_of
+from experiments.trained import PARAMS, device, settings, student_of, trained_teacher
+from llmsrec.comparison.published import paper_table, published_in, verdict
 from llmsrec.config import load_section, read_section
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
@@ -44,7 +44,7 @@ def rankers_of(
 ) -> dict[str, Ranker]:
     """Models of the source that rank the target's items; `folder` holds what is trained on the source."""
     values = read_section("teacher", PARAMS) | {"seed": seed}
-    teacher = teacher_of(values, source, folder, name="teacher", where=str(PARAMS))
+    teacher = trained_teacher(values, source, folder, name="teacher", where=str(PARAMS))
     backbone = load_backbone(Path("artifacts") / folder.name / "backbone", device())
     changes = changes | {"seed": seed}
     taught, _ = student_of(changes, source, teacher, backbone, folder)

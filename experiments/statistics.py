@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.commands import parser_of, save
-from experiments.published import PAPER_NAMES, paper_table, published_in
+from llmsrec.comparison.published import PAPER_NAMES, paper_table, published_in
 from llmsrec.data.splits import Splits
 from llmsrec.data.splitting import statistics
 

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from experiments.commands import parser_of, save
-from experiments.published import paper_table, published_in
 from experiments.study import FULL, TEACHER, Arm, Study
 from experiments.tables import Cell, Published, show, tidy
 from experiments.trained import settings
+from llmsrec.comparison.published import paper_table, published_in
 
 TABLE_8 = {"neither": "w/o distill,uniform", "no_uniformity": "w/o uniform", FULL: "full"}
 

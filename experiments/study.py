@@ -14,12 +14,12 @@ from safetensors.numpy import load_file, save_file
 
 from experiments.trained import (
     PARAMS,
-    ShuffledTraining,
-    code_digest,
     device,
     student_of,
-    teacher_of,
+    trained_teacher,
 )
+from llmsrec.comparison.keys import code_of
+from llmsrec.comparison.shuffled import ShuffledTraining
 from llmsrec.config import load_section, read_section
 from llmsrec.data.splits import Part, Splits
 from llmsrec.errors import ConfigError
@@ -100,7 +100,7 @@ class Study:
         changes = self.changes | VARIANTS[arm.variant] | {"seed": seed}
         backbone = self._backbone(arm.backbone)
         model, own = student_of(changes, self._taught[arm.train], teacher, backbone, self.folder)
-        key = fingerprint(self.part, self.evaluation, code_digest("evaluation"))
+        key = fingerprint(self.part, self.evaluation, code_of(per_user, evaluate))
         kept = own / f"values-{key[:12]}"
         if not kept.exists():
             ranker = StudentRanker(model, encode_items(model, self.splits.num_items))
@@ -111,7 +111,7 @@ class Study:
     def _teacher(self, seed: int, train: Order) -> SASRec:
         values = read_section("teacher", PARAMS) | {"seed": seed}
         taught = self._taught[train]
-        return teacher_of(values, taught, self.folder, name=TEACHER, where=str(PARAMS))
+        return trained_teacher(values, taught, self.folder, name=TEACHER, where=str(PARAMS))
 
     def _backbone(self, name: str) -> Backbone:
         if name not in self._backbones:

@@ -9,8 +9,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from experiments.published import verdict
 from experiments.study import FULL, TEACHER, Arm, Order, Study, Values
+from llmsrec.comparison.published import verdict
 from llmsrec.evaluation.bootstrap import interval, resampled_means
 from llmsrec.evaluation.groups import all_groups
 from llmsrec.evaluation.results import METRICS, PROTOCOLS

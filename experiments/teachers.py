@@ -10,7 +10,7 @@ validation.
 from pathlib import Path
 
 from experiments.commands import parser_of
-from experiments.trained import teacher_of
+from experiments.trained import trained_teacher
 from llmsrec import cli
 from llmsrec.config import load_section, read_section
 from llmsrec.data.splits import Splits
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     for preset in args.presets:
         file = Path("presets") / f"{preset}.yaml"
         values = read_section("teacher", Path("params.yaml")) | read_section("teacher", file)
-        model = teacher_of(values, splits, folder, name=preset, where=str(file))
+        model = trained_teacher(values, splits, folder, name=preset, where=str(file))
         rankers[f"teacher ({preset})"] = TeacherRanker(model)
     table = evaluate_all(rankers, splits, config).table
     metrics = summarise(table, splits, config, args.dataset)

@@ -2,44 +2,23 @@
 
 An interrupted training goes on from its last validation."""
 
-import hashlib
-from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
-import llmsrec
+from llmsrec.comparison.keys import code_of, learned_from
+from llmsrec.comparison.teachers import teacher_of
 from llmsrec.config import from_mapping, read_section
-from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.student.backbone import Backbone
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.train import train_student
 from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import TeacherConfig, train_teacher
+from llmsrec.teacher.train import TeacherConfig
 from llmsrec.training import Checkpoints, MetricLog, fingerprint
-
-
-@dataclass(frozen=True)
-class ShuffledTraining(Splits):
-    """The same store, each training history permuted once; what is evaluated is as ever (SPEC E2, all stages)."""
-
-    shuffle_seed: int
-
-    @classmethod
-    def of(cls, splits: Splits, seed: int) -> "ShuffledTraining":
-        kept = {field.name: getattr(splits, field.name) for field in fields(splits)}
-        return cls(**kept, shuffle_seed=seed)
-
-    @property
-    def train(self) -> Sequences:
-        return super().train.shuffled(np.random.default_rng(self.shuffle_seed))
-
 
 PARAMS = Path("params.yaml")
 
@@ -54,43 +33,11 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def teacher_of(
+def trained_teacher(
     values: dict[str, Any], splits: Splits, folder: Path, *, name: str, where: str
 ) -> SASRec:
     """`values` is a section `teacher`, read from `where`."""
-    config = from_mapping(TeacherConfig, values, where)
-    key = fingerprint(config, *_data(splits))
-    folder = folder / f"{name}-{key[:12]}"
-    if not (folder / "model").exists():
-        log, checkpoints = MetricLog(folder / "curve.json"), Checkpoints(folder / "state", key)
-        model = train_teacher(splits, config, log, checkpoints, device())
-        log.save()
-        model.save(folder / "model")
-        checkpoints.clear()
-    return SASRec.load(folder / "model")
-
-
-def _data(splits: Splits) -> tuple[Any, ...]:
-    """What a training depends on beside its settings: the histories, the texts, what validates, and the code."""
-    held_out = [
-        part for found in splits.candidates.values() for part in (found.items, found.targets)
-    ]
-    rows = splits.sequences
-    return (
-        code_digest("teacher", "student", "training.py", "data/sequences.py"),
-        splits.catalog.titles, rows.items, rows.timestamps, splits.train.items, splits.train_lengths,
-        *held_out,
-    )  # fmt: skip
-
-
-@cache
-def code_digest(*parts: str) -> str:
-    """Of modules and packages of the library."""
-    root, digest = Path(llmsrec.__file__).parent, hashlib.sha256()
-    for part in parts:
-        for file in [root / part] if part.endswith(".py") else sorted((root / part).glob("*.py")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return teacher_of(from_mapping(TeacherConfig, values, where), splits, folder, name)
 
 
 def student_of(
@@ -103,7 +50,8 @@ def student_of(
     """The student of params.yaml with these `changes`, and the folder that is its own."""
     section = read_section("student", PARAMS) | changes
     config = from_mapping(StudentConfig, section, f"{PARAMS}: student")
-    key = fingerprint(config, teacher.digest, backbone.digest, *_data(splits))
+    code = code_of(train_student)
+    key = fingerprint(config, teacher.digest, backbone.digest, code, *learned_from(splits))
     folder = folder / f"student-{key[:12]}"
     if not (folder / "model").exists():
         log, checkpoints = MetricLog(folder / "curve.json"), Checkpoints(folder / "state", key)

@@ -79,6 +79,8 @@ def _check(value: Any, hint: Any, where: str) -> Any:
         if value is None and type(None) in options:
             return None
         (hint,) = [option for option in options if option is not type(None)]
+    if origin is tuple:
+        return _each(value, options[0], where)
     if typing.get_origin(hint) is Annotated:
         return _within(hint.__metadata__[0], _check(value, hint.__origin__, where), where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -89,6 +91,13 @@ def _check(value: Any, hint: Any, where: str) -> Any:
     if type(value) is not hint:  # `isinstance` would take true for 1, and a moment for a date
         raise ConfigError(f"{where} is {value!r}; expected {_name(hint)}")
     return value
+
+
+def _each(value: Any, hint: Any, where: str) -> tuple[Any, ...]:
+    """A list, all of one kind."""
+    if not isinstance(value, list):
+        raise ConfigError(f"{where} is {value!r}; expected a list")
+    return tuple(_check(part, hint, f"{where}[{place}]") for place, part in enumerate(value))
 
 
 def _within(allowed: Range, value: int | float, where: str) -> int | float:

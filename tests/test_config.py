@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 
+from llmsrec.comparison.config import ComparisonConfig
 from llmsrec.config import Count, Share, from_mapping, load_section
 from llmsrec.data.inbox import InboxConfig, inbox_configs
 from llmsrec.errors import ConfigError
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type] = {
     "retraining": RetrainingConfig,
     "promotion": PromotionConfig,
     "serving": ServingConfig,
+    "comparison": ComparisonConfig,
 }
 
 
@@ -183,6 +185,24 @@ def test_a_broken_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@dataclass(frozen=True)
+class Listed:
+    names: tuple[str, ...]
+    sizes: tuple[Count, ...]
+
+
+def test_a_list_is_read_part_by_part() -> None:
+    found = from_mapping(Listed, {"names": ["a", "b"], "sizes": []}, "here")
+    assert found == Listed(("a", "b"), ())
+    for values, said in (
+        ({"names": "a", "sizes": []}, r"here\.names is 'a'; expected a list"),
+        ({"names": ["a", 3], "sizes": []}, r"here\.names\[1\] is 3; expected a text"),
+        ({"names": [], "sizes": [2, 0]}, r"here\.sizes\[1\] is 0; it must be at least 1"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            from_mapping(Listed, values, "here")
+
+
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist: run from the project's root"):
         load_section(Knobs, "knobs", tmp_path / "params.yaml")
@@ -220,9 +240,10 @@ def test_every_section_of_params_loads_with_the_values_it_states(section: str) -
     stated = yaml.safe_load((ROOT / "params.yaml").read_text())[section]
     found = asdict(load_section(SECTIONS[section], section, ROOT / "params.yaml"))
     for name, value in found.items():
-        assert value == (
-            date.fromisoformat(stated[name]) if isinstance(value, date) else stated[name]
-        )
+        if isinstance(value, date):
+            assert value == date.fromisoformat(stated[name])
+        else:
+            assert (list(value) if isinstance(value, tuple) else value) == stated[name]
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda file: file.stem)

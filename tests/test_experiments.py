@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments import published, students, trained
+from experiments import students
 from experiments.__main__ import COMMANDS, main
 from experiments.case_study import cases
 from experiments.study import Arm
 from experiments.tables import Cell
+from llmsrec.comparison import published
+from llmsrec.comparison.shuffled import ShuffledTraining
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain
 from llmsrec.evaluation.metrics import hit_rate, ndcg
@@ -51,7 +53,7 @@ def test_each_preset_is_trained_once_and_shown(
     ]  # fmt: skip
     assert found["teacher (strong)"] != found["teacher (paper)"]
 
-    monkeypatch.setattr(trained, "train_teacher", None)  # calling it again would fail
+    monkeypatch.setattr("llmsrec.teacher.train.run", None)  # calling it again would fail
     main(["teachers", "--dataset", "tiny"])
     assert capsys.readouterr().out == first
     assert f"{found['markov']['full']['ndcg@10']['value']:.4f}" in first
@@ -114,8 +116,8 @@ def test_students_of_two_seeds_are_trained_once_and_set_against_their_teachers(
     assert (rows["lowest_seed"] <= rows["value"] + 1e-9).all()
     assert len(list((tmp_path / "scratch/students/tiny").glob("*/model"))) == 6
 
-    monkeypatch.setattr(trained, "train_teacher", None)  # calling them again would fail
-    monkeypatch.setattr(trained, "train_student", None)
+    monkeypatch.setattr("llmsrec.teacher.train.run", None)  # calling them again would fail
+    monkeypatch.setattr("llmsrec.student.train.train", None)
     main(argv)
     assert capsys.readouterr().out == first
 
@@ -161,7 +163,7 @@ def test_training_on_shuffled_histories_leaves_what_is_evaluated_as_it_is(
     markov_splits: Splits,
 ) -> None:
     """SPEC 10.5: stable whenever it is asked, the same purchases of each user, another order, the same times."""
-    shuffled = trained.ShuffledTraining.of(markov_splits, 0)
+    shuffled = ShuffledTraining.of(markov_splits, 0)
     true, taught = markov_splits.train, shuffled.train
     assert np.array_equal(taught.items, shuffled.train.items)
     assert np.array_equal(taught.timestamps, true.timestamps)

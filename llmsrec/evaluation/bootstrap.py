@@ -43,3 +43,13 @@ def two_sided_p(means: Float[np.ndarray, "resamples"]) -> float:
     """Of a difference being 0; never below what the number of resamples can tell."""
     side = min((means <= 0).sum(), (means >= 0).sum()) + 1
     return float(min(1.0, 2 * side / (len(means) + 1)))
+
+
+def holm(p: Float[np.ndarray, "tests"]) -> Float[np.ndarray, "tests"]:
+    """Each p corrected for the others having been looked at too (SPEC 9): the smallest counts once for every test,
+    the next once for every one but the smallest, and so on; none falls below one that was smaller."""
+    order = np.argsort(p, kind="stable")
+    stepped = p[order] * np.arange(len(p), 0, -1)
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
+    return corrected

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmsrec.evaluation import bootstrap
-from llmsrec.evaluation.bootstrap import interval, resampled_means, two_sided_p
+from llmsrec.evaluation.bootstrap import holm, interval, resampled_means, two_sided_p
 
 
 def slow_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -102,3 +102,25 @@ def test_a_thousand_resamples_of_ten_thousand_users() -> None:
     assert means.shape == (1000, 16)
     np.testing.assert_allclose(means.mean(axis=0), values.mean(axis=0), atol=5e-4)
     np.testing.assert_allclose(means.std(axis=0), values.std(axis=0) / 100, rtol=0.15)
+
+
+def test_holm_by_hand() -> None:
+    """0.01 counts four times, 0.02 three times, 0.03 twice but not less than 0.06 before it, 0.5 once."""
+    found = holm(np.array([0.03, 0.01, 0.5, 0.02]))
+    np.testing.assert_allclose(found, [0.06, 0.04, 0.5, 0.06])
+    assert holm(np.array([0.9, 0.6])).tolist() == [1.0, 1.0]
+    assert holm(np.array([])).tolist() == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_refuses_what_stepping_down_refuses(values: list[float]) -> None:
+    """The procedure itself, at each level: the smallest first, until one is not small enough."""
+    p = np.array(values)
+    corrected = holm(p)
+    for alpha in (0.01, 0.05, 0.3, 1.0):
+        refused = np.zeros(len(p), dtype=bool)
+        for left, place in zip(range(len(p), 0, -1), np.argsort(p, kind="stable"), strict=True):
+            if p[place] * left >= alpha:
+                break
+            refused[place] = True
+        assert ((corrected < alpha) == refused).all()

@@ -1,0 +1,1 @@
+"""Systems side by side on one store (SPEC 8): trained once, ranked alike, tested in pairs, shown."""

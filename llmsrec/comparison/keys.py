@@ -1,0 +1,78 @@
+"""What a training depends on, as digests: the code that it runs, and the store that it learns from.
+
+The code is followed by its imports, so that a new system costs the others nothing; comments, docstrings and what
+only reads, writes or tells do not count."""
+
+import ast
+import hashlib
+import inspect
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llmsrec
+from llmsrec.data.splits import Splits
+
+ROOT = Path(llmsrec.__file__).parents[1]
+TELLS = {"llmsrec.errors", "llmsrec.config", "llmsrec.files", "llmsrec.progress"}
+
+
+def code_of(*parts: Any) -> str:
+    """Of the modules of these classes or functions, and all of the library that they import."""
+    return code_digest(*(Path(inspect.getfile(part)) for part in parts))
+
+
+@cache
+def code_digest(*files: Path) -> str:
+    """Of files, and all of the library that they import."""
+    found: dict[Path, str] = {}
+    waiting = list(files)
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            waiting += _imported(tree)
+            found[file] = _bare(tree)
+    digest = hashlib.sha256()
+    for file in sorted(found, key=lambda file: file.name + found[file]):
+        digest.update(found[file].encode())
+    return digest.hexdigest()
+
+
+def _imported(tree: ast.Module) -> Iterator[Path]:
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+            if name.startswith("llmsrec.") and name not in TELLS and file.exists():
+                yield file
+
+
+def _bare(tree: ast.Module) -> str:
+    """The program without what it says about itself."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+def learned_from(splits: Splits) -> tuple[Any, ...]:
+    """The histories, the texts, and what validates."""
+    held_out = [
+        part
+        for drawn in (splits.candidates, splits.generation_candidates)
+        for found in drawn.values()
+        for part in (found.items, found.targets)
+    ]
+    rows = splits.sequences
+    return (
+        splits.catalog.titles, rows.items, rows.timestamps, splits.train.items, splits.train_lengths,
+        *held_out,
+    )  # fmt: skip

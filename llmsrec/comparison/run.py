@@ -1,0 +1,139 @@
+"""Train and judge what is compared. What is done under the same settings, code and data is found again; a training
+that was interrupted goes on; other settings of the evaluation judge anew what is trained already."""
+
+import gc
+import shutil
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from llmsrec.comparison.config import Arm, ComparisonConfig, Order
+from llmsrec.comparison.keys import code_of, learned_from
+from llmsrec.comparison.outcomes import Asked, Outcome, answered, ranked
+from llmsrec.comparison.shuffled import ShuffledTraining
+from llmsrec.comparison.teachers import teacher_of
+from llmsrec.config import load_section
+from llmsrec.data.splits import Splits
+from llmsrec.evaluation.results import EvaluationConfig
+from llmsrec.files import read_json, write_json
+from llmsrec.progress import Progress
+from llmsrec.systems.fit import device, fitted, num_trained
+from llmsrec.systems.registry import system_of
+from llmsrec.systems.system import Answerer, Given, System
+from llmsrec.teacher.sasrec import SASRec
+from llmsrec.teacher.train import TeacherConfig
+from llmsrec.training import Rows, fingerprint
+
+VALIDATED = ("ndcg@10", "hr@10", "hr@1")  # the first that a training has names its best look
+
+
+class Store:
+    """What all systems of a dataset share, and where each leaves what it is: `systems/<system>/<training>/`."""
+
+    def __init__(self, artifacts: Path, scratch: Path, params: Path, config: ComparisonConfig):
+        self.artifacts, self.scratch, self.params = artifacts, scratch, params
+        self.config = config
+        self.splits = Splits.load(artifacts / "splits")
+        evaluation = load_section(EvaluationConfig, "evaluation", params)
+        self.asked = Asked(self.splits, evaluation, config.generation_users)
+        self._taught: dict[Order, tuple[Splits, SASRec]] = {}
+
+    def folder(self, arm: Arm) -> Path:
+        return self.artifacts / "systems" / arm.system / arm.name
+
+    def given(self, arm: Arm) -> Given:
+        if arm.order not in self._taught:
+            self._taught[arm.order] = self._teach(arm.order)
+        splits, teacher = self._taught[arm.order]
+        return Given(splits, teacher, self.artifacts / "backbone", arm.seed, device())
+
+    def _teach(self, order: Order) -> tuple[Splits, SASRec]:
+        """The store's own teacher; for shuffled histories one that learned from them too (SPEC E2: all stages)."""
+        if order == "original":
+            return self.splits, SASRec.load(self.artifacts / "teacher")
+        splits = ShuffledTraining.of(self.splits, self.config.shuffle_seed)
+        config = load_section(TeacherConfig, "teacher", self.params)
+        return splits, teacher_of(config, splits, self.scratch, "teacher-shuffled")
+
+    @cached_property
+    def backbone_digest(self) -> str:
+        return str(read_json(self.artifacts / "backbone" / "backbone.json")["revision"])
+
+    def key(self, arm: Arm, system: System, given: Given) -> str:
+        """All that the trained system depends on."""
+        code = code_of(type(system), fitted)
+        return fingerprint(
+            system, arm, code, given.teacher.digest, self.backbone_digest,
+            *learned_from(given.splits),
+        )  # fmt: skip
+
+
+def compare(store: Store, arms: Sequence[Arm]) -> dict[Arm, Outcome]:
+    progress = Progress("comparing", len(arms), "trainings", interval=0.0)
+    outcomes = {}
+    for arm in arms:
+        print(f"{arm.system}, {arm.mode}, {arm.order} histories, seed {arm.seed}", file=sys.stderr)
+        outcomes[arm] = outcome_of(store, arm)
+        progress.advance(note=f"{arm.system} {arm.name}")
+    return outcomes
+
+
+def outcome_of(store: Store, arm: Arm) -> Outcome:
+    """Trained if it is not, judged if it was not in this way."""
+    system, given, folder = (
+        system_of(arm.system, arm.mode, store.params),
+        store.given(arm),
+        store.folder(arm),
+    )
+    key = store.key(arm, system, given)
+    judged = fingerprint(key, store.asked.digest, code_of(Outcome))
+    outcome = folder / "outcome"
+    if (outcome / "facts.json").exists() and read_json(outcome / "facts.json")["key"] == judged:
+        return Outcome.load(outcome)
+    scratch = store.scratch / "systems" / arm.system / f"{arm.name}-{key[:12]}"
+    _of_key(folder, key)
+    network = fitted(system, given, folder, scratch, key)
+    model = system.model(network, given)
+    shuffled = arm.order == "original" and store.asked.evaluation.shuffles > 0  # SPEC E4
+    if isinstance(model, Answerer):
+        values = answered(model, store.asked, scratch / judged[:12], shuffled=shuffled)
+    else:
+        values = ranked(model, store.asked, shuffled=shuffled)
+    facts = {
+        "key": judged,
+        "asked": store.asked.digest,
+        "parameters": num_trained(network),
+        "stages": [_best(rows) for rows in read_json(folder / "curves.json")],
+    }
+    found = Outcome(values, facts)
+    found.save(outcome)
+    shutil.rmtree(scratch, ignore_errors=True)  # the folder has it all by now
+    del network, model
+    _free()
+    return found
+
+
+def _of_key(folder: Path, key: str) -> None:
+    """The folder is this training's: what another left there goes."""
+    file = folder / "key.json"
+    if not file.exists() or read_json(file) != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(file, key)
+
+
+def _best(rows: Rows) -> dict[str, int | float]:
+    """The look with the best of what was validated, and where the training ended."""
+    name = next((name for name in VALIDATED if rows and name in rows[0]), None)
+    if name is None:
+        return {"ended": len(rows)}
+    best = max(rows, key=lambda row: row[name])
+    return {"ended": rows[-1]["step"], "step": best["step"], f"valid {name}": best[name]}
+
+
+def _free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,33 @@
+"""Every system of a store side by side: tables, tests and a page."""
+
+import argparse
+from pathlib import Path
+
+from llmsrec.comparison.config import ComparisonConfig, arms_of
+from llmsrec.comparison.outcomes import Asked
+from llmsrec.comparison.results import compared
+from llmsrec.comparison.show import show
+from llmsrec.comparison.tidy import load_outcomes
+from llmsrec.config import load_section
+from llmsrec.data.splits import Splits
+from llmsrec.evaluation.results import EvaluationConfig
+from llmsrec.stages import run
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True)
+    for name in ("splits", "systems", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    args = parser.parse_args(argv)
+    config = load_section(ComparisonConfig, "comparison")
+    evaluation = load_section(EvaluationConfig, "evaluation")
+    asked = Asked(Splits.load(args.splits), evaluation, config.generation_users)
+    outcomes = load_outcomes(args.systems, arms_of(config))
+    found = compared(args.dataset, outcomes, asked, config)
+    found.save(args.out)
+    show(found)
+
+
+if __name__ == "__main__":
+    run(main)

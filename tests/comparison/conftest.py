@@ -1,0 +1,137 @@
+"""A store to compare systems on, and a system that writes its answers."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from llmsrec.data.sequences import Sequences
+from llmsrec.data.splits import Splits
+from llmsrec.files import write_json
+from llmsrec.systems import registry
+from llmsrec.systems.system import Given, Stage
+from llmsrec.teacher.sasrec import SASRec, SASRecConfig
+from llmsrec.training import Plan
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) -> Path:
+    """Splits, a teacher and the note of a backbone, as the pipeline leaves them; to look at only."""
+    folder = tmp_path_factory.mktemp("compared") / "tiny"
+    splits = replace(markov_splits, generation_candidates=markov_splits.candidates)
+    splits.save(folder / "splits")
+    torch.manual_seed(0)
+    SASRec(SASRecConfig(splits.num_items, 16, 1, 1, 0.1, "pre", 32)).save(folder / "teacher")
+    write_json(folder / "backbone" / "backbone.json", {"revision": "none"})
+    return folder
+
+
+@pytest.fixture
+def project(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in: short trainings, few resamples, and the store `tiny`."""
+    document = yaml.safe_load(PARAMS.read_text())
+    document["teacher"] |= {"epochs": 2, "validate_every": 1, "embedding_size": 8}
+    document["comparison"] |= {
+        "systems": ["popularity", "sasrec"], "reference": "sasrec", "bootstrap": 200, "generation_users": 100,
+        "orders": ["original"],
+    }  # fmt: skip
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "artifacts" / "tiny").mkdir(parents=True)
+    for part in ("splits", "teacher", "backbone"):
+        (tmp_path / "artifacts" / "tiny" / part).symlink_to(store / part)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def change(project: Path) -> Callable[..., None]:
+    """Other knobs."""
+
+    def write(**sections: dict[str, Any]) -> None:
+        document = yaml.safe_load((project / "params.yaml").read_text())
+        for name, values in sections.items():
+            document[name] = {**document.get(name, {}), **values}
+        (project / "params.yaml").write_text(yaml.safe_dump(document))
+
+    return write
+
+
+class Half(nn.Module):
+    """A number that moves by one at each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = nn.Parameter(torch.zeros(1))
+
+
+class Counting:
+    """The trainer of it."""
+
+    steps_per_epoch = 2
+
+    def __init__(self, network: Half) -> None:
+        self.network = network
+
+    def step(self, step: int) -> dict[str, float]:
+        with torch.no_grad():
+            self.network.number += 1
+        return {"loss": 1.0 / (step + 1)}
+
+    def state(self) -> dict[str, Any]:
+        return {"network": self.network.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Names the right title where the row is even, none where it divides by three, else the first."""
+
+    steps: int
+
+    def network(self, given: Given) -> nn.Module:
+        return Half()
+
+    def stages(self, network: Any, given: Given) -> Iterator[Stage]:
+        def look() -> dict[str, float]:
+            return {"hr@1": network.number.item()}
+
+        yield Stage(Counting(network), Plan("writer", look, [1, self.steps], 5, "hr@1"))
+
+    def model(self, network: Any, given: Given) -> "Writing":
+        return Writing(given.splits)
+
+
+class Writing:
+    calls: int = 0  # of all
+
+    def __init__(self, splits: Splits) -> None:
+        drawn = splits.generation_candidates["test"]
+        self.right = {
+            row.tobytes(): column
+            for row, column in zip(drawn.items, drawn.target_columns, strict=True)
+        }
+
+    def answers(self, histories: Sequences, candidates: np.ndarray) -> np.ndarray:
+        Writing.calls += 1
+        right = np.array([self.right[row.tobytes()] for row in candidates])
+        last = np.array([histories[row][-1] for row in range(len(histories))])
+        return np.where(last % 3 == 0, -1, np.where(last % 2 == 0, right, 0))
+
+
+@pytest.fixture
+def writer(monkeypatch: pytest.MonkeyPatch, change: Callable[..., None]) -> type[Writing]:
+    """Registered, for mode G alone."""
+    monkeypatch.setitem(registry.GENERATION, "writer", registry.own(Writer))
+    change(systems={"writer": {"steps": 2}})
+    Writing.calls = 0
+    return Writing
