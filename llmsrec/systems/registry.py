@@ -7,6 +7,8 @@ from typing import Any, Literal
 from llmsrec.config import from_mapping, read_section
 from llmsrec.errors import ConfigError
 from llmsrec.systems.counting import Popularity
+from llmsrec.systems.recformer.config import RecformerConfig
+from llmsrec.systems.recformer.system import RecformerSystem
 from llmsrec.systems.sasrec import SASRecSystem
 from llmsrec.systems.system import System
 from llmsrec.teacher.train import TeacherConfig
@@ -28,10 +30,15 @@ def sasrec(values: Values, params: Path, where: str) -> System:
     )
 
 
+def recformer(values: Values, _: Path, where: str) -> System:
+    return RecformerSystem(from_mapping(RecformerConfig, values, where))
+
+
 RETRIEVAL: dict[str, Maker] = {
     "popularity": own(Popularity),
     "sasrec": sasrec,
     "gsasrec": sasrec,
+    "recformer": recformer,
 }
 GENERATION: dict[str, Maker] = {}
 
