@@ -135,7 +135,9 @@ class Plan:
 
     name: str  # on the line of progress
     validate: Callable[[], dict[str, float]]
-    looks: Sequence[int]  # after so many steps, rising; after the last the training is over
+    looks: Sequence[
+        int
+    ]  # after so many steps, rising; after the last the training is over; 0: also as it starts
     patience: int  # looks without a better one
     select_by: str | None  # a metric of `validate`; None keeps what stands at the end
     unit: int = 1  # metrics are logged by step // unit
@@ -150,6 +152,10 @@ def train(trainer: Trainer, plan: Plan, log: "MetricLog", checkpoints: "Checkpoi
         best, step = state["best"], state["step"]
         stopping = EarlyStopping(**state["stopping"])
         log.restore(state["rows"])
+    elif 0 in plan.looks and plan.select_by:  # what came before must be bettered
+        metrics = plan.validate()
+        log(0, **metrics)
+        stopping.update(metrics[plan.select_by], 0)
     due, total = set(plan.looks), plan.looks[-1]
     progress = Progress(plan.name, total - step, "steps")
     losses: list[dict[str, float]] = []

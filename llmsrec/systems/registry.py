@@ -13,6 +13,8 @@ from llmsrec.systems.alignment import AlignmentConfig
 from llmsrec.systems.allmrec import ALLMRec
 from llmsrec.systems.counting import Popularity
 from llmsrec.systems.language import LanguageRanker, LanguageWriter
+from llmsrec.systems.recformer.config import RecformerConfig
+from llmsrec.systems.recformer.system import RecformerSystem
 from llmsrec.systems.sasrec import SASRecSystem
 from llmsrec.systems.system import System
 from llmsrec.teacher.train import TeacherConfig
@@ -60,6 +62,10 @@ def language(name: str, mode: Mode) -> Maker:
     return make
 
 
+def recformer(values: Values, _: Path, where: str) -> System:
+    return RecformerSystem(from_mapping(RecformerConfig, values, where))
+
+
 RETRIEVAL: dict[str, Maker] = {
     "popularity": own(Popularity),
     "sasrec": sasrec,
@@ -68,6 +74,7 @@ RETRIEVAL: dict[str, Maker] = {
 }
 GENERATION: dict[str, Maker] = {
     name: language(name, "generation") for name in ("tallrec", "llara", "collm", "allmrec")
+    "recformer": recformer,
 }
 
 

@@ -1,0 +1,135 @@
+"""Fine-tuning RECFORMER (SPEC 4.4): users are read with gradients, items stand still in a matrix.
+
+Stage 1 reads all items anew at the start of each epoch; stage 2 goes on from its best epoch with that epoch's matrix.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from llmsrec.data.sequences import Sequences
+from llmsrec.data.splits import Splits
+from llmsrec.evaluation.metrics import hit_rate, ndcg
+from llmsrec.evaluation.protocol import evaluate
+from llmsrec.systems.recformer.config import RecformerConfig
+from llmsrec.systems.recformer.examples import Examples
+from llmsrec.systems.recformer.network import Recformer, RecformerRanker
+from llmsrec.systems.system import Stage
+from llmsrec.teacher.train import validation_rows
+from llmsrec.training import Plan
+
+
+class FineTuning:
+    """Full softmax over all items. A row's loss knows no other row's, so a step may be taken in parts."""
+
+    def __init__(
+        self, network: Recformer, examples: Examples, config: RecformerConfig, *, rereads: bool
+    ) -> None:
+        self.model, self.examples, self.config, self.rereads = network, examples, config, rereads
+        self.optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0)
+        self.total = examples.steps_per_epoch * (config.epochs if rereads else config.second_epochs)
+
+    @property
+    def network(self) -> Recformer:
+        return self.model
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.examples.steps_per_epoch
+
+    def step(self, step: int) -> dict[str, float]:
+        if self.rereads and step % self.steps_per_epoch == 0:
+            self.model.read_items()
+        self.model.train()
+        draws = self.examples.draws(step)
+        histories, targets = self.examples.batch(step, draws)
+        torch.manual_seed(int(draws.integers(1 << 63)))  # dropout
+        self.optimizer.zero_grad()
+        loss = 0.0
+        order = np.argsort(histories.lengths, kind="stable")  # rows of like length: little padding
+        for start in range(0, len(order), self.config.batch_size):
+            rows = order[start : start + self.config.batch_size]
+            part = self.loss(histories.take(rows), targets[rows]) / len(order)
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += part.item()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * rate(
+                step, self.config.warmup_steps, self.total
+            )
+        self.optimizer.step()
+        return {"loss": loss}
+
+    def loss(self, histories: Sequences, targets: Int[np.ndarray, "users"]) -> Float[Tensor, ""]:
+        """Summed over the users."""
+        users = self.model.represent(self.model.writer.users(histories))
+        scores = users @ self.model.item_matrix[1:].T / self.config.temperature
+        wanted = torch.from_numpy(targets - 1).to(scores.device)
+        return functional.cross_entropy(scores, wanted, reduction="sum")
+
+    def state(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def first_stage(network: Recformer, splits: Splits, config: RecformerConfig, seed: int) -> Stage:
+    examples = Examples(splits.train, config.batch_size * config.accumulation, seed, 1)
+    trainer = FineTuning(network, examples, config, rereads=True)
+    looks = looks_of(config.epochs, config.validate_every, trainer.steps_per_epoch)
+    return Stage(
+        trainer,
+        Plan(
+            "recformer, items read anew",
+            lambda: look(network, splits, config, seed),
+            looks,
+            config.patience,
+            "ndcg@10",
+            unit=trainer.steps_per_epoch,
+        ),
+    )
+
+
+def second_stage(network: Recformer, splits: Splits, config: RecformerConfig, seed: int) -> Stage:
+    """It looks before its first step too: what does not better the first stage is not kept."""
+    examples = Examples(splits.train, config.batch_size * config.accumulation, seed, 2)
+    trainer = FineTuning(network, examples, config, rereads=False)
+    looks = looks_of(config.second_epochs, config.validate_every, trainer.steps_per_epoch)
+    return Stage(
+        trainer,
+        Plan(
+            "recformer, items fixed",
+            lambda: look(network, splits, config, seed),
+            [0, *looks],
+            config.second_patience,
+            "ndcg@10",
+            unit=trainer.steps_per_epoch,
+        ),
+    )
+
+
+def looks_of(epochs: int, every: int, steps_per_epoch: int) -> list[int]:
+    """Every few epochs, and after the last."""
+    return [epoch * steps_per_epoch for epoch in sorted({*range(every, epochs, every), epochs})]
+
+
+def look(
+    network: Recformer, splits: Splits, config: RecformerConfig, seed: int
+) -> dict[str, float]:
+    """NDCG@10 and HR@10 of the stored valid candidates, with the item matrix as it stands."""
+    rows = validation_rows(len(splits.candidates["valid"]), config.validation_users, seed)
+    ranker = RecformerRanker(network, config.temperature)
+    ranks = evaluate(ranker, splits, "valid", rows=rows, full=False).sampled
+    return {"ndcg@10": float(ndcg(ranks, 10).mean()), "hr@10": float(hit_rate(ranks, 10).mean())}
+
+
+def rate(step: int, warmup: int, total: int) -> float:
+    """Up to 1 in the warm-up, then down in a straight line to reach 0 after the last step."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return (total - step) / max(1, total - warmup)

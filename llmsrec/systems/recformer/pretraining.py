@@ -1,0 +1,147 @@
+"""Pre-training RECFORMER (SPEC 4.4): the next item among those of the batch, and masked words."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llmsrec.data.sequences import Sequences
+from llmsrec.data.splits import Splits
+from llmsrec.systems.recformer.config import RecformerConfig
+from llmsrec.systems.recformer.examples import Examples
+from llmsrec.systems.recformer.finetuning import look, looks_of, rate
+from llmsrec.systems.recformer.network import Recformer
+from llmsrec.systems.recformer.texts import SPECIAL, Texts, Vocabulary
+from llmsrec.systems.system import Stage
+from llmsrec.training import Plan
+
+MASKED, SWAPPED = (
+    0.8,
+    0.1,
+)  # of the chosen words, BERT's shares; the others are asked for as they stand
+
+
+class Taught(nn.Module):
+    """The network and the head that tells masked words, which nobody needs afterwards."""
+
+    def __init__(self, network: Recformer) -> None:
+        super().__init__()
+        self.network = network
+        table = network.encoder.get_input_embeddings().weight
+        size = table.shape[1]
+        self.head = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.LayerNorm(size))
+        self.bias = nn.Parameter(torch.zeros(len(table)))
+        self.to(network.device)
+
+    def words(self, states: Float[Tensor, "asked size"]) -> Float[Tensor, "asked vocabulary"]:
+        """The output table is the input's, as in the Longformer's own head."""
+        table = self.network.encoder.get_input_embeddings().weight
+        return self.head(states) @ table.T + self.bias
+
+
+class Pretraining:
+    """In-batch contrast plus `mlm_weight` times masked words."""
+
+    def __init__(self, network: Recformer, examples: Examples, config: RecformerConfig) -> None:
+        self.taught, self.examples, self.config = Taught(network), examples, config
+        self.optimizer = torch.optim.AdamW(self.taught.parameters(), weight_decay=0.0)
+        self.total = examples.steps_per_epoch * config.pretrain_epochs
+
+    @property
+    def network(self) -> Taught:
+        return self.taught
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.examples.steps_per_epoch
+
+    def step(self, step: int) -> dict[str, float]:
+        self.taught.train()
+        config, draws = self.config, self.examples.draws(step)
+        histories, targets = self.examples.batch(step, draws)
+        torch.manual_seed(int(draws.integers(1 << 63)))  # dropout
+        contrast = self.contrast(histories, targets)
+        words = self.words(histories, draws)
+        loss = contrast + config.mlm_weight * words
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.pretrain_learning_rate * rate(
+                step, config.warmup_steps, self.total
+            )
+        self.optimizer.step()
+        return {"loss": loss.item(), "contrast": contrast.item(), "words": words.item()}
+
+    def contrast(
+        self, histories: Sequences, targets: Int[np.ndarray, "users"]
+    ) -> Float[Tensor, ""]:
+        """An item that several users bought stands once: it is no negative of its own buyers."""
+        network = self.taught.network
+        items, wanted = np.unique(targets, return_inverse=True)
+        users = network.represent(network.writer.users(histories))
+        vectors = network.represent(network.writer.items(items))
+        scores = users @ vectors.T / self.config.temperature
+        return functional.cross_entropy(scores, torch.from_numpy(wanted).to(scores.device))
+
+    def words(self, histories: Sequences, draws: np.random.Generator) -> Float[Tensor, ""]:
+        network = self.taught.network
+        texts = network.writer.users(histories)
+        shown, asked = masked(texts, network.writer.vocabulary, self.config.mlm_share, draws)
+        rows = np.repeat(np.arange(len(texts)), texts.lengths)
+        columns = np.arange(len(texts.tokens)) - np.repeat(texts.offsets[:-1], texts.lengths)
+        states = network.states(shown)[
+            torch.from_numpy(rows[asked]).to(network.device),
+            torch.from_numpy(columns[asked]).to(network.device),
+        ]
+        wanted = torch.from_numpy(texts.tokens[asked]).to(network.device)
+        return functional.cross_entropy(self.taught.words(states), wanted)
+
+    def state(self) -> dict[str, Any]:
+        return {"taught": self.taught.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.taught.load_state_dict(state["taught"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def masked(
+    texts: Texts, vocabulary: Vocabulary, share: float, draws: np.random.Generator
+) -> tuple[Texts, Bool[np.ndarray, "n"]]:
+    """The texts with some words hidden, and which tokens are asked for: all of each chosen word, at least one word.
+
+    A masked word shows its mask for every token, a swapped one a token of any for each."""
+    word = np.cumsum(texts.begins) - 1
+    lot = draws.random(word[-1] + 1)
+    lot[word[texts.types == SPECIAL]] = np.inf
+    chosen = lot < max(share, np.nextafter(lot.min(), 1))
+    fate = draws.random(len(lot))
+    swapped = chosen & (fate >= MASKED) & (fate < MASKED + SWAPPED)
+    others = draws.integers(vocabulary.shift, vocabulary.size, size=len(word))
+    tokens = np.where((chosen & (fate < MASKED))[word], vocabulary.mask, texts.tokens)
+    tokens = np.where(swapped[word], others, tokens)
+    return replace(texts, tokens=tokens), chosen[word]
+
+
+def stage(network: Recformer, splits: Splits, config: RecformerConfig, seed: int) -> Stage:
+    """On the store's own training histories; the best look is the one that ranks best untuned."""
+    examples = Examples(splits.train, config.pretrain_batch_size, seed, 0)
+    trainer = Pretraining(network, examples, config)
+    looks = looks_of(config.pretrain_epochs, config.validate_every, trainer.steps_per_epoch)
+
+    def validate() -> dict[str, float]:
+        network.read_items()
+        return look(network, splits, config, seed)
+
+    plan = Plan(
+        "recformer, pre-training",
+        validate,
+        looks,
+        config.patience,
+        "ndcg@10",
+        unit=trainer.steps_per_epoch,
+    )
+    return Stage(trainer, plan)

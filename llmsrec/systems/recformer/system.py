@@ -1,0 +1,72 @@
+"""RECFORMER as a system (SPEC 4.4): pre-training, two stages of fine-tuning, and cosines."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from llmsrec.errors import ConfigError
+from llmsrec.student.longformer import LongformerShape, build_longformer, load_longformer
+from llmsrec.systems.recformer import finetuning, pretraining
+from llmsrec.systems.recformer.config import RecformerConfig
+from llmsrec.systems.recformer.network import Recformer, RecformerRanker
+from llmsrec.systems.recformer.texts import NUM_TYPES, Vocabulary, Writer
+from llmsrec.systems.system import Given, Stage
+
+PAD, START, MASK = 0, 1, 2  # rows that a small encoder's table has before the tokenizer's own
+
+
+@dataclass(frozen=True)
+class RecformerSystem:
+    config: RecformerConfig
+
+    def network(self, given: Given) -> Recformer:
+        if self.config.encoder == "small":
+            encoder, tokenizer, vocabulary = self._small(given)
+        else:
+            encoder, tokenizer, vocabulary = self._loaded()
+        writer = Writer(tokenizer, given.splits.catalog, vocabulary, self.config.limits)
+        return Recformer(encoder, writer, given.splits.num_items)
+
+    def stages(self, network: Recformer, given: Given) -> Iterator[Stage]:
+        config, splits, seed = self.config, given.splits, given.seed
+        if config.pretrain_epochs:
+            yield pretraining.stage(network, splits, config, seed)
+        yield finetuning.first_stage(network, splits, config, seed)
+        if config.second_epochs:
+            yield finetuning.second_stage(network, splits, config, seed)
+
+    def model(self, network: Recformer, given: Given) -> RecformerRanker:
+        return RecformerRanker(network, self.config.temperature)
+
+    def _small(self, given: Given) -> tuple[Any, Any, Vocabulary]:
+        """It shares the language model's tokenizer, none of its weights."""
+        config, tokenizer = self.config, given.language_model().tokenizer
+        size = MASK + 1 + len(tokenizer)
+        shape = LongformerShape(
+            size,
+            config.num_layers,
+            config.hidden_size,
+            config.num_heads,
+            config.max_tokens,
+            config.dropout,
+        )
+        encoder = build_longformer(shape, config.window, NUM_TYPES)
+        return encoder, tokenizer, Vocabulary(MASK + 1, PAD, START, MASK, size)
+
+    def _loaded(self) -> tuple[Any, Any, Vocabulary]:
+        config = self.config
+        encoder, tokenizer = load_longformer(
+            config.encoder, config.revision, config.window, NUM_TYPES
+        )
+        pad, start, mask = tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.mask_token_id
+        if None in (pad, start, mask):
+            raise ConfigError(
+                f"recformer.encoder: the tokenizer of {config.encoder} lacks a token for padding, start or masks"
+            )
+        positions = encoder.config.max_position_embeddings
+        if config.max_tokens + pad + 1 > positions:
+            raise ConfigError(
+                f"recformer.max_tokens: {config.encoder} has positions for {positions - pad - 1} tokens at most"
+            )
+        size = encoder.config.vocab_size
+        return encoder, tokenizer, Vocabulary(0, pad, start, mask, size)
