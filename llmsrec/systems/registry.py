@@ -70,11 +70,11 @@ RETRIEVAL: dict[str, Maker] = {
     "popularity": own(Popularity),
     "sasrec": sasrec,
     "gsasrec": sasrec,
+    "recformer": recformer,
     **{name: language(name, "retrieval") for name in RECIPES},
 }
 GENERATION: dict[str, Maker] = {
     name: language(name, "generation") for name in ("tallrec", "llara", "collm", "allmrec")
-    "recformer": recformer,
 }
 
 
