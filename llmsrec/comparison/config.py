@@ -6,7 +6,8 @@ from typing import Literal
 
 from llmsrec.config import Count, Share
 from llmsrec.errors import ConfigError
-from llmsrec.systems.registry import GENERATION, RETRIEVAL, Mode
+from llmsrec.student.recipe import Mode
+from llmsrec.systems.registry import GENERATION, RETRIEVAL
 
 Order = Literal["original", "shuffled"]
 KNOWN = {"retrieval": RETRIEVAL, "generation": GENERATION}

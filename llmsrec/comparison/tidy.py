@@ -14,7 +14,7 @@ from llmsrec.comparison.published import verdict
 from llmsrec.errors import ArtifactError
 from llmsrec.evaluation.bootstrap import interval, resampled_means
 from llmsrec.evaluation.results import METRICS, PROTOCOLS
-from llmsrec.systems.registry import Mode
+from llmsrec.student.recipe import Mode
 
 CHANCE = "chance"  # a row of its own: what a random order gives
 

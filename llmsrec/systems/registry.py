@@ -39,8 +39,8 @@ def language(name: str, mode: Mode) -> Maker:
     """Settings are what all language models, those of a mode, and this one change of the section `student`."""
 
     def make(values: Values, params: Path, where: str) -> System:
-        systems = read_section("systems", params)
-        values = {**systems["language_models"], **systems[f"language_{mode}"], **values}
+        shared = read_section("systems", params)["language"]
+        values = {**shared["all"], **shared[mode], **values}
         recipe = replace(RECIPES[name], mode=mode)
         if recipe.adapted:
             recipe = replace(recipe, lora=from_mapping(Lora, values.pop("lora"), f"{where}.lora"))
