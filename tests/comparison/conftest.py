@@ -29,7 +29,9 @@ def store(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) -> Pa
     splits = replace(markov_splits, generation_candidates=markov_splits.candidates)
     splits.save(folder / "splits")
     torch.manual_seed(0)
-    SASRec(SASRecConfig(splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard")).save(folder / "teacher")
+    SASRec(SASRecConfig(splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard")).save(
+        folder / "teacher"
+    )
     write_json(folder / "backbone" / "backbone.json", {"revision": "none"})
     return folder
 

@@ -1,0 +1,321 @@
+"""The systems that read with a language model: what is trained of each, what its prompts show, and what it learns."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from llmsrec.data.candidates import draw_candidates, title_labels
+from llmsrec.data.catalog import Catalog
+from llmsrec.data.splits import Splits
+from llmsrec.data.splitting import split
+from llmsrec.evaluation.metrics import hit_rate
+from llmsrec.evaluation.protocol import evaluate
+from llmsrec.files import write_json
+from llmsrec.student.backbone import BackboneConfig, folder_digest, load_backbone
+from llmsrec.student.lora import adapt
+from llmsrec.student.prompts import HIST, UREP
+from llmsrec.student.recipe import LAYERS, RECIPES, Lora
+from llmsrec.student.small import build_small
+from llmsrec.student.train import train_student
+from llmsrec.systems.fit import fitted, num_trained
+from llmsrec.systems.registry import system_of
+from llmsrec.systems.system import Answerer, Given
+from llmsrec.teacher.sasrec import SASRec, SASRecConfig
+from llmsrec.teacher.train import TeacherConfig, train_teacher
+from llmsrec.training import Checkpoints, MetricLog, seed_torch
+from tests.conftest import interactions_of, splits_config
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+ADAPTED = [name for name, recipe in RECIPES.items() if recipe.adapted]
+WRITERS = ["tallrec", "llara", "collm", "allmrec"]
+HIDDEN, TEACHER, SHARED, HEAD, RANK = 32, 16, 12, 24, 8  # of the small_backbone, and as below
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Callable[..., Path]:
+    """params.yaml with small networks and short trainings."""
+
+    def write(**changes: Any) -> Path:
+        document = yaml.safe_load(PARAMS.read_text())
+        document["student"] |= {"shared_size": SHARED, "head_size": HEAD, "validation_users": 60}
+        shared = document["systems"]["language"]
+        shared["all"] |= {"epochs": 1, "catalogue_negatives": 8} | changes
+        shared["generation"] |= {"epochs": 1, "validation_users": 20}
+        document["systems"]["allmrec"]["alignment"] |= {"epochs": 1}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(document))
+        return tmp_path / "params.yaml"
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def titled(markov_splits: Splits) -> Splits:
+    """With candidates for mode G, 9 of which are not the target."""
+    labels, drawn = title_labels(markov_splits.catalog), {}
+    for part, stored in markov_splits.candidates.items():
+        drawn[part] = draw_candidates(
+            markov_splits.sequences, markov_splits.targets[part], stored.rows, 9, labels, np.random.default_rng(1)
+        )  # fmt: skip
+    return replace(markov_splits, generation_candidates=drawn)
+
+
+@pytest.fixture
+def given(titled: Splits, small_backbone: Path) -> Given:
+    torch.manual_seed(1)
+    teacher = SASRec(SASRecConfig(titled.num_items, TEACHER, 1, 1, 0.1, "pre", 32, "standard"))
+    return Given(titled, teacher.eval().requires_grad_(False), small_backbone, seed=0)
+
+
+def network(*shape: int) -> int:
+    """Parameters of Linear - LayerNorm - activation - Linear."""
+    inner, middle, outer = shape
+    return inner * middle + 3 * middle + middle * outer + outer
+
+
+def lora_size(backbone: Path, layers: str) -> int:
+    """A pair of low-rank matrices beside each layer's weights."""
+    found = load_backbone(backbone).model.named_parameters()
+    shapes = [part.shape for name, part in found if name.split(".")[-2] in LAYERS[layers]]
+    return sum(RANK * (first + second) for first, second in shapes)
+
+
+def parts_of(name: str, mode: str, backbone: Path) -> int:
+    """SPEC 3's table, summed by hand."""
+    projector = network(TEACHER, HIDDEN, HIDDEN)
+    reading = 2 * network(HIDDEN, HEAD, SHARED) + 2 * HIDDEN if mode == "retrieval" else 0
+    codes = network(128, HIDDEN, HIDDEN)
+    own = {
+        "tallrec": lora_size(backbone, "query_value"),
+        "llara": lora_size(backbone, "linear") + projector,
+        "collm": lora_size(backbone, "query_value") + 2 * projector,
+        "allmrec": codes + projector,
+        "llmsrec": projector + network(TEACHER, SHARED, SHARED),
+    }
+    return reading + own[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [*((name, "retrieval") for name in RECIPES), *((name, "generation") for name in WRITERS)],
+)
+def test_just_what_the_table_lists_is_trained(
+    params: Callable[..., Path], given: Given, name: str, mode: Any
+) -> None:
+    """By count; each part gets a gradient in a step, and nothing else of language model and teacher moves."""
+    system = system_of(name, mode, params())
+    seed_torch(0)
+    whole = system.network(given)
+    reader = whole.reader if name == "allmrec" else whole
+    assert num_trained(reader.heads) == parts_of(name, mode, given.backbone)
+    before = {key: part.clone() for key, part in reader.backbone.model.named_parameters()}
+    *_, stage = _last_two(system, whole, given)
+    for step in range(2):  # an update of low rank starts as a product with zero
+        stage.trainer.step(step)
+    still = [key for key, part in reader.heads.named_parameters() if not _has_gradient(part)]
+    assert still == []
+    moved = {
+        key for key, part in reader.backbone.model.named_parameters() if not part.equal(before[key])
+    }
+    assert all("lora_" in key for key in moved)
+    assert bool(moved) == RECIPES[name].adapted
+    assert all(part.grad is None for part in given.teacher.parameters())
+
+
+def _has_gradient(part: Tensor) -> bool:
+    return part.grad is not None and bool(part.grad.abs().sum() > 0)
+
+
+def _last_two(system: Any, whole: Any, given: Given) -> list[Any]:
+    """The stages; what is trained first is trained for a step, so that what follows has something to stand on."""
+    found = []
+    for stage in system.stages(whole, given):
+        found.append(stage)
+        stage.trainer.step(0)
+    return found
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_prompt_has_the_slots_of_its_system_and_no_others(
+    params: Callable[..., Path], given: Given, name: str
+) -> None:
+    model = system_of(name, "retrieval", params()).network(given)
+    model = getattr(model, "reader", model)
+    histories = given.splits.histories("test").take(np.arange(5))
+    tokens = model.prompts.users(histories)
+    assert ((tokens.tokens == UREP).sum() == 5) == RECIPES[name].user_slot
+    assert (tokens.tokens == HIST).sum() == (
+        len(histories.items) if RECIPES[name].item_slots else 0
+    )
+    item = np.array(model.prompts.item(3))
+    assert (item == HIST).sum() == RECIPES[name].item_slots
+    assert UREP not in item
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_an_adapted_model_starts_as_the_frozen_one(given: Given, name: str) -> None:
+    """And its dropout is off outside of training."""
+    lora = Lora(RANK, 16.0, 0.5, "linear" if name == "llara" else "query_value")
+    adapted, plain = given.language_model(), given.language_model()
+    trained = adapt(adapted, lora)
+    assert all(part.requires_grad for part in trained.values())
+    tokens = torch.arange(3, 20)[None]
+    found, wanted = (one.model(input_ids=tokens).last_hidden_state for one in (adapted, plain))
+    torch.testing.assert_close(found, wanted)
+
+
+def test_what_is_trained_in_the_language_model_drops_values_in_training_alone(
+    params: Callable[..., Path], given: Given
+) -> None:
+    model = system_of("tallrec", "retrieval", params()).network(given)
+    with torch.no_grad():
+        for part in model.heads.lora.values():
+            part.normal_()
+    histories = given.splits.histories("test").take(np.arange(4))
+    with torch.no_grad():
+        model.eval()
+        assert torch.equal(model.represent_users(histories), model.represent_users(histories))
+        model.train()
+        assert not torch.equal(model.represent_users(histories), model.represent_users(histories))
+
+
+def test_items_read_by_what_is_trained_take_gradients_through_their_whole_text(
+    params: Callable[..., Path], given: Given
+) -> None:
+    """With the keys and values of titles kept, as for a frozen model, half of the gradient would be missing."""
+    model = system_of("llara", "retrieval", params()).network(given)
+    with torch.no_grad():
+        for part in model.heads.lora.values():
+            part.normal_(std=0.1)
+    assert not model.keep_prefixes(1.0)
+    items = np.arange(1, 6)
+    model.eval()
+    together = model.represent_items(items)
+    for item in items:
+        alone = model.represent_items(np.array([item]))
+        torch.testing.assert_close(alone[0], together[item - 1])
+    together.square().sum().backward()
+    found = {key: part.grad.clone() for key, part in model.heads.lora.items()}
+    prompt = torch.tensor(model.prompts.item(1))
+    title = [key for key in found if "k_proj" in key]
+    assert title
+    assert all(found[key].abs().sum() > 0 for key in title)
+    assert len(prompt) > 5
+
+
+def test_llm_srec_as_a_system_is_the_student(
+    params: Callable[..., Path], given: Given, tmp_path: Path
+) -> None:
+    """The same seed gives the same bits through either door."""
+    system: Any = system_of("llmsrec", "retrieval", params())
+    found = fitted(system, given, tmp_path / "out", tmp_path / "scratch", "key")
+    wanted = train_student(
+        given.splits, given.teacher, given.language_model(), system.config, MetricLog(), Checkpoints(None, "")
+    )  # fmt: skip
+    assert found.heads.state_dict().keys() == wanted.heads.state_dict().keys()
+    for name, part in wanted.heads.state_dict().items():
+        assert torch.equal(part, found.heads.state_dict()[name]), name
+
+
+THEMES = ("Wool scarf", "Steel bolt", "Green tea", "Toy train")
+
+
+@pytest.fixture(scope="module")
+def themed() -> Splits:
+    """Shoppers who buy within one theme, which titles tell and order does not."""
+    draws = np.random.default_rng(0)
+    histories = {
+        f"U{user:03d}": [f"T{user % 4}I{item}" for item in draws.permutation(12)[:7]]
+        for user in range(240)
+    }
+    splits = split(interactions_of(histories), splits_config(generation_negatives=0))
+    items = splits.catalog.items.copy()
+    items["title"] = [f"{THEMES[int(name[1])]} {name[3:]}" for name in items["item_id"]]
+    return replace(splits, catalog=Catalog(items))
+
+
+@pytest.fixture(scope="module")
+def reader(themed: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model that has read these titles."""
+    folder = tmp_path_factory.mktemp("reader")
+    config = BackboneConfig(
+        model="small", revision=None, dtype="float32", num_layers=2, hidden_size=32, num_heads=2,
+        vocabulary_size=400, max_positions=1024, steps=60, batch_tokens=1024, learning_rate=5e-3, seed=0,
+    )  # fmt: skip
+    build_small(themed.catalog, config, folder / "model")
+    digest = folder_digest(folder / "model")
+    place = {"kind": "small", "location": "model", "revision": digest, "dtype": "float32"}
+    write_json(folder / "backbone.json", place)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def taught(themed: Splits, reader: Path) -> Given:
+    section = yaml.safe_load(PARAMS.read_text())["teacher"]
+    config = TeacherConfig(**section | {"embedding_size": TEACHER, "epochs": 8, "num_blocks": 1})
+    teacher = train_teacher(themed, config, MetricLog(), Checkpoints(None, ""))
+    return Given(themed, teacher.requires_grad_(False), reader, seed=0)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_beats_chance_after_a_few_epochs(
+    params: Callable[..., Path], taught: Given, tmp_path: Path, name: str
+) -> None:
+    """HR@3 among 10 candidates, of which two or three are of the theme; chance is .3."""
+    epochs = 16 if RECIPES[name].user_slot else 6  # a vector before all else is learned later
+    file = params(epochs=epochs, learning_rate=2e-3, catalogue_negatives=24, window=4, stride=1)
+    system: Any = system_of(name, "retrieval", file)
+    model = system.model(fitted(system, taught, tmp_path / "o", tmp_path / "s", "key"), taught)
+    ranks = evaluate(model, taught.splits, "test", full=False).sampled
+    assert hit_rate(ranks, 3).mean() > 0.45, name
+
+
+@pytest.mark.parametrize("name", ["tallrec", "allmrec"])
+def test_an_interrupted_run_ends_in_the_same_bytes(
+    params: Callable[..., Path], given: Given, tmp_path: Path, name: str, monkeypatch: Any
+) -> None:
+    """Killed in its last stage, after a look."""
+    system: Any = system_of(name, "retrieval", params(epochs=2))
+    whole = fitted(system, given, tmp_path / "whole", tmp_path / "a", "key").state_dict()
+    from llmsrec.systems import fit
+
+    calls = {"left": 3 if name == "allmrec" else 2}
+    save = Checkpoints.save
+
+    def dying(self: Checkpoints, state: Any) -> None:
+        save(self, state)
+        calls["left"] -= 1
+        if calls["left"] == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit.Checkpoints, "save", dying)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(system, given, tmp_path / "cut", tmp_path / "b", "key")
+    torch.manual_seed(77)
+    found = fitted(system, given, tmp_path / "cut", tmp_path / "b", "key").state_dict()
+    assert found.keys() == whole.keys()
+    assert all(torch.equal(found[key], whole[key]) for key in whole)
+
+
+@pytest.mark.parametrize("score", ["greedy", "likelihood"])
+def test_each_writer_answers_after_a_short_training(
+    params: Callable[..., Path], given: Given, tmp_path: Path, score: str
+) -> None:
+    file = params()
+    document = yaml.safe_load(file.read_text())
+    document["systems"]["language"]["generation"]["score"] = score
+    file.write_text(yaml.safe_dump(document))
+    system: Any = system_of("collm", "generation", file)
+    model = system.model(fitted(system, given, tmp_path / "o", tmp_path / "s", "key"), given)
+    assert isinstance(model, Answerer)
+    stored = given.splits.generation_candidates["test"].take(np.arange(12))
+    columns = model.answers(given.splits.histories("test").take(np.arange(12)), stored.items)
+    assert columns.shape == (12,)
+    assert ((columns >= -1) & (columns < 10)).all()
+    assert score == "greedy" or (columns >= 0).all()
