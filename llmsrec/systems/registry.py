@@ -7,12 +7,15 @@ from typing import Any, Literal
 
 from llmsrec.config import from_mapping, read_section
 from llmsrec.errors import ConfigError
+from llmsrec.systems.bert4rec import BERT4RecConfig, BERT4RecSystem
 from llmsrec.systems.causal import CausalSystem
 from llmsrec.systems.counting import ItemKNN, Popularity
+from llmsrec.systems.ctrl import CTRL
 from llmsrec.systems.gru4rec import GRU4RecConfig
 from llmsrec.systems.nextitnet import NextItNetConfig
+from llmsrec.systems.sasrec_text import SASRecText
 from llmsrec.systems.system import System
-from llmsrec.teacher.causal import CausalTraining, SequenceTraining
+from llmsrec.teacher.causal import SequenceTraining
 from llmsrec.teacher.train import TeacherConfig
 
 Mode = Literal["retrieval", "generation"]
@@ -25,16 +28,31 @@ def own(kind: type[Any]) -> Maker:
     return lambda values, _, where: from_mapping(kind, values, where)
 
 
+def teacher(values: Values, params: Path, where: str) -> TeacherConfig:
+    """The section `teacher` with what a system changes of it."""
+    return from_mapping(TeacherConfig, read_section("teacher", params) | values, where)
+
+
 def sasrec(values: Values, params: Path, where: str) -> System:
-    """Settings are what it changes of the section `teacher`."""
-    return CausalSystem(
-        from_mapping(TeacherConfig, read_section("teacher", params) | values, where)
-    )
+    """All settings are the teacher's."""
+    return CausalSystem(teacher(values, params, where))
 
 
-def causal(kind: type[CausalTraining]) -> Maker:
+def with_teacher(kind: type[Any]) -> Maker:
+    """Some settings are its own, the others what it changes of the section `teacher`."""
+    names = {field.name for field in fields(kind)}
+
+    def make(values: Values, params: Path, where: str) -> System:
+        changed = {name: value for name, value in values.items() if name not in names}
+        own = {name: value for name, value in values.items() if name in names}
+        return from_mapping(kind, own | {"config": teacher(changed, params, where)}, where)
+
+    return make
+
+
+def trained(system: Callable[[Any], System], kind: type[SequenceTraining]) -> Maker:
     """Settings are its own, and what it changes of the training in the section `teacher`."""
-    return lambda values, params, where: CausalSystem(
+    return lambda values, params, where: system(
         from_mapping(kind, training(params) | values, where)
     )
 
@@ -52,8 +70,11 @@ RETRIEVAL: dict[str, Maker] = {
     "sasrec": sasrec,
     "gsasrec": sasrec,
     "esasrec": sasrec,
-    "gru4rec": causal(GRU4RecConfig),
-    "nextitnet": causal(NextItNetConfig),
+    "gru4rec": trained(CausalSystem, GRU4RecConfig),
+    "nextitnet": trained(CausalSystem, NextItNetConfig),
+    "bert4rec": trained(BERT4RecSystem, BERT4RecConfig),
+    "sasrec_text": with_teacher(SASRecText),
+    "ctrl": with_teacher(CTRL),
 }
 GENERATION: dict[str, Maker] = {}
 

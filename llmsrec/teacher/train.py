@@ -72,9 +72,10 @@ class TeacherLoss:
     def __call__(
         self, network: SequenceNetwork, lessons: Lessons, draws: np.random.Generator
     ) -> Float[Tensor, ""]:
-        config, state, table = self.config, lessons.states, network.output_table
+        config, state = self.config, lessons.states
         if config.loss == "ce":
             return full_loss(scores_of(network, state), lessons.targets - 1)
+        table = network.output_table
         count = 1 if config.loss == "bce" else config.negatives
         drawn = self.negatives.draw(lessons.users, count, draws)
         positive = (state * table[lessons.targets]).sum(-1)
