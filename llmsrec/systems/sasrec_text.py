@@ -28,9 +28,9 @@ class TextTable(nn.Module):
         self.adapter = nn.Sequential(nn.Linear(vectors.shape[1], hidden), nn.GELU(), last)
         self.adapter.to(vectors.device)
         with torch.no_grad():
+            last.bias.zero_()
             scale = table.weight[1:].std() / self.weight[1:].std()
             last.weight *= scale.to(vectors.device)
-            last.bias.zero_()
 
     def forward(self, items: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape size"]:
         return self.adapter(self.vectors[items]) * (items != 0).unsqueeze(-1)
