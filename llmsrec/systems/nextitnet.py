@@ -70,7 +70,7 @@ class NextItNet(SequenceNetwork):
             ResidualBlock(size, config.kernel, dilation) for dilation in DILATIONS * config.repeats
         )
         self.out = nn.Linear(size, num_items + 1)
-        nn.init.xavier_normal_(self.item_embedding.weight)
+        # embeddings keep a spread of 1: what the blocks add is never negative and would drown smaller ones
         with torch.no_grad():
             self.item_embedding.weight[0] = 0
 
