@@ -1,7 +1,7 @@
 """Systems by name. Their settings are a mapping each in the section `systems` of params.yaml."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,18 @@ from llmsrec.student.config import StudentConfig
 from llmsrec.student.recipe import RECIPES, Lora, Mode
 from llmsrec.systems.alignment import AlignmentConfig
 from llmsrec.systems.allmrec import ALLMRec
-from llmsrec.systems.counting import Popularity
+from llmsrec.systems.bert4rec import BERT4RecConfig, BERT4RecSystem
+from llmsrec.systems.causal import CausalSystem
+from llmsrec.systems.counting import ItemKNN, Popularity
+from llmsrec.systems.ctrl import CTRL
+from llmsrec.systems.gru4rec import GRU4RecConfig
 from llmsrec.systems.language import LanguageRanker, LanguageWriter
+from llmsrec.systems.nextitnet import NextItNetConfig
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.system import RecformerSystem
-from llmsrec.systems.sasrec import SASRecSystem
+from llmsrec.systems.sasrec_text import SASRecText
 from llmsrec.systems.system import System
+from llmsrec.teacher.causal import SequenceTraining
 from llmsrec.teacher.train import TeacherConfig
 
 Values = dict[str, Any]
@@ -28,10 +34,32 @@ def own(kind: type[Any]) -> Maker:
     return lambda values, _, where: from_mapping(kind, values, where)
 
 
+def teacher(values: Values, params: Path, where: str) -> TeacherConfig:
+    """The section `teacher` with what a system changes of it."""
+    return from_mapping(TeacherConfig, read_section("teacher", params) | values, where)
+
+
 def sasrec(values: Values, params: Path, where: str) -> System:
-    """Settings are what it changes of the section `teacher`."""
-    return SASRecSystem(
-        from_mapping(TeacherConfig, read_section("teacher", params) | values, where)
+    """All settings are the teacher's."""
+    return CausalSystem(teacher(values, params, where))
+
+
+def with_teacher(kind: type[Any]) -> Maker:
+    """Some settings are its own, the others what it changes of the section `teacher`."""
+    names = {field.name for field in fields(kind)}
+
+    def make(values: Values, params: Path, where: str) -> System:
+        changed = {name: value for name, value in values.items() if name not in names}
+        own = {name: value for name, value in values.items() if name in names}
+        return from_mapping(kind, own | {"config": teacher(changed, params, where)}, where)
+
+    return make
+
+
+def trained(system: Callable[[Any], System], kind: type[SequenceTraining]) -> Maker:
+    """Settings are its own, and what it changes of the training in the section `teacher`."""
+    return lambda values, params, where: system(
+        from_mapping(kind, training(params) | values, where)
     )
 
 
@@ -66,10 +94,24 @@ def recformer(values: Values, _: Path, where: str) -> System:
     return RecformerSystem(from_mapping(RecformerConfig, values, where))
 
 
+def training(params: Path) -> Values:
+    """What the section `teacher` says of any training over sequences."""
+    section = read_section("teacher", params)
+    shared = {field.name for field in fields(SequenceTraining)}
+    return {name: value for name, value in section.items() if name in shared}
+
+
 RETRIEVAL: dict[str, Maker] = {
     "popularity": own(Popularity),
+    "item_knn": own(ItemKNN),
     "sasrec": sasrec,
     "gsasrec": sasrec,
+    "esasrec": sasrec,
+    "gru4rec": trained(CausalSystem, GRU4RecConfig),
+    "nextitnet": trained(CausalSystem, NextItNetConfig),
+    "bert4rec": trained(BERT4RecSystem, BERT4RecConfig),
+    "sasrec_text": with_teacher(SASRecText),
+    "ctrl": with_teacher(CTRL),
     "recformer": recformer,
     **{name: language(name, "retrieval") for name in RECIPES},
 }

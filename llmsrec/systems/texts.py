@@ -70,3 +70,22 @@ def mean_states(rows: list[list[int]], backbone: Backbone) -> Float[Tensor, "tex
         places.append(chunk)
     back = np.argsort(np.concatenate(places), kind="stable")
     return torch.cat(means)[torch.from_numpy(back).to(backbone.device)]
+
+
+def standardised(vectors: Float[Tensor, "indices size"]) -> Float[Tensor, "indices size"]:
+    """Centred and of spread 1: the states of a language model share a large mean that says nothing of an item."""
+    found = vectors - vectors[1:].mean(dim=0)
+    found = found / found[1:].std().clamp(min=1e-8)
+    found[0] = 0
+    return found
+
+
+def principal(
+    vectors: Float[Tensor, "indices width"], size: int
+) -> Float[Tensor, "indices components"]:
+    """The first principal components of the items, at most `size`; of each the greatest weight is positive."""
+    centred = standardised(vectors)
+    _, _, axes = torch.linalg.svd(centred[1:], full_matrices=False)
+    axes = axes[:size]
+    strongest = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True))
+    return centred @ (axes * strongest.sign()).T

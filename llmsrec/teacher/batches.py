@@ -40,9 +40,13 @@ def group_by_length(
 ) -> list[Group]:
     """A batch cut into groups of like length, so that one long history does not pad the others."""
     rows = train.take(users).last(max_length + 1)
-    lengths = rows.lengths - 1
+    return [_group(rows, users, chosen) for chosen in alike(rows.lengths - 1)]
+
+
+def alike(lengths: Int[np.ndarray, "rows"]) -> list[Int[np.ndarray, "..."]]:
+    """Rows of like length together."""
     sizes = np.ceil(np.log2(np.maximum(lengths, SHORTEST))).astype(np.int64)
-    return [_group(rows, users, np.flatnonzero(sizes == size)) for size in np.unique(sizes)]
+    return [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
 
 
 def _group(rows: Sequences, users: Int[np.ndarray, "batch"], chosen: np.ndarray) -> Group:

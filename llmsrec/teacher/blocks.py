@@ -1,7 +1,7 @@
 """The layers of SASRec (SPEC 4.1), and those of LiGR that eSASRec puts in their place (SPEC 9)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -96,8 +96,19 @@ class LigrBlock(nn.Module):
         return functional.dropout(self.outer(inner), self.dropout, self.training)
 
 
-def attend(layer: Block | LigrBlock, query: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
-    """What each query takes from the source, by the layer's weights."""
+@runtime_checkable  # tests check types at every call
+class Attending(Protocol):
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    out: nn.Linear
+    num_heads: int
+    dropout: float
+    training: bool
+
+
+def attend(layer: Attending, query: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
+    """What each query takes from the source, by the layer's weights; without a mask, from what stands before it."""
     q, k, v = (
         part.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
         for part in (layer.query(query), layer.key(source), layer.value(source))

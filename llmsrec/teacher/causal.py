@@ -96,8 +96,8 @@ class Loss(Protocol):
 
 
 @dataclass(frozen=True)
-class CausalTraining(ABC):
-    """How a causal network is trained to tell the next item at every position, whichever network it is."""
+class SequenceTraining:
+    """What trainings over users' sequences share."""
 
     embedding_size: Count
     max_length: Count
@@ -111,6 +111,14 @@ class CausalTraining(ABC):
     validation_users: Count | None
     patience: Count
     seed: int
+
+
+@dataclass(frozen=True)
+class CausalTraining(SequenceTraining, ABC):
+    """A causal network and its training to tell the next item at every position."""
+
+    @abstractmethod
+    def untrained(self, num_items: int) -> SequenceNetwork: ...
 
     @abstractmethod
     def loss_over(self, train: Sequences, num_items: int) -> Loss:

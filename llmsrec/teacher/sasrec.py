@@ -7,6 +7,7 @@ full width, whatever the width of a batch: trimming a batch to its longest row c
 import dataclasses
 import json
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,12 +25,22 @@ from llmsrec.teacher.causal import SequenceNetwork
 __all__ = ["SASRec", "SASRecConfig"]
 
 
+@runtime_checkable  # tests check types at every call
+class ItemTable(Protocol):
+    """An embedding, or what makes an item's vector of something else."""
+
+    @property
+    def weight(self) -> Tensor: ...
+
+    def __call__(self, items: Tensor) -> Tensor: ...
+
+
 class SASRec(SequenceNetwork):
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
         self.config, self.max_length = config, config.max_length
         self.embedding_size = config.embedding_size
-        self.item_embedding = nn.Embedding(config.num_items + 1, config.embedding_size)
+        self.item_embedding: ItemTable = nn.Embedding(config.num_items + 1, config.embedding_size)
         self.position_embedding = nn.Embedding(config.max_length, config.embedding_size)
         self.blocks = nn.ModuleList(KINDS[config.layers](config) for _ in range(config.num_blocks))
         self.last_norm = nn.LayerNorm(config.embedding_size, eps=1e-8)

@@ -1,22 +1,22 @@
 """Train SASRec, or any causal network, on the training histories (SPEC 4.1)."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmsrec.config import Count, Share
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.errors import DataError
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
-from llmsrec.teacher.batches import NegativeSampler, epoch_users, group_by_length
+from llmsrec.teacher.batches import NegativeSampler, group_by_length
 from llmsrec.teacher.blocks import Layers, Norm, SASRecConfig
-from llmsrec.teacher.causal import CausalTraining, Lessons, Loss, SequenceNetwork
+from llmsrec.teacher.causal import CausalTraining, Lessons, Loss, SequenceNetwork, SequenceTraining
+from llmsrec.teacher.epochs import EpochTrainer
 from llmsrec.teacher.losses import (
     binary_loss,
     full_loss,
@@ -56,6 +56,9 @@ class TeacherConfig(CausalTraining):
             self.layers,
         )
 
+    def untrained(self, num_items: int) -> SASRec:
+        return SASRec(self.network(num_items))
+
     def loss_over(self, train: Sequences, num_items: int) -> Loss:
         return TeacherLoss(self, NegativeSampler(train, num_items))
 
@@ -69,9 +72,10 @@ class TeacherLoss:
     def __call__(
         self, network: SequenceNetwork, lessons: Lessons, draws: np.random.Generator
     ) -> Float[Tensor, ""]:
-        config, state, table = self.config, lessons.states, network.output_table
+        config, state = self.config, lessons.states
         if config.loss == "ce":
             return full_loss(scores_of(network, state), lessons.targets - 1)
+        table = network.output_table
         count = 1 if config.loss == "bce" else config.negatives
         drawn = self.negatives.draw(lessons.users, count, draws)
         positive = (state * table[lessons.targets]).sum(-1)
@@ -104,7 +108,7 @@ def train_teacher(
 
     `start` is a network of the same shape and items to go on from."""
     seed_torch(config.seed)
-    model = SASRec(config.network(splits.num_items)).to(device)
+    model = config.untrained(splits.num_items).to(device)
     if start is not None:
         model.load_state_dict(start.state_dict())
     run(*stage_of(model, splits, config, "teacher"), log, checkpoints)
@@ -114,84 +118,49 @@ def train_teacher(
 def stage_of(
     model: SequenceNetwork, splits: Splits, config: CausalTraining, name: str
 ) -> tuple["Trainer", Plan]:
-    """A look every few epochs, and after the last."""
     trainer = Trainer(model, fitted(splits, config.holdout), splits.num_items, config)
-    steps = trainer.steps_per_epoch
+    return trainer, plan_of(trainer, splits, name)
+
+
+def plan_of(trainer: EpochTrainer, splits: Splits, name: str) -> Plan:
+    """A look every few epochs, and after the last."""
+    config, steps = trainer.config, trainer.steps_per_epoch
     looks = [epoch * steps for epoch in looked_at(config)]
     select_by = "ndcg@10" if config.select else None
 
     def look() -> dict[str, float]:
-        return validate(model, splits, config)
+        return validate(trainer.model, splits, config)
 
-    return trainer, Plan(name, look, looks, config.patience, select_by, unit=steps)
+    return Plan(name, look, looks, config.patience, select_by, unit=steps)
 
 
-def looked_at(config: CausalTraining) -> list[int]:
+def looked_at(config: SequenceTraining) -> list[int]:
     """Every few epochs, and the last."""
     every = config.validate_every
     return sorted({*range(every, config.epochs + 1, every), config.epochs})
 
 
-class Trainer:
-    """One step at a time; what an epoch draws is decided by (seed, epoch) and the dropout's state."""
+class Trainer(EpochTrainer):
+    """Of a causal network: every position of a batch is a lesson."""
 
     def __init__(
         self, model: SequenceNetwork, train: Sequences, num_items: int, config: CausalTraining
     ) -> None:
-        self.model, self.train, self.config = model, train, config
-        self.usable = np.flatnonzero(train.lengths >= 2)
-        if len(self.usable) == 0:
-            raise DataError("no user has two training purchases: there is nothing to learn from")
+        super().__init__(model, train, config, config.optimizer_of(model))
         self.criterion = config.loss_over(train, num_items)
-        self.optimizer = config.optimizer_of(model)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        size, count = self.config.batch_size, len(self.usable)
-        whole = self.config.sampling == "with_replacement"
-        return max(1, count // size) if whole else -(-count // size)
-
-    @property
-    def network(self) -> SequenceNetwork:
-        return self.model
-
-    def step(self, step: int) -> dict[str, float]:
-        """The steps of an epoch follow one another from its first."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if place == 0:
-            self._draws = generator(self.config.seed, epoch)
-            size, sampling = self.config.batch_size, self.config.sampling
-            self._batches = epoch_users(len(self.usable), size, sampling, self._draws)
-        self.model.train()
-        loss = self.loss(self.usable[next(self._batches)], self._draws)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return {"loss": loss.item()}
-
-    def loss(self, users: np.ndarray, draws: np.random.Generator) -> Float[Tensor, ""]:
+    def loss(
+        self, users: Int[np.ndarray, "batch"], draws: np.random.Generator
+    ) -> Float[Tensor, ""]:
         """Over all positions of all rows of the batch alike, whichever group they were computed in."""
-        device = next(self.model.parameters()).device
         states, targets, owners = [], [], []
         for group in group_by_length(self.train, users, self.config.max_length):
-            inputs = group.inputs.to(device)
+            inputs = group.inputs.to(self.device)
             states.append(self.model(inputs)[inputs != 0])
-            targets.append(group.targets.to(device))
+            targets.append(group.targets.to(self.device))
             owners.append(group.users)
         lessons = Lessons(torch.cat(states), torch.cat(targets), np.concatenate(owners))
         return self.criterion(self.model, lessons, draws)
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
 
 
 def fitted(splits: Splits, holdout: bool) -> Sequences:
@@ -200,7 +169,7 @@ def fitted(splits: Splits, holdout: bool) -> Sequences:
     return train.take(np.arange(len(train)), np.maximum(train.lengths - int(holdout), 0))
 
 
-def validate(model: SequenceNetwork, splits: Splits, config: CausalTraining) -> dict[str, float]:
+def validate(model: SequenceNetwork, splits: Splits, config: SequenceTraining) -> dict[str, float]:
     """NDCG@10 and HR@10 of the stored valid candidates, on a fixed sample of users."""
     rows = validation_rows(len(splits.candidates["valid"]), config.validation_users, config.seed)
     ranks = evaluate(TeacherRanker(model), splits, "valid", rows=rows, full=False).sampled

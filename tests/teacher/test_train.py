@@ -16,6 +16,7 @@ from llmsrec.errors import DataError
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.evaluation.results import EvaluationConfig, evaluate_all, summarise
+from llmsrec.teacher import epochs
 from llmsrec.teacher import train as module
 from llmsrec.teacher.batches import NegativeSampler
 from llmsrec.teacher.losses import full_loss
@@ -192,7 +193,7 @@ def test_every_epoch_draws_its_own_users_and_negatives(
 ) -> None:
     """BCE has one negative a position, the others as many as the config says."""
     orders, negatives = [], []
-    users_of, draw = module.epoch_users, NegativeSampler.draw
+    users_of, draw = epochs.epoch_users, NegativeSampler.draw
 
     def recorded_users(*arguments: Any) -> Iterator[np.ndarray]:
         orders.append(list(users_of(*arguments)))
@@ -202,7 +203,7 @@ def test_every_epoch_draws_its_own_users_and_negatives(
         negatives.append(draw(self, users, *arguments))
         return negatives[-1]
 
-    monkeypatch.setattr(module, "epoch_users", recorded_users)
+    monkeypatch.setattr(epochs, "epoch_users", recorded_users)
     monkeypatch.setattr(NegativeSampler, "draw", recorded_draw)
     trained(markov_splits, loss=loss, epochs=2)
     first, second = (np.concatenate(order) for order in orders)

@@ -1,0 +1,176 @@
+"""BERT4Rec (SPEC 4.2): a history is read in both directions, and what is hidden by [MASK] is told from the rest.
+
+Training hides a share of each row, and in a copy of the row its last item alone, which is what is asked later. What is
+hidden is always [MASK]: other items in its place, or the item itself, teach what never occurs at inference.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llmsrec.config import Amount, Count, Natural, Share
+from llmsrec.data.sequences import Sequences
+from llmsrec.systems.system import Given, Stage
+from llmsrec.teacher.batches import alike
+from llmsrec.teacher.blocks import attend
+from llmsrec.teacher.causal import SequenceNetwork, SequenceTraining
+from llmsrec.teacher.epochs import EpochTrainer
+from llmsrec.teacher.losses import full_loss
+from llmsrec.teacher.ranker import TeacherRanker
+from llmsrec.teacher.train import fitted, plan_of, scores_of
+
+FEED_WIDTH = 4  # times the embedding, inside a position-wise network
+SPREAD = 0.02  # of the first weights, BERT's
+
+
+@dataclass(frozen=True)
+class BERT4RecConfig(SequenceTraining):
+    num_blocks: Count
+    num_heads: Count
+    dropout: Share
+    mask_share: Share
+    weight_decay: Amount
+    warm_up: Natural
+
+    def __post_init__(self) -> None:
+        if self.embedding_size % self.num_heads:
+            raise ValueError("embedding_size must be a multiple of num_heads")
+
+
+class Block(nn.Module):
+    """BERT's: attention to all that is real, a position-wise network with GELU, a layer norm after each."""
+
+    def __init__(self, config: BERT4RecConfig) -> None:
+        super().__init__()
+        size = config.embedding_size
+        self.num_heads, self.dropout = config.num_heads, config.dropout
+        self.query, self.key, self.value, self.out = (nn.Linear(size, size) for _ in range(4))
+        self.attention_norm, self.feed_norm = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.inner = nn.Linear(size, FEED_WIDTH * size)
+        self.outer = nn.Linear(FEED_WIDTH * size, size)
+
+    def forward(
+        self, x: Float[Tensor, "batch length size"], real: Bool[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch length size"]:
+        mixed = attend(self, x, x, real[:, None, None])
+        x = self.attention_norm(x + functional.dropout(mixed, self.dropout, self.training))
+        fed = self.outer(functional.gelu(self.inner(x)))
+        return self.feed_norm(x + functional.dropout(fed, self.dropout, self.training))
+
+
+class BERT4Rec(SequenceNetwork):
+    """The table has a row more than there are items: [MASK]'s."""
+
+    def __init__(self, config: BERT4RecConfig, num_items: int) -> None:
+        super().__init__()
+        size = self.embedding_size = config.embedding_size
+        self.max_length, self.dropout, self.mask = config.max_length, config.dropout, num_items + 1
+        self.item_embedding = nn.Embedding(num_items + 2, size)
+        self.position_embedding = nn.Embedding(config.max_length, size)
+        self.first_norm = nn.LayerNorm(size)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
+        self.dense, self.last_norm = nn.Linear(size, size), nn.LayerNorm(size)
+        self.bias = nn.Parameter(torch.zeros(num_items + 1))
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                nn.init.trunc_normal_(parameter, std=SPREAD, a=-2 * SPREAD, b=2 * SPREAD)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+        with torch.no_grad():
+            self.item_embedding.weight[0] = 0
+
+    @property
+    def output_table(self) -> Float[Tensor, "indices size"]:
+        return self.item_embedding.weight[:-1]
+
+    @property
+    def output_bias(self) -> Float[Tensor, "indices"]:
+        return self.bias
+
+    def forward(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
+        """The state at each place, [MASK] or not: what it says of the item that belongs there."""
+        real = histories != 0
+        x = self.item_embedding(histories) + self.position_embedding.weight[-histories.shape[1] :]
+        x = functional.dropout(self.first_norm(x), self.dropout, self.training)
+        for block in self.blocks:
+            x = block(x, real)
+        return self.last_norm(functional.gelu(self.dense(x))) * real[:, :, None]
+
+    def newest(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
+        """At a [MASK] behind the last purchase; the oldest makes room for it where the row is full."""
+        shown = histories[:, max(0, histories.shape[1] + 1 - self.max_length) :]
+        masks = shown.new_full((len(shown), 1), self.mask)
+        return self(torch.cat([shown, masks], dim=1))[:, -1]
+
+
+def hidden(
+    block: Int[np.ndarray, "rows length"], share: float, draws: np.random.Generator
+) -> Bool[np.ndarray, "rows length"]:
+    """A share of what is real, drawn place by place; at least one of each row."""
+    values = np.where(block != 0, draws.random(block.shape), 2.0)
+    return (values < share) | (values == values.min(axis=1, keepdims=True))
+
+
+class ClozeTrainer(EpochTrainer):
+    """AdamW; the rate rises for some steps and then falls to zero in a line."""
+
+    def __init__(
+        self, model: BERT4Rec, train: Sequences, num_items: int, config: BERT4RecConfig
+    ) -> None:
+        matrices = [part for part in model.parameters() if part.dim() > 1]
+        vectors = [part for part in model.parameters() if part.dim() == 1]
+        groups = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},  # biases and norms, as BERT has it
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        super().__init__(model, train, config, optimizer)
+        self.share, self.warm_up, self.mask = config.mask_share, config.warm_up, num_items + 1
+
+    def rate(self, step: int) -> float:
+        total = self.config.epochs * self.steps_per_epoch
+        return self.config.learning_rate * min((step + 1) / max(1, self.warm_up), 1 - step / total)
+
+    def loss(
+        self, users: Int[np.ndarray, "batch"], draws: np.random.Generator
+    ) -> Float[Tensor, ""]:
+        rows = self.train.take(users).last(self.config.max_length)
+        states, targets = [], []
+        for some in alike(rows.lengths):
+            tokens, items = self.lessons(rows.take(some).padded(), draws)
+            asked = tokens == self.mask
+            states.append(self.model(tokens.to(self.device))[asked.to(self.device)])
+            targets.append(items[asked].to(self.device))
+        return full_loss(scores_of(self.model, torch.cat(states)), torch.cat(targets) - 1)
+
+    def lessons(
+        self, block: Int[np.ndarray, "rows length"], draws: np.random.Generator
+    ) -> tuple[Int[Tensor, "copies length"], Int[Tensor, "copies length"]]:
+        """What is shown and what stood there: rows with a share hidden, then the rows with their last item hidden."""
+        last = np.zeros(block.shape, dtype=bool)
+        last[:, -1] = True
+        items = np.concatenate([block, block])
+        places = np.concatenate([hidden(block, self.share, draws), last])
+        return torch.from_numpy(np.where(places, self.mask, items)), torch.from_numpy(items)
+
+
+@dataclass(frozen=True)
+class BERT4RecSystem:
+    config: BERT4RecConfig
+
+    def network(self, given: Given) -> BERT4Rec:
+        return BERT4Rec(self.config, given.splits.num_items)
+
+    def stages(self, network: BERT4Rec, given: Given) -> Iterator[Stage]:
+        config, splits = replace(self.config, seed=given.seed), given.splits
+        train = fitted(splits, config.holdout)
+        trainer = ClozeTrainer(network, train, splits.num_items, config)
+        yield Stage(trainer, plan_of(trainer, splits, "BERT4Rec"))
+
+    def model(self, network: BERT4Rec, given: Given) -> TeacherRanker:
+        return TeacherRanker(network)

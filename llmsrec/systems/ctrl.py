@@ -1,0 +1,159 @@
+"""CTRL (SPEC 4.3), in the two forms that go by that name.
+
+`init`, the paper's: texts as vectors, their principal components as the first item table of SASRec, all of it trained.
+`contrastive`, the original idea: states of SASRec are first aligned with the text of the same history, then trained.
+The texts are read by the comparison's language model unless `encoder` names another one (the paper: roberta-base).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llmsrec.config import Amount, Count
+from llmsrec.data.catalog import Catalog
+from llmsrec.data.sequences import Sequences
+from llmsrec.systems.system import Given, Stage
+from llmsrec.systems.texts import encoded, encoder_of, principal, standardised, text_vectors
+from llmsrec.teacher.causal import SequenceNetwork
+from llmsrec.teacher.epochs import EpochTrainer
+from llmsrec.teacher.ranker import TeacherRanker
+from llmsrec.teacher.sasrec import SASRec
+from llmsrec.teacher.train import TeacherConfig, fitted, stage_of
+from llmsrec.training import Plan
+
+
+@dataclass(frozen=True)
+class CTRL:
+    """`config` is the section `teacher`, with what the system changes of it; from `window` on: of `contrastive`."""
+
+    config: TeacherConfig
+    variant: Literal["init", "contrastive"]
+    encoder: str
+    max_tokens: Count
+    window: Count
+    views: Count
+    align_epochs: Count
+    align_batch: Count
+    align_rate: Amount
+
+    def network(self, given: Given) -> SequenceNetwork:
+        network = self.config.untrained(given.splits.num_items)
+        encoder = encoder_of(self.encoder, given)
+        if self.variant == "contrastive":
+            return AlignedSASRec(network, encoder.hidden_size, self.views)
+        start_from_texts(network, text_vectors(given.splits.catalog, encoder, self.max_tokens))
+        return network
+
+    def stages(self, network: SequenceNetwork, given: Given) -> Iterator[Stage]:
+        config = replace(self.config, seed=given.seed)
+        if isinstance(network, AlignedSASRec):
+            yield self._alignment(network, given)
+        yield Stage(*stage_of(network, given.splits, config, "CTRL"))
+
+    def model(self, network: SequenceNetwork, given: Given) -> TeacherRanker:
+        return TeacherRanker(network)
+
+    def _alignment(self, network: "AlignedSASRec", given: Given) -> Stage:
+        config = replace(
+            self.config, seed=given.seed, batch_size=self.align_batch, learning_rate=self.align_rate
+        )
+        train = fitted(given.splits, config.holdout)
+        prefixes = train.take(np.arange(len(train)), np.maximum(train.lengths - 1, 0))
+        texts = texts_of(prefixes, given.splits.catalog, self.window)
+        vectors = encoded(texts, encoder_of(self.encoder, given), self.max_tokens)
+        trainer = AlignmentTrainer(network, train, config, prefixes, vectors)
+        steps = trainer.steps_per_epoch
+        looks = [epoch * steps for epoch in range(1, self.align_epochs + 1)]
+        return Stage(trainer, Plan("CTRL, alignment", dict, looks, len(looks), None, unit=steps))
+
+
+def start_from_texts(network: SASRec, vectors: Float[Tensor, "indices width"]) -> None:
+    """The table's first columns are the texts' principal components, with the spread of the usual start."""
+    with torch.no_grad():
+        table = network.item_embedding.weight
+        components = principal(vectors, table.shape[1]).to(table.device)
+        scale = table[1:].std() / components[1:].std()
+        table[1:, : components.shape[1]] = scale * components[1:]
+
+
+def texts_of(prefixes: Sequences, catalog: Catalog, window: int) -> list[str]:
+    """The newest titles of each history, newest first: a cap on tokens then cuts the oldest away."""
+    tails = prefixes.last(window)
+    return [
+        "; ".join(catalog.titles[item] for item in tails[row][::-1].tolist())
+        for row in range(len(tails))
+    ]
+
+
+class AlignedSASRec(SequenceNetwork):
+    """SASRec, one more linear layer behind it, and what maps its states and texts into views of a shared space."""
+
+    def __init__(self, backbone: SASRec, text_size: int, views: int) -> None:
+        super().__init__()
+        size = self.embedding_size = backbone.embedding_size
+        self.max_length, self.backbone, self.views = backbone.max_length, backbone, views
+        self.out = nn.Linear(size, size)
+        self.state_map, self.text_map = nn.Linear(size, size), nn.Linear(text_size, size)
+        self.state_views, self.text_views = (nn.Linear(size, views * size) for _ in range(2))
+
+    @property
+    def output_table(self) -> Float[Tensor, "indices size"]:
+        return self.backbone.output_table
+
+    def forward(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
+        return self.out(self.backbone(histories)) * (histories != 0)[:, :, None]
+
+    def newest(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
+        return self.out(self.backbone.newest(histories))
+
+    def aligned(
+        self, states: Float[Tensor, "batch size"], texts: Float[Tensor, "batch width"]
+    ) -> tuple[Float[Tensor, "batch views size"], Float[Tensor, "batch views size"]]:
+        """Both sides in their views."""
+        found = self.state_views(self.state_map(states)), self.text_views(self.text_map(texts))
+        first, second = (part.unflatten(-1, (self.views, -1)) for part in found)
+        return first, second
+
+
+def matching_loss(
+    states: Float[Tensor, "batch views size"], texts: Float[Tensor, "batch views size"]
+) -> Float[Tensor, ""]:
+    """Which text belongs to which state, and the reverse: BCE of sum_m max_n <a_m, b_n>, 1 on the diagonal."""
+    products = torch.einsum("imd,jnd->ijmn", states, texts)
+    own = torch.eye(len(states), device=states.device)
+    from_states, from_texts = products.amax(dim=3).sum(dim=2), products.amax(dim=2).sum(dim=2)
+    losses = [
+        functional.binary_cross_entropy_with_logits(scores, own)
+        for scores in (from_states, from_texts)
+    ]
+    return (losses[0] + losses[1]) / 2
+
+
+class AlignmentTrainer(EpochTrainer):
+    """States before each user's last training purchase beside the text of the same history."""
+
+    def __init__(
+        self,
+        model: AlignedSASRec,
+        train: Sequences,
+        config: TeacherConfig,
+        prefixes: Sequences,
+        texts: Float[Tensor, "users width"],
+    ) -> None:
+        super().__init__(model, train, config, config.optimizer_of(model))
+        self.aligned, self.prefixes = model, prefixes
+        self.texts = standardised(torch.cat([texts.new_zeros(1, texts.shape[1]), texts]))[1:]
+
+    def loss(
+        self, users: Int[np.ndarray, "batch"], draws: np.random.Generator
+    ) -> Float[Tensor, ""]:
+        shown = self.prefixes.take(users).last(self.config.max_length).padded()
+        states = self.aligned.backbone(torch.from_numpy(shown).to(self.device))[:, -1]
+        texts = self.texts[torch.from_numpy(users).to(self.texts.device)]
+        return matching_loss(*self.aligned.aligned(states, texts.to(self.device)))

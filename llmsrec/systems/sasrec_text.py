@@ -1,0 +1,64 @@
+"""SASRec whose items are their texts (SPEC 9): frozen text vectors through a learned adapter take the table's place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from llmsrec.config import Count
+from llmsrec.systems.system import Given, Stage
+from llmsrec.systems.texts import encoder_of, standardised, text_vectors
+from llmsrec.teacher.ranker import TeacherRanker
+from llmsrec.teacher.sasrec import SASRec
+from llmsrec.teacher.train import TeacherConfig, stage_of
+
+
+class TextTable(nn.Module):
+    """Stands where an item table stood, and starts with its spread: item vectors are what an adapter makes of texts."""
+
+    def __init__(
+        self, vectors: Float[Tensor, "indices width"], hidden: int, table: nn.Embedding
+    ) -> None:
+        super().__init__()
+        self.vectors: Tensor
+        self.register_buffer("vectors", standardised(vectors))
+        last = nn.Linear(hidden, table.embedding_dim)
+        self.adapter = nn.Sequential(nn.Linear(vectors.shape[1], hidden), nn.GELU(), last)
+        self.adapter.to(vectors.device)
+        with torch.no_grad():
+            last.bias.zero_()
+            scale = table.weight[1:].std() / self.weight[1:].std()
+            last.weight *= scale.to(vectors.device)
+
+    def forward(self, items: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape size"]:
+        return self.adapter(self.vectors[items]) * (items != 0).unsqueeze(-1)
+
+    @property
+    def weight(self) -> Float[Tensor, "indices size"]:
+        return self(torch.arange(len(self.vectors), device=self.vectors.device))
+
+
+@dataclass(frozen=True)
+class SASRecText:
+    """`config` is the section `teacher`, with what the system changes of it."""
+
+    config: TeacherConfig
+    encoder: str
+    max_tokens: Count
+    adapter_size: Count
+
+    def network(self, given: Given) -> SASRec:
+        texts = text_vectors(given.splits.catalog, encoder_of(self.encoder, given), self.max_tokens)
+        network = self.config.untrained(given.splits.num_items)
+        assert isinstance(network.item_embedding, nn.Embedding)
+        network.item_embedding = TextTable(texts, self.adapter_size, network.item_embedding)
+        return network
+
+    def stages(self, network: SASRec, given: Given) -> Iterator[Stage]:
+        config = replace(self.config, seed=given.seed)
+        yield Stage(*stage_of(network, given.splits, config, "SASRec on texts"))
+
+    def model(self, network: SASRec, given: Given) -> TeacherRanker:
+        return TeacherRanker(network)
