@@ -72,7 +72,7 @@ def _overall(found: Comparison) -> Exhibit:
         rows.append(cells + [_paper(values["sampled", "ndcg@10"][key])] * paper)
     return Exhibit(
         f"E1  Overall, {found.about['users']:,} users",
-        f"sampled: among {found.about['candidates']} candidates; full: among all items not bought before."
+        f"Sampled: among {found.about['candidates']} candidates; full: among all items not bought before."
         + _meaning(found),
         ["", "NDCG@10 sampled", "HR@10", "NDCG@10 full", "HR@10", *["paper"] * paper],
         rows,
@@ -101,7 +101,7 @@ def _by_order(found: Comparison, family: str) -> Iterable[Exhibit]:
         users = found.about["users" if mode == "R" else "generation_users"]
         yield Exhibit(
             f"{number}  Shuffled {where}, mode {mode}, {users:,} users, {metric.upper()}",
-            f"change in percent, with its 95% interval; {NONE} : not told from none (Holm, {len(tests)} tests).",
+            f"Change in percent, with its 95% interval; {NONE} : not told from none (Holm, {len(tests)} tests).",
             ["", "original", "shuffled", "change", *["paper"] * paper],
             rows,
         )
@@ -121,7 +121,7 @@ def _written(found: Comparison) -> Exhibit:
     return Exhibit(
         f"Mode G, {found.about['generation_users']:,} users",
         f"HR@1 among {found.about['generation_candidates']} candidates, of all users: an answer that is none of "
-        "them is wrong. ranks: its first item; writes: the title that it wrote." + _meaning(found),
+        "them is wrong. Ranks: its first item; writes: the title that it wrote." + _meaning(found),
         ["", "HR@1", "valid answers", *["paper"] * paper],
         rows,
     )
@@ -137,7 +137,7 @@ def _similar(found: Comparison) -> Exhibit:
     ]
     return Exhibit(
         f"E5  How alike a user stays when the history is shuffled, {found.about['users']:,} users",
-        "cosine of the two vectors; 1: order leaves no trace.",
+        "Cosine of the two vectors; 1: order leaves no trace.",
         ["", "cosine", *["paper"] * paper],
         rows,
     )

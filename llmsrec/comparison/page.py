@@ -55,7 +55,11 @@ def verdict(found: Comparison) -> list[str]:
         "is behind": [t.system for t in tests if t.different and t.difference > 0],
         "cannot be told from": [t.system for t in tests if not t.different],
     }
-    said = [f"{words} {_joined(names)}" for words, names in groups.items() if names]
+    said = [
+        f"{words} {_joined(names) if len(names) < len(tests) else f'all {len(names)} others'}"
+        for words, names in groups.items()
+        if names
+    ]
     return [f"On NDCG@10 among candidates {reference} {'; it '.join(said)}."]
 
 

@@ -20,7 +20,7 @@ def quality(found: Comparison, protocol: str, metric: str, palette: Palette = PA
     chance = next((row.value for (name, _), row in true.items() if name == CHANCE), None)
     shown = [key for key in true if key[0] != CHANCE]
     with plt.rc_context(palette.style):
-        figure, axes = plt.subplots(figsize=(6.4, 0.5 * len(shown) + 1.3))
+        figure, axes = plt.subplots(figsize=(5.0, 0.38 * len(shown) + 1.2))
         for place, key in enumerate(shown):
             leads = key[0] == found.about["reference"]
             colour = palette.accent if leads else palette.second
@@ -39,14 +39,14 @@ def quality(found: Comparison, protocol: str, metric: str, palette: Palette = PA
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(metric.upper())
-        figure.tight_layout(rect=(0, 0, 1, 1))
+        figure.tight_layout()
     return figure
 
 
 def _dot(axes: Axes, row: Row, place: float, colour: str, *, filled: bool) -> None:
     reach = [[max(0.0, row.value - row.low)], [max(0.0, row.high - row.value)]]
     axes.errorbar(
-        [row.value], [place], xerr=reach, fmt="o", color=colour, ecolor=colour, markersize=7, elinewidth=1.6,
+        [row.value], [place], xerr=reach, fmt="o", color=colour, ecolor=colour, markersize=6, elinewidth=1.4,
         markerfacecolor=colour if filled else "none", markeredgewidth=1.6,
     )  # fmt: skip
 
@@ -56,7 +56,7 @@ def _legend(axes: Axes, palette: Palette, *, shuffled: bool) -> None:
     for label, face in (("history as it was", palette.ink), ("history shuffled", "none"))[
         : 1 + shuffled
     ]:
-        axes.plot([], [], "o", color=palette.ink, markerfacecolor=face, markersize=7, label=label)
+        axes.plot([], [], "o", color=palette.ink, markerfacecolor=face, markersize=6, label=label)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
