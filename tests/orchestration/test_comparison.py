@@ -36,7 +36,8 @@ stages:
     matrix: {dataset: "${datasets}", letter: [a, s]}
     cmd: >-
       mkdir -p out/${item.dataset}/letters &&
-      { grep -o ${item.letter} out/${item.dataset}/words/rest.txt || true; } > out/${item.dataset}/letters/${item.letter}
+      { grep -o ${item.letter} out/${item.dataset}/words/rest.txt || true; }
+      > out/${item.dataset}/letters/${item.letter}
     deps: ["out/${item.dataset}/words"]
     outs: ["out/${item.dataset}/letters/${item.letter}"]
   letters:
