@@ -20,10 +20,10 @@ def catalogue_sensor(project: DvcProject) -> dg.SensorDefinition:
         description="Reports what `dvc repro` built outside of Dagster, by the hashes of dvc.lock",
     )
     def catalogue(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        lock = project.root / "dvc.lock"
-        if not lock.is_file():
+        if not project.locks:
             return dg.SensorResult(skip_reason="there is no dvc.lock yet")
-        state = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+        held = b"".join(lock.read_bytes() for lock in project.locks)
+        state = hashlib.sha256(held).hexdigest()[:16]
         if state == context.cursor:
             return dg.SensorResult(skip_reason="dvc.lock is as it was", cursor=state)
         runs = context.instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY))

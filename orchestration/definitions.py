@@ -13,11 +13,12 @@ from orchestration.dvc_project import DvcProject
 from orchestration.mlflow_runs import MlflowRuns
 from orchestration.promotion import champion_asset
 from orchestration.raw_reviews import FOLDER, raw_reviews_asset
-from orchestration.schedules import retraining_job, retraining_schedules
+from orchestration.schedules import ASIDE, retraining_job, retraining_schedules
 from orchestration.terminal import terminal_logger
 
 ROOT = Path(__file__).resolve().parents[1]
 JOB = "pipeline"
+PIPELINES = ("dvc.yaml", "comparison/dvc.yaml")
 
 
 def section(name: str, root: Path) -> dict[str, Any]:
@@ -38,8 +39,20 @@ def of_datasets(name: str, root: Path) -> dict[str, Any]:
     }
 
 
+def comparison_jobs(assets: list[Any]) -> list[Any]:
+    """A job has one kind of partitions: a system of a store, or a store."""
+    keys = {key.to_user_string() for asset in assets for key in getattr(asset, "keys", [])}
+    jobs = {"system": ("system", "One system on one store"),
+            "comparison": ("compare", "The systems of a store, once each is trained (`system`)")}  # fmt: skip
+    return [
+        dg.define_asset_job(name, selection=dg.AssetSelection.assets(asset), description=text)
+        for asset, (name, text) in jobs.items()
+        if asset in keys
+    ]
+
+
 def build(root: Path = ROOT) -> dg.Definitions:
-    project = DvcProject(root, external=(FOLDER,))
+    project = DvcProject(root, external=(FOLDER,), pipelines=PIPELINES)
     tracker = MlflowRuns(root, experiment="llmsrec")
     inboxes = {name: one for name, one in of_datasets("inbox", root).items() if one is not None}
     assets = [
@@ -51,7 +64,12 @@ def build(root: Path = ROOT) -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         jobs=[
-            dg.define_asset_job(JOB, description="Every step of one dataset"),
+            dg.define_asset_job(
+                JOB,
+                selection=dg.AssetSelection.all() - ASIDE,
+                description="Every step of one dataset",
+            ),
+            *comparison_jobs(assets),
             arrivals_job,
             retraining_job,
         ],

@@ -12,7 +12,8 @@ from typing import Any
 import dagster as dg
 
 from orchestration.asset_metadata import check_result, gate_results, metrics_of, stage_metadata
-from orchestration.dvc_project import DvcProject, Result, Stage, code_version
+from orchestration.code_version import code_version
+from orchestration.dvc_project import DvcProject, Result, Stage
 from orchestration.mlflow_runs import MlflowRuns, Pass, TrackedRun
 
 Assets = list[dg.AssetsDefinition | dg.AssetSpec]
@@ -36,9 +37,9 @@ def dvc_assets(
 ) -> Assets:
     """`source_keys` names the asset that fills a tracked folder; other `.dvc` files become external assets."""
     families: dict[str, list[Stage]] = {}
-    for stage in project.stages().values():
+    stages = project.stages()
+    for stage in stages.values():
         families.setdefault(stage.name, []).append(stage)
-    partitions = {name: partitions_of(members) for name, members in families.items()}
     sources = {source for members in families.values() for s in members for source in s.sources}
     keys = {source: source_keys.get(source, source.replace("/", "__")) for source in sources}
     assets: Assets = [
@@ -46,7 +47,7 @@ def dvc_assets(
         for source in sorted(sources - set(source_keys))
     ]
     for members in families.values():
-        assets.append(_asset(project, members, _deps(members, partitions, keys), tracker))
+        assets.append(_asset(project, members, _deps(members, stages, keys), tracker))
     return assets
 
 
@@ -56,22 +57,28 @@ def partitions_of(members: list[Stage]) -> dg.StaticPartitionsDefinition | None:
 
 
 def _deps(
-    members: list[Stage],
-    partitions: Mapping[str, dg.StaticPartitionsDefinition | None],
-    keys: Mapping[str, str],
+    members: list[Stage], stages: Mapping[str, Stage], keys: Mapping[str, str]
 ) -> list[dg.AssetDep]:
-    """Same item to same item; a stage that reads other items waits for all of them."""
-    crosses: dict[str, bool] = {}
+    """Item to item as DVC has it: mostly same to same, else those that a stage reads."""
+    edges: dict[str, list[tuple[str | None, str | None]]] = {}
     for stage in members:
-        for address in stage.upstream:
-            name, _, item = address.partition("@")
-            crosses[name] = crosses.get(name, False) or (item or None) != stage.item
+        for other in (stages[address] for address in stage.upstream if address in stages):
+            edges.setdefault(other.name, []).append((other.item, stage.item))
     deps = [dg.AssetDep(keys[source]) for source in sorted({s for m in members for s in m.sources})]
-    for name, crossed in sorted(crosses.items()):
-        everything = crossed and partitions[name] is not None
-        mapping = dg.AllPartitionMapping() if everything else None
-        deps.append(dg.AssetDep(name, partition_mapping=mapping))
+    for name, pairs in sorted(edges.items()):
+        deps.append(dg.AssetDep(name, partition_mapping=_mapping(pairs)))
     return deps
+
+
+def _mapping(pairs: list[tuple[str | None, str | None]]) -> dg.PartitionMapping | None:
+    if all(upstream in (None, item) for upstream, item in pairs):
+        return None
+    read_by: dict[str, set[str]] = {}
+    for upstream, item in pairs:
+        if upstream is None or item is None:
+            return dg.AllPartitionMapping()
+        read_by.setdefault(upstream, set()).add(item)
+    return dg.StaticPartitionMapping(read_by)
 
 
 def _asset(

@@ -4,7 +4,6 @@ The only importer of dvc. `Repo.index` and `Stage.changed` are no public API; te
 is the contract that a new version of DVC must keep.
 """
 
-import hashlib
 import os
 import sys
 import time
@@ -73,10 +72,24 @@ class Result:
 
 
 class DvcProject:
-    """`external` names folders whose content is data even before a `.dvc` file tracks them."""
+    """`external` names folders whose content is data even before a `.dvc` file tracks them; `pipelines` the files
+    whose stages are ours, others are somebody else's business."""
 
-    def __init__(self, root: Path, external: tuple[str, ...] = (), patience: float = 3600) -> None:
+    def __init__(
+        self,
+        root: Path,
+        external: tuple[str, ...] = (),
+        patience: float = 3600,
+        pipelines: tuple[str, ...] = ("dvc.yaml",),
+    ) -> None:
         self.root, self.external, self.patience = root, external, patience
+        self.pipelines = tuple(root / file for file in pipelines)
+
+    @property
+    def locks(self) -> list[Path]:
+        """Those that there are."""
+        found = (file.with_name("dvc.lock") for file in self.pipelines)
+        return [file for file in found if file.is_file()]
 
     def stages(self) -> dict[str, Stage]:
         """By address, upstream first."""
@@ -172,8 +185,7 @@ class DvcProject:
             return {stage.address: stage for stage in stages}
 
     def _own(self, found: Any) -> bool:
-        """Whether it stands in the dvc.yaml at the root; pipelines in folders below are others' business."""
-        return bool(found.cmd) and Path(found.path).parent == self.root.resolve()
+        return bool(found.cmd) and Path(found.path) in [file.resolve() for file in self.pipelines]
 
     def _read(self, found: Any, graph: Any) -> Stage:
         upstream = sorted(_address(o, self.root) for o in graph.successors(found) if o.cmd)
@@ -186,7 +198,7 @@ class DvcProject:
             if dep in found.params:
                 continue
             path = _relative(dep, self.root)
-            bases = [base for base in made if Path(path).is_relative_to(base)]
+            bases = [base for base in made if _within(path, base) or _within(base, path)]
             if not bases:
                 code.append(path)
             sources.update(base for base in bases if not made[base])
@@ -250,22 +262,8 @@ def _pauses(patience: float, report: Report) -> Iterator[bool]:
         yield True
 
 
-def code_version(root: Path, stage: Stage) -> str:
-    """Hash of the command as written and of the content of the code that it depends on."""
-    digest = hashlib.sha256(stage.command.encode())
-    for base in sorted(stage.code):
-        for file in _files(root / base):
-            digest.update(str(file.relative_to(root)).encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-    for file in sorted(path.rglob("*")):
-        if file.is_file() and "__pycache__" not in file.parts:
-            yield file
+def _within(path: str, base: str) -> bool:
+    return Path(path).is_relative_to(base)
 
 
 def _address(found: Any, root: Path) -> str:

@@ -81,6 +81,14 @@ def datasets() -> list[str]:
 
 
 @pytest.fixture(scope="module")
+def pipelines(own_caches: None) -> tuple[str, ...]:
+    """The files whose stages are assets."""
+    from orchestration.definitions import PIPELINES
+
+    return PIPELINES
+
+
+@pytest.fixture(scope="module")
 def definitions(own_caches: None) -> dg.Definitions:
     from orchestration.definitions import build
 
@@ -94,10 +102,11 @@ def graph(definitions: dg.Definitions) -> Any:
 
 
 @pytest.fixture(scope="module")
-def stages(own_caches: None, datasets: list[str]) -> dict[str, Stage]:
+def stages(pipelines: tuple[str, ...], datasets: list[str]) -> dict[str, Stage]:
     """The stages of the first dataset, by name."""
-    found = DvcProject(ROOT, external=("data",)).stages().values()
-    return {stage.name: stage for stage in found if stage.item == datasets[0]}
+    found = DvcProject(ROOT, external=("data",), pipelines=pipelines).stages().values()
+    of_first = (stage for stage in found if str(stage.item).partition("-")[0] == datasets[0])
+    return {stage.name: stage for stage in of_first}
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +121,10 @@ def parents(graph: Any) -> dict[str, set[str]]:
     }
 
 
-def test_the_asset_graph_is_the_graph_of_dvc(graph: Any, tmp_path: Path) -> None:
-    for name in ("dvc.yaml", "params.yaml", ".dvc/config"):
+def test_the_asset_graph_is_the_graph_of_dvc(
+    graph: Any, pipelines: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in (*pipelines, "params.yaml", ".dvc/config"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     (tmp_path / "data.dvc").write_text("outs: [{path: data, hash: md5, md5: 0.dir}]\n")
@@ -128,7 +139,8 @@ def test_the_asset_graph_is_the_graph_of_dvc(graph: Any, tmp_path: Path) -> None
     theirs: set[tuple[str, str]] = set()
     for line in drawn.splitlines():
         if "->" in line:
-            first, second = (end.strip(' ;"').partition("@")[0] for end in line.split("->"))
+            ends = (end.strip(' ;"').partition("@")[0] for end in line.split("->"))
+            first, second = (end.rpartition(":")[2] for end in ends)
             theirs.add(("arrivals" if first == "data.dvc" else first, second))
     ours = {(parent, child) for child, found in parents(graph).items() for parent in found}
     by_hand = {("raw_reviews", "arrivals"), ("evaluation", "champion")}  # DVC does not know these
@@ -150,14 +162,15 @@ def test_the_chain_leads_from_raw_reviews_to_the_champion(graph: Any) -> None:
         2: {"interactions"},
         3: {"splits"},
         4: {"teacher", "backbone"},
-        5: {"student"},
-        6: {"item_embeddings"},
+        5: {"student", "system"},
+        6: {"item_embeddings", "comparison"},
         7: {"evaluation"},
         8: {"champion"},
     }
     assert {"splits", "teacher", "backbone"} <= found["student"]
     assert "student" in found["item_embeddings"]
     assert {"student", "teacher", "item_embeddings"} <= found["evaluation"]
+    assert found["comparison"] == {"splits", "system"}
 
 
 def test_every_asset_is_described_grouped_pooled_and_has_the_datasets_as_partitions(
@@ -169,14 +182,40 @@ def test_every_asset_is_described_grouped_pooled_and_has_the_datasets_as_partiti
         assert node.group_name != "default", key
         assert len(node.pools) == 1, key
         assert node.partitions_def is not None, key
-        assert set(node.partitions_def.get_partition_keys()) == set(datasets)
+        partitions = node.partitions_def.get_partition_keys()
+        if key in ASIDE:
+            assert {item.partition("-")[0] for item in partitions} <= set(datasets), key
+        else:
+            assert set(partitions) == set(datasets), key
 
 
-def test_the_job_runs_every_asset(definitions: dg.Definitions, graph: Any) -> None:
+ASIDE = {dg.AssetKey("system"), dg.AssetKey("comparison")}  # by jobs of their own
+
+
+def test_the_job_runs_every_asset_but_the_comparison(
+    definitions: dg.Definitions, graph: Any
+) -> None:
     from orchestration.definitions import JOB
 
-    job = definitions.resolve_job_def(JOB)
-    assert job.asset_layer.executable_asset_keys == set(graph.get_all_asset_keys())
+    everything = set(graph.get_all_asset_keys())
+    for name, keys in (
+        (JOB, everything - ASIDE),
+        ("retrain", everything - ASIDE - {dg.AssetKey("raw_reviews")}),
+        ("system", {dg.AssetKey("system")}),
+        ("compare", {dg.AssetKey("comparison")}),
+    ):
+        job = definitions.resolve_job_def(name)
+        assert job.asset_layer.executable_asset_keys == keys, name
+
+
+def test_a_table_waits_for_the_systems_of_its_store(graph: Any, datasets: list[str]) -> None:
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    names = [f"{datasets[0]}-{name}" for name in document["comparison"]["systems"]]
+    mapping = graph.get(dg.AssetKey("comparison")).partition_mappings[dg.AssetKey("system")]
+    assert isinstance(mapping, dg.StaticPartitionMapping)
+    assert mapping.downstream_partition_keys_by_upstream_partition_key == {
+        name: {datasets[0]} for name in names
+    }
 
 
 def test_splits_are_checked_before_anyone_trains_on_them(graph: Any) -> None:
@@ -262,7 +301,9 @@ def test_a_stage_depends_on_the_knobs_that_it_reads(stages: dict[str, Stage]) ->
             and node.func.id == "load_section"
             and isinstance(node.args[1], ast.Constant)
         }
-        assert read == set(stage.params), stage.name
+        sections = {key.partition(".")[0] for key in stage.params}
+        by_registry = {"systems", "teacher", "student"} if stage.name == "system" else set()
+        assert read | by_registry == sections, stage.name
 
 
 def test_every_stage_module_is_a_step_of_the_graph_or_of_an_asset_written_by_hand(

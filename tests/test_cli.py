@@ -313,7 +313,7 @@ finally:
 def test_help_shows_the_commands_without_loading_what_is_slow() -> None:
     run = subprocess.run([sys.executable, "-c", HELP, "--help"], capture_output=True, text=True)
     assert run.returncode == 0
-    for command in ("recommend", "download", "results", "preset"):
+    for command in ("recommend", "download", "results", "compare", "preset"):
         assert command in run.stdout
     assert run.stdout.splitlines()[-1] == "slow: []"
 

@@ -20,6 +20,7 @@ from llmsrec.evaluation.baselines import MarkovChain
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.files import read_json
+from llmsrec.teacher.sasrec import SASRec, SASRecConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -266,22 +267,25 @@ class OneTrick:
         return self.products(self.user_vectors(histories))
 
 
-def test_time_is_told_of_both_models(
-    markov_splits: Splits, small_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_time_is_told_of_each_system(
+    markov_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path)
     markov_splits.save(tmp_path / "artifacts/tiny/splits")
-    (tmp_path / "artifacts/tiny/backbone").symlink_to(small_backbone)
-    main(["timing", "--dataset", "tiny", "--steps", "2"])
+    SASRec(SASRecConfig(markov_splits.num_items, 8, 1, 1, 0.1, "pre", 32)).save(
+        tmp_path / "artifacts/tiny/teacher"
+    )
+    main(["timing", "--dataset", "tiny", "--steps", "2", "--systems", "sasrec,popularity"])
+    assert "ratios to sasrec" in capsys.readouterr().out
     rows = pd.read_csv(tmp_path / "reports/experiments/timing/tiny.csv")
-    told = rows.set_index(["model", "metric"])["value"]
-    for model in ("teacher", "student"):
-        parts = told[model, "encode_items_min"] + told[model, "rank_users_min"]
-        assert told[model, "inference_min"] == pytest.approx(parts)
-        assert told[model, "peak_memory_mb"] > 50
-    assert told["teacher", "steps_per_epoch"] == 3  # 300 users, 128 a step
-    assert told["student", "train_min_per_epoch"] > told["teacher", "train_min_per_epoch"] > 0
+    told = rows.set_index(["system", "metric"])["value"]
+    for system in ("sasrec", "popularity"):
+        parts = told[system, "prepare_min"] + told[system, "users_min"]
+        assert told[system, "inference_min"] == pytest.approx(parts)
+        assert told[system, "peak_memory_mb"] > 50
+    assert told["sasrec", "steps_per_epoch"] == 3  # 300 users, 128 a step
+    assert told["sasrec", "train_min_per_epoch"] > told["popularity", "train_min_per_epoch"] == 0
 
 
 def test_an_experiment_that_is_not_there_is_answered_with_those_that_are(capsys: Any) -> None:

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from llmsrec.comparison.config import ComparisonConfig, arms_of
+from llmsrec.comparison.page import save_page
 from llmsrec.comparison.results import compared
 from llmsrec.comparison.run import Store, compare
 from llmsrec.comparison.show import show
-from llmsrec.config import from_mapping, read_section
+from llmsrec.config import from_mapping, load_section, read_section
+from llmsrec.evaluation.results import EvaluationConfig
 
 PARAMS = Path("params.yaml")
 
@@ -16,9 +18,11 @@ def run(dataset: str, changes: dict[str, Any], artifacts: Path, reports: Path) -
     """`changes` of the section `comparison`, for this once."""
     section = read_section("comparison", PARAMS) | changes
     config = from_mapping(ComparisonConfig, section, f"{PARAMS}: comparison")
-    store = Store(artifacts, Path("scratch") / dataset, PARAMS, config)
+    evaluation = load_section(EvaluationConfig, "evaluation", PARAMS)
+    store = Store(artifacts, Path("scratch") / dataset, PARAMS, config, evaluation)
     outcomes = compare(store, arms_of(config))
     found = compared(dataset, outcomes, store.asked, config)
     found.save(reports)
+    save_page(found, reports)
     show(found)
-    print(f"All numbers: {reports}")
+    print(f"All numbers, and a page: {reports}/comparison.html")

@@ -8,6 +8,7 @@ from llmsrec.comparison.results import Comparison
 from llmsrec.comparison.tidy import CHANCE, Row
 
 SAME = "="  # cannot be told from the reference
+NONE = "·"  # a change that cannot be told from none
 ASKED = {"retrieval": "ranks", "generation": "writes"}  # how a system answers in mode G
 
 
@@ -65,13 +66,13 @@ def _overall(found: Comparison) -> Exhibit:
         cells = [key[0]]
         for protocol in ("sampled", "full"):
             test = tests[protocol].get(key)
-            mark = f" {SAME}" if test is not None and not test.different else ""
-            cells.append(_with_interval(values[protocol, "ndcg@10"][key]) + mark)
+            mark = f"{SAME} " if test is not None and not test.different else ""
+            cells.append(mark + _with_interval(values[protocol, "ndcg@10"][key]))
             cells.append(f"{values[protocol, 'hr@10'][key].value:.4f}")
         rows.append(cells + [_paper(values["sampled", "ndcg@10"][key])] * paper)
     return Exhibit(
         f"E1  Overall, {found.about['users']:,} users",
-        f"sampled: among {found.about['candidates']} candidates; full: among all items not bought before."
+        f"Sampled: among {found.about['candidates']} candidates; full: among all items not bought before."
         + _meaning(found),
         ["", "NDCG@10 sampled", "HR@10", "NDCG@10 full", "HR@10", *["paper"] * paper],
         rows,
@@ -94,13 +95,13 @@ def _by_order(found: Comparison, family: str) -> Iterable[Exhibit]:
         rows = []
         for key in (key for key in true if key in tests):
             test, pair = tests[key], (true[key], shuffled[key])
-            mark = "" if test.different else " ·"
-            cells = [_named(key, mode), *(f"{row.value:.4f}" for row in pair), _change(test) + mark]
+            mark = "" if test.different else f"{NONE} "
+            cells = [_named(key, mode), *(f"{row.value:.4f}" for row in pair), mark + _change(test)]
             rows.append(cells + [_paper_change(*pair)] * paper)
         users = found.about["users" if mode == "R" else "generation_users"]
         yield Exhibit(
             f"{number}  Shuffled {where}, mode {mode}, {users:,} users, {metric.upper()}",
-            f"change in percent, with its 95% interval; · : not told from none (Holm, {len(tests)} tests).",
+            f"Change in percent, with its 95% interval; {NONE} : not told from none (Holm, {len(tests)} tests).",
             ["", "original", "shuffled", "change", *["paper"] * paper],
             rows,
         )
@@ -114,13 +115,13 @@ def _written(found: Comparison) -> Exhibit:
     paper = any(row.paper is not None for row in first.values())
     rows = []
     for key, row in first.items():
-        mark = f" {SAME}" if key in tests and not tests[key].different else ""
-        answers = f"{valid[key].value:.4f}" if key in valid else "1"
-        rows.append([_named(key, "G"), _with_interval(row) + mark, answers] + [_paper(row)] * paper)
+        mark = f"{SAME} " if key in tests and not tests[key].different else ""
+        answers = f"{valid[key].value:.4f}" if key in valid else ""
+        rows.append([_named(key, "G"), mark + _with_interval(row), answers] + [_paper(row)] * paper)
     return Exhibit(
         f"Mode G, {found.about['generation_users']:,} users",
         f"HR@1 among {found.about['generation_candidates']} candidates, of all users: an answer that is none of "
-        "them is wrong. ranks: its first item; writes: the title that it wrote." + _meaning(found),
+        "them is wrong. Ranks: its first item; writes: the title that it wrote." + _meaning(found),
         ["", "HR@1", "valid answers", *["paper"] * paper],
         rows,
     )
@@ -136,7 +137,7 @@ def _similar(found: Comparison) -> Exhibit:
     ]
     return Exhibit(
         f"E5  How alike a user stays when the history is shuffled, {found.about['users']:,} users",
-        "cosine of the two vectors; 1: order leaves no trace.",
+        "Cosine of the two vectors; 1: order leaves no trace.",
         ["", "cosine", *["paper"] * paper],
         rows,
     )

@@ -33,11 +33,17 @@ VALIDATED = ("ndcg@10", "hr@10", "hr@1")  # the first that a training has names 
 class Store:
     """What all systems of a dataset share, and where each leaves what it is: `systems/<system>/<training>/`."""
 
-    def __init__(self, artifacts: Path, scratch: Path, params: Path, config: ComparisonConfig):
+    def __init__(
+        self,
+        artifacts: Path,
+        scratch: Path,
+        params: Path,
+        config: ComparisonConfig,
+        evaluation: EvaluationConfig,
+    ) -> None:
         self.artifacts, self.scratch, self.params = artifacts, scratch, params
         self.config = config
         self.splits = Splits.load(artifacts / "splits")
-        evaluation = load_section(EvaluationConfig, "evaluation", params)
         self.asked = Asked(self.splits, evaluation, config.generation_users)
         self._taught: dict[Order, tuple[Splits, SASRec]] = {}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from llmsrec.comparison.config import ComparisonConfig, arms_of
 from llmsrec.comparison.outcomes import Asked
+from llmsrec.comparison.page import save_page
 from llmsrec.comparison.results import compared
 from llmsrec.comparison.show import show
 from llmsrec.comparison.tidy import load_outcomes
@@ -26,6 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     outcomes = load_outcomes(args.systems, arms_of(config))
     found = compared(args.dataset, outcomes, asked, config)
     found.save(args.out)
+    save_page(found, args.out)
     show(found)
 
 

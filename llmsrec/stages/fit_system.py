@@ -6,6 +6,7 @@ from pathlib import Path
 from llmsrec.comparison.config import ComparisonConfig, arms_of
 from llmsrec.comparison.run import Store, compare
 from llmsrec.config import load_section
+from llmsrec.evaluation.results import EvaluationConfig
 from llmsrec.stages import run
 
 PARAMS = Path("params.yaml")
@@ -18,7 +19,8 @@ def main(argv: list[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(ComparisonConfig, "comparison")
-    store = Store(args.artifacts, args.scratch, PARAMS, config)
+    evaluation = load_section(EvaluationConfig, "evaluation")
+    store = Store(args.artifacts, args.scratch, PARAMS, config, evaluation)
     compare(store, arms_of(config, [args.system]))
 
 

@@ -18,7 +18,7 @@ from llmsrec.config import load_section
 from llmsrec.errors import ConfigError
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
-from llmsrec.evaluation.results import METRICS
+from llmsrec.evaluation.results import METRICS, EvaluationConfig
 from llmsrec.systems.counting import Popularity
 from llmsrec.systems.sasrec import SASRecSystem
 from llmsrec.teacher.ranker import TeacherRanker
@@ -31,7 +31,9 @@ WRITER = Arm("writer", "generation", "original", 0)
 
 def opened() -> Store:
     config = load_section(ComparisonConfig, "comparison")
-    return Store(Path("artifacts/tiny"), Path("scratch/tiny"), Path("params.yaml"), config)
+    evaluation = load_section(EvaluationConfig, "evaluation")
+    artifacts, scratch = Path("artifacts/tiny"), Path("scratch/tiny")
+    return Store(artifacts, scratch, Path("params.yaml"), config, evaluation)
 
 
 def files(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -9,8 +9,9 @@ import dagster as dg
 import yaml
 
 from orchestration.asset_metadata import check_result, gate_results, results_table
+from orchestration.code_version import code_version
 from orchestration.dvc_assets import CHECK, dvc_assets
-from orchestration.dvc_project import DvcProject, code_version
+from orchestration.dvc_project import DvcProject
 from tests.orchestration.small_project import (
     QUIET,
     Materialise,

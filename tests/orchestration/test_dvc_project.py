@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestration.dvc_project import DvcError, DvcProject, Output, code_version
+from orchestration.code_version import code_version
+from orchestration.dvc_project import DvcError, DvcProject, Output
 from tests.orchestration.small_project import (
     QUIET,
     change_params,
