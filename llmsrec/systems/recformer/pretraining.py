@@ -15,7 +15,7 @@ from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
 from llmsrec.systems.recformer.finetuning import look, looks_of, rate
 from llmsrec.systems.recformer.network import Recformer
-from llmsrec.systems.recformer.texts import SPECIAL, Texts, Vocabulary
+from llmsrec.systems.recformer.texts import SPECIAL, Texts
 from llmsrec.systems.system import Stage
 from llmsrec.training import Plan
 
@@ -90,7 +90,7 @@ class Pretraining:
     def words(self, histories: Sequences, draws: np.random.Generator) -> Float[Tensor, ""]:
         network = self.taught.network
         texts = network.writer.users(histories)
-        shown, asked = masked(texts, network.writer.vocabulary, self.config.mlm_share, draws)
+        shown, asked = masked(texts, network.writer.vocabulary.mask, self.config.mlm_share, draws)
         rows = np.repeat(np.arange(len(texts)), texts.lengths)
         columns = np.arange(len(texts.tokens)) - np.repeat(texts.offsets[:-1], texts.lengths)
         states = network.states(shown)[
@@ -109,19 +109,19 @@ class Pretraining:
 
 
 def masked(
-    texts: Texts, vocabulary: Vocabulary, share: float, draws: np.random.Generator
+    texts: Texts, mask: int, share: float, draws: np.random.Generator
 ) -> tuple[Texts, Bool[np.ndarray, "n"]]:
     """The texts with some words hidden, and which tokens are asked for: all of each chosen word, at least one word.
 
-    A masked word shows its mask for every token, a swapped one a token of any for each."""
+    A masked word shows its mask for every token, a swapped one for each some token of these texts."""
     word = np.cumsum(texts.begins) - 1
-    lot = draws.random(word[-1] + 1)
+    lot = draws.random(int(word[-1]) + 1)
     lot[word[texts.types == SPECIAL]] = np.inf
     chosen = lot < max(share, np.nextafter(lot.min(), 1))
     fate = draws.random(len(lot))
     swapped = chosen & (fate >= MASKED) & (fate < MASKED + SWAPPED)
-    others = draws.integers(vocabulary.shift, vocabulary.size, size=len(word))
-    tokens = np.where((chosen & (fate < MASKED))[word], vocabulary.mask, texts.tokens)
+    others = draws.choice(np.unique(texts.tokens[texts.types != SPECIAL]), len(word))
+    tokens = np.where((chosen & (fate < MASKED))[word], mask, texts.tokens)
     tokens = np.where(swapped[word], others, tokens)
     return replace(texts, tokens=tokens), chosen[word]
 

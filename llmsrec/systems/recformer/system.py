@@ -31,9 +31,11 @@ class RecformerSystem:
         config, splits, seed = self.config, given.splits, given.seed
         if config.pretrain_epochs:
             yield pretraining.stage(network, splits, config, seed)
-        yield finetuning.first_stage(network, splits, config, seed)
+        else:
+            network.read_items()  # what it is worth before it is tuned
+        yield finetuning.stage(network, splits, config, seed, rereads=True)
         if config.second_epochs:
-            yield finetuning.second_stage(network, splits, config, seed)
+            yield finetuning.stage(network, splits, config, seed, rereads=False)
 
     def model(self, network: Recformer, given: Given) -> RecformerRanker:
         return RecformerRanker(network, self.config.temperature)
