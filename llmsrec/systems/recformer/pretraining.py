@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmsrec.data.sequences import Sequences
+from llmsrec.data.sequences import Sequences, ranges
 from llmsrec.data.splits import Splits
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
@@ -91,14 +91,20 @@ class Pretraining:
         network = self.taught.network
         texts = network.writer.users(histories)
         shown, asked = masked(texts, network.writer.vocabulary.mask, self.config.mlm_share, draws)
-        rows = np.repeat(np.arange(len(texts)), texts.lengths)
-        columns = np.arange(len(texts.tokens)) - np.repeat(texts.offsets[:-1], texts.lengths)
-        states = network.states(shown)[
-            torch.from_numpy(rows[asked]).to(network.device),
-            torch.from_numpy(columns[asked]).to(network.device),
-        ]
-        wanted = torch.from_numpy(texts.tokens[asked]).to(network.device)
-        return functional.cross_entropy(self.taught.words(states), wanted)
+        states, wanted = [], []
+        for rows in network.together(texts):
+            where, offsets = ranges(texts.offsets[rows], texts.lengths[rows])
+            row = np.repeat(np.arange(len(rows)), np.diff(offsets))[asked[where]]
+            column = (np.arange(len(where)) - np.repeat(offsets[:-1], np.diff(offsets)))[
+                asked[where]
+            ]
+            part = network.states(shown.take(rows))
+            states.append(part[torch.from_numpy(row), torch.from_numpy(column)])
+            wanted.append(texts.tokens[where][asked[where]])
+        words = self.taught.words(torch.cat(states))
+        return functional.cross_entropy(
+            words, torch.from_numpy(np.concatenate(wanted)).to(words.device)
+        )
 
     def state(self) -> dict[str, Any]:
         return {"taught": self.taught.state_dict(), "optimizer": self.optimizer.state_dict()}
