@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from llmsrec.training import Checkpoints, EarlyStopping, MetricLog, fingerprint, generator
+from llmsrec.training import (
+    Checkpoints,
+    EarlyStopping,
+    MetricLog,
+    Plan,
+    fingerprint,
+    generator,
+    train,
+)
 
 
 def test_only_a_strictly_better_value_is_the_best() -> None:
@@ -79,6 +87,45 @@ class Run:
 
     def weights(self) -> list[Tensor]:
         return [weight.detach().clone() for weight in self.model.parameters()]
+
+
+class Worsening:
+    """A training whose every step takes a point of what is looked at."""
+
+    def __init__(self) -> None:
+        self.network = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(self.network.weight, 5.0)
+
+    steps_per_epoch = 1
+
+    def step(self, step: int) -> dict[str, float]:
+        with torch.no_grad():
+            self.network.weight -= 1
+        return {"loss": 0.0}
+
+    def state(self) -> dict[str, Any]:
+        return {"network": self.network.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+
+
+@pytest.mark.parametrize(("looks", "kept"), [([1, 2, 3], 4.0), ([0, 1, 2, 3], 5.0)])
+def test_a_look_before_the_first_step_keeps_what_is_not_bettered(
+    tmp_path: Path, looks: list[int], kept: float
+) -> None:
+    trainer, log = Worsening(), MetricLog()
+    plan = Plan("x", lambda: {"it": trainer.network.weight.item()}, looks, 2, "it")
+    train(trainer, plan, log, Checkpoints(tmp_path / "c", "key"))
+    assert trainer.network.weight.item() == kept
+    assert [row["step"] for row in log.rows] == looks[:3]  # the best, and two without a better one
+    again, second = (
+        Worsening(),
+        MetricLog(),
+    )  # from the last look: it does not look at its start again
+    train(again, plan, second, Checkpoints(tmp_path / "c", "key"))
+    assert again.network.weight.item() == kept
+    assert second.rows == log.rows
 
 
 def test_a_resumed_training_ends_in_the_same_bits(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llmsrec.systems.sasrec import SASRecSystem
 
 from llmsrec.comparison import run as running
 from llmsrec.comparison.config import Arm, ComparisonConfig, arms_of
@@ -20,7 +21,6 @@ from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.evaluation.results import METRICS, EvaluationConfig
 from llmsrec.systems.counting import Popularity
-from llmsrec.systems.sasrec import SASRecSystem
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.train import TeacherConfig, Trainer, train_teacher
 from llmsrec.training import Checkpoints, MetricLog

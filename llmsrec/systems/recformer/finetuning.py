@@ -78,39 +78,23 @@ class FineTuning:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def first_stage(network: Recformer, splits: Splits, config: RecformerConfig, seed: int) -> Stage:
-    examples = Examples(splits.train, config.batch_size * config.accumulation, seed, 1)
-    trainer = FineTuning(network, examples, config, rereads=True)
-    looks = looks_of(config.epochs, config.validate_every, trainer.steps_per_epoch)
-    return Stage(
-        trainer,
-        Plan(
-            "recformer, items read anew",
-            lambda: look(network, splits, config, seed),
-            looks,
-            config.patience,
-            "ndcg@10",
-            unit=trainer.steps_per_epoch,
-        ),
+def stage(
+    network: Recformer, splits: Splits, config: RecformerConfig, seed: int, *, rereads: bool
+) -> Stage:
+    """It looks before its first step too, since what does not better the stage before is not kept."""
+    size = config.batch_size * config.accumulation
+    examples = Examples(splits.train, size, seed, 1 if rereads else 2)
+    trainer = FineTuning(network, examples, config, rereads=rereads)
+    epochs = config.epochs if rereads else config.second_epochs
+    plan = Plan(
+        "recformer, items read anew" if rereads else "recformer, items fixed",
+        lambda: look(network, splits, config, seed),
+        [0, *looks_of(epochs, config.validate_every, trainer.steps_per_epoch)],
+        config.patience if rereads else config.second_patience,
+        "ndcg@10",
+        unit=trainer.steps_per_epoch,
     )
-
-
-def second_stage(network: Recformer, splits: Splits, config: RecformerConfig, seed: int) -> Stage:
-    """It looks before its first step too: what does not better the first stage is not kept."""
-    examples = Examples(splits.train, config.batch_size * config.accumulation, seed, 2)
-    trainer = FineTuning(network, examples, config, rereads=False)
-    looks = looks_of(config.second_epochs, config.validate_every, trainer.steps_per_epoch)
-    return Stage(
-        trainer,
-        Plan(
-            "recformer, items fixed",
-            lambda: look(network, splits, config, seed),
-            [0, *looks],
-            config.second_patience,
-            "ndcg@10",
-            unit=trainer.steps_per_epoch,
-        ),
-    )
+    return Stage(trainer, plan)
 
 
 def looks_of(epochs: int, every: int, steps_per_epoch: int) -> list[int]:

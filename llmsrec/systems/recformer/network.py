@@ -59,19 +59,19 @@ class Recformer(nn.Module):
         ).last_hidden_state
         return found
 
+    def together(self, texts: Texts) -> list[Int[np.ndarray, "rows"]]:
+        """Rows of like length, to be read at a time: a short text is not padded to the longest."""
+        lengths = -(-texts.lengths // self.window) * self.window
+        return chunks(np.argsort(lengths, kind="stable"), lengths)
+
     def represent(self, texts: Texts) -> Float[Tensor, "rows size"]:
         """The first token's state, of length 1: a product of two is their cosine."""
-        return functional.normalize(self.states(texts)[:, 0], dim=-1)
+        parts = self.together(texts)
+        firsts = torch.cat([self.states(texts.take(rows))[:, 0] for rows in parts])
+        back = torch.from_numpy(np.argsort(np.concatenate(parts))).to(self.device)
+        return functional.normalize(firsts, dim=-1)[back]
 
     @torch.no_grad()
-    def read(self, texts: Texts) -> Float[Tensor, "rows size"]:
-        """Vectors of any number of rows, those of like length together."""
-        found = self.item_matrix.new_zeros(len(texts), self.item_matrix.shape[1])
-        lengths = -(-texts.lengths // self.window) * self.window
-        for rows in chunks(np.argsort(lengths, kind="stable"), lengths):
-            found[torch.from_numpy(rows).to(self.device)] = self.represent(texts.take(rows))
-        return found
-
     def read_items(self) -> None:
         """Every item anew, without dropout."""
         training = self.training
@@ -80,7 +80,7 @@ class Recformer(nn.Module):
         for start in range(0, len(items), CHUNK):
             some = items[start : start + CHUNK]
             rows = torch.from_numpy(some).to(self.device)
-            self.item_matrix[rows] = self.read(self.writer.items(some))
+            self.item_matrix[rows] = self.represent(self.writer.items(some))
         self.train(training)
 
 
@@ -109,12 +109,15 @@ class RecformerRanker(ProductRanker):
         super().__init__(network.item_matrix / temperature)
         self.network = network
 
+    @torch.no_grad()
     def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users size"]:
         network, parts = self.network.eval(), []
         progress = Progress("reading users", len(histories), "users")
         for start in range(0, len(histories), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(histories)))
-            parts.append(network.read(network.writer.users(histories.take(rows))).cpu().numpy())
+            parts.append(
+                network.represent(network.writer.users(histories.take(rows))).cpu().numpy()
+            )
             progress.advance(len(rows))
         return (
             np.concatenate(parts)

@@ -9,13 +9,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmsrec.data.sequences import Sequences
+from llmsrec.data.sequences import Sequences, ranges
 from llmsrec.data.splits import Splits
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
 from llmsrec.systems.recformer.finetuning import look, looks_of, rate
 from llmsrec.systems.recformer.network import Recformer
-from llmsrec.systems.recformer.texts import SPECIAL, Texts, Vocabulary
+from llmsrec.systems.recformer.texts import SPECIAL, Texts
 from llmsrec.systems.system import Stage
 from llmsrec.training import Plan
 
@@ -90,15 +90,21 @@ class Pretraining:
     def words(self, histories: Sequences, draws: np.random.Generator) -> Float[Tensor, ""]:
         network = self.taught.network
         texts = network.writer.users(histories)
-        shown, asked = masked(texts, network.writer.vocabulary, self.config.mlm_share, draws)
-        rows = np.repeat(np.arange(len(texts)), texts.lengths)
-        columns = np.arange(len(texts.tokens)) - np.repeat(texts.offsets[:-1], texts.lengths)
-        states = network.states(shown)[
-            torch.from_numpy(rows[asked]).to(network.device),
-            torch.from_numpy(columns[asked]).to(network.device),
-        ]
-        wanted = torch.from_numpy(texts.tokens[asked]).to(network.device)
-        return functional.cross_entropy(self.taught.words(states), wanted)
+        shown, asked = masked(texts, network.writer.vocabulary.mask, self.config.mlm_share, draws)
+        states, wanted = [], []
+        for rows in network.together(texts):
+            where, offsets = ranges(texts.offsets[rows], texts.lengths[rows])
+            row = np.repeat(np.arange(len(rows)), np.diff(offsets))[asked[where]]
+            column = (np.arange(len(where)) - np.repeat(offsets[:-1], np.diff(offsets)))[
+                asked[where]
+            ]
+            part = network.states(shown.take(rows))
+            states.append(part[torch.from_numpy(row), torch.from_numpy(column)])
+            wanted.append(texts.tokens[where][asked[where]])
+        words = self.taught.words(torch.cat(states))
+        return functional.cross_entropy(
+            words, torch.from_numpy(np.concatenate(wanted)).to(words.device)
+        )
 
     def state(self) -> dict[str, Any]:
         return {"taught": self.taught.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -109,19 +115,19 @@ class Pretraining:
 
 
 def masked(
-    texts: Texts, vocabulary: Vocabulary, share: float, draws: np.random.Generator
+    texts: Texts, mask: int, share: float, draws: np.random.Generator
 ) -> tuple[Texts, Bool[np.ndarray, "n"]]:
     """The texts with some words hidden, and which tokens are asked for: all of each chosen word, at least one word.
 
-    A masked word shows its mask for every token, a swapped one a token of any for each."""
+    A masked word shows its mask for every token, a swapped one for each some token of these texts."""
     word = np.cumsum(texts.begins) - 1
-    lot = draws.random(word[-1] + 1)
+    lot = draws.random(int(word[-1]) + 1)
     lot[word[texts.types == SPECIAL]] = np.inf
     chosen = lot < max(share, np.nextafter(lot.min(), 1))
     fate = draws.random(len(lot))
     swapped = chosen & (fate >= MASKED) & (fate < MASKED + SWAPPED)
-    others = draws.integers(vocabulary.shift, vocabulary.size, size=len(word))
-    tokens = np.where((chosen & (fate < MASKED))[word], vocabulary.mask, texts.tokens)
+    others = draws.choice(np.unique(texts.tokens[texts.types != SPECIAL]), len(word))
+    tokens = np.where((chosen & (fate < MASKED))[word], mask, texts.tokens)
     tokens = np.where(swapped[word], others, tokens)
     return replace(texts, tokens=tokens), chosen[word]
 
