@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from llmsrec.systems.sasrec import SASRecSystem
 
 from llmsrec.comparison import run as running
 from llmsrec.comparison.config import Arm, ComparisonConfig, arms_of
@@ -20,6 +19,7 @@ from llmsrec.errors import ConfigError
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.evaluation.results import METRICS, EvaluationConfig
+from llmsrec.systems.causal import CausalSystem
 from llmsrec.systems.counting import Popularity
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.train import TeacherConfig, Trainer, train_teacher
@@ -198,7 +198,7 @@ def test_a_system_that_is_not_there_is_named(change: Callable[..., None]) -> Non
 
 def test_the_code_of_a_system_is_followed_by_its_imports(tmp_path: Path) -> None:
     """Comments and docstrings do not count; what the system runs does."""
-    assert code_of(SASRecSystem) != code_of(Popularity)
+    assert code_of(CausalSystem) != code_of(Popularity)
     one, other, third = (tmp_path / f"{name}.py" for name in ("one", "other", "third"))
     one.write_text('"""One."""\nfrom llmsrec.teacher import train\nx = 1\n')
     other.write_text('"""Other."""\nfrom llmsrec.teacher import train  # why\n\nx = 1\n')
