@@ -189,7 +189,7 @@ def test_a_system_takes_part_in_the_modes_that_it_has() -> None:
 def test_a_system_that_is_not_there_is_named(change: Callable[..., None]) -> None:
     change(comparison={"systems": ["sasrec", "deep"]})
     config = load_section(ComparisonConfig, "comparison")
-    with pytest.raises(ConfigError, match="no system 'deep'; there are: popularity, sasrec"):
+    with pytest.raises(ConfigError, match="no system 'deep'; there are: popularity, item_knn"):
         arms_of(config)
     change(comparison={"systems": []})
     with pytest.raises(ConfigError, match="systems is empty"):
