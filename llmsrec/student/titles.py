@@ -155,7 +155,7 @@ class TitleWriter(nn.Module):
 def column_of(text: str, names: list[str]) -> int:
     """Which candidate a text names (SPEC 3): the one it equals, else the only one that it contains; -1 is none."""
     answer = normalise(text)
-    equal = [column for column, name in enumerate(names) if name == answer]
+    equal = [column for column, name in enumerate(names) if name and name == answer]
     if len(equal) == 1:
         return equal[0]
     within = [column for column, name in enumerate(names) if name and name in answer]

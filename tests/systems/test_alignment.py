@@ -1,0 +1,97 @@
+"""A-LLMRec's first stage: its loss by hand, gradients that end with their batch, and what cold items are known by."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from llmsrec.data.splits import Splits
+from llmsrec.systems.alignment import Alignment, AlignmentConfig, AlignmentTrainer, alignment_loss
+from llmsrec.systems.allmrec import ALLMRecNetwork
+from llmsrec.systems.registry import system_of
+from llmsrec.systems.system import Given
+from llmsrec.teacher.sasrec import SASRec, SASRecConfig
+
+CONFIG = AlignmentConfig("backbone", 32, False, 1, 64, 1e-2, None)
+
+
+@pytest.fixture
+def given(markov_splits: Splits, small_backbone: Path) -> Given:
+    torch.manual_seed(1)
+    teacher = SASRec(SASRecConfig(markov_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard"))
+    return Given(markov_splits, teacher.eval().requires_grad_(False), small_backbone, seed=0)
+
+
+def test_the_loss_is_that_of_spec_4_8() -> None:
+    torch.manual_seed(0)
+    alignment = Alignment(6, 5, 4, None)
+    users, items, texts = torch.randn(3, 6), torch.randn(6, 6), torch.randn(6, 5)
+    found = alignment_loss(alignment, users, items, texts)
+    total = torch.zeros(())
+    for user in range(3):
+        for row, label in ((user, 1.0), (user + 3, 0.0)):
+            e = torch.sigmoid(alignment.item_in.weight @ items[row] + alignment.item_in.bias)
+            q = torch.sigmoid(alignment.text_in.weight @ texts[row] + alignment.text_in.bias)
+            rebuilt = alignment.item_out(e)
+            score = (users[user] * rebuilt).mean()
+            total = total + functional.binary_cross_entropy_with_logits(score, torch.tensor(label))
+            total = total + (e - q).square().mean()
+            total = total + 0.5 * (rebuilt - items[row]).square().mean()
+            total = total + 0.2 * (alignment.text_out(q) - texts[row]).square().mean()
+    torch.testing.assert_close(found, total / 3)
+
+
+def test_no_gradient_outlives_its_batch(given: Given) -> None:
+    """A public version steps several times on gradients that add up (SPEC 6.17)."""
+    alignment = Alignment(16, 5, 4, None)
+    vectors = torch.randn(given.splits.num_items + 1, 5)
+    trainer = AlignmentTrainer(
+        alignment, lambda items: vectors[torch.from_numpy(items)], given, CONFIG
+    )
+    trainer.step(0)
+    state = {name: part.clone() for name, part in alignment.state_dict().items()}
+    for part in alignment.parameters():
+        part.grad.fill_(1e6)
+    trainer.step(1)
+    found = [part.grad.clone() for part in alignment.parameters()]
+    alignment.load_state_dict(state)
+    trainer.step(1)
+    for first, second in zip(found, alignment.parameters(), strict=True):
+        torch.testing.assert_close(first, second.grad)
+        assert first.abs().max() < 1e3
+
+
+def test_the_teacher_stays_and_items_and_texts_grow_alike(given: Given) -> None:
+    torch.manual_seed(2)
+    alignment = Alignment(16, 5, 4, None)
+    vectors = torch.randn(given.splits.num_items + 1, 5)
+    digest = given.teacher.digest
+    trainer = AlignmentTrainer(
+        alignment, lambda items: vectors[torch.from_numpy(items)], given, CONFIG
+    )
+    losses = [trainer.step(step)["loss"] for step in range(30)]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert given.teacher.digest == digest
+
+
+def test_an_item_that_nobody_bought_is_known_by_its_text(given: Given) -> None:
+    train = given.splits.train
+    item = int(train[0][0])
+    lengths = np.where(
+        [item in train[user] for user in range(len(train))], 0, given.splits.train_lengths
+    )
+    given = replace(given, splits=replace(given.splits, train_lengths=lengths))
+    params = Path(__file__).parents[2] / "params.yaml"
+    reader = system_of("allmrec", "retrieval", params).reading.network(given)  # type: ignore[attr-defined]
+    network = ALLMRecNetwork(given, reader, CONFIG)
+    network.settle(given)
+    table, alignment = network.reader.slots.table, network.alignment
+    cold = [row for row in range(1, len(table)) if row not in given.splits.train.items]
+    warm = next(row for row in range(1, len(table)) if row not in cold)
+    assert item in cold
+    text = alignment.text_codes(network.texts(np.array([item])))[0]
+    torch.testing.assert_close(table[item], text)
+    torch.testing.assert_close(table[warm], alignment.item_codes(given.teacher.item_table)[warm])
