@@ -273,7 +273,7 @@ def test_time_is_told_of_each_system(
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path)
     markov_splits.save(tmp_path / "artifacts/tiny/splits")
-    SASRec(SASRecConfig(markov_splits.num_items, 8, 1, 1, 0.1, "pre", 32)).save(
+    SASRec(SASRecConfig(markov_splits.num_items, 8, 1, 1, 0.1, "pre", 32, "standard")).save(
         tmp_path / "artifacts/tiny/teacher"
     )
     main(["timing", "--dataset", "tiny", "--steps", "2", "--systems", "sasrec,popularity"])

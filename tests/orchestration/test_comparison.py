@@ -131,7 +131,7 @@ def shop(markov_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         artifacts / "splits"
     )
     torch.manual_seed(0)
-    SASRec(SASRecConfig(markov_splits.num_items, 8, 1, 1, 0.1, "pre", 32)).save(
+    SASRec(SASRecConfig(markov_splits.num_items, 8, 1, 1, 0.1, "pre", 32, "standard")).save(
         artifacts / "teacher"
     )
     write_json(artifacts / "backbone" / "backbone.json", {"revision": "none"})

@@ -99,7 +99,9 @@ def config(**changes: Any) -> RecformerConfig:
 
 @pytest.fixture(scope="module")
 def given(markov_splits: Splits, small_backbone: Path) -> Given:
-    teacher = SASRec(SASRecConfig(markov_splits.num_items, 16, 1, 1, 0.1, "pre", 32)).eval()
+    teacher = SASRec(
+        SASRecConfig(markov_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard")
+    ).eval()
     return Given(markov_splits, teacher, small_backbone, seed=3)
 
 
