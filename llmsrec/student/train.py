@@ -171,20 +171,18 @@ class Trainer:
         if known is not None:
             known = known[torch.from_numpy(reads).to(known.device)]
         users = self._users(rows, known)
-        retrieval = self._retrieval(users, reads, draws)
         if not self.model.recipe.distils:
-            return {"loss": retrieval}
+            return {"loss": self._retrieval(users, reads, draws)}
         distilled = self.model.heads.teacher_head(known)
         owners = torch.from_numpy(self.owners[reads]).to(users.device)
         uniformity = uniformity_loss(users, owners) + uniformity_loss(distilled, owners)
-        distillation = self._distillation(users, distilled)
-        loss = retrieval + config.w_dis * distillation + config.w_uni * uniformity
-        return {
-            "loss": loss,
-            "retrieval": retrieval,
-            "distillation": distillation,
+        terms = {
+            "retrieval": self._retrieval(users, reads, draws),
+            "distillation": self._distillation(users, distilled),
             "uniformity": uniformity,
         }
+        loss = terms["retrieval"] + config.w_dis * terms["distillation"]
+        return {"loss": loss + config.w_uni * uniformity, **terms}
 
     def _users(
         self, rows: Int[np.ndarray, "batch"], teacher_users: Tensor | None
