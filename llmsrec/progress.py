@@ -1,5 +1,6 @@
 """Progress as plain lines: they read the same in a terminal, a log file and the Dagster UI."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ class Progress:
         self.label, self.total, self.unit, self.interval = label, total, unit, interval
         self.done = self.before = done
         self.start = self.last = time.monotonic()
+        self.speaks = os.environ.get("RANK", "0") == "0"  # of processes that work together, one
 
     def restart(self) -> None:
         """What was done is lost."""
@@ -32,7 +34,7 @@ class Progress:
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.done += amount
         now = time.monotonic()
-        if now - self.last >= self.interval:
+        if now - self.last >= self.interval and self.speaks:
             self.last = now
             print(self.line(now - self.start, note), file=sys.stderr, flush=True)
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from llmsrec import parallel
 from llmsrec.files import whole_folder, write_json
 from llmsrec.progress import Progress
 
@@ -52,7 +53,7 @@ class MetricLog:
         self.rows: Rows = []
         self.path = path
         self._client: Any = None
-        if os.environ.get("MLFLOW_RUN_ID"):
+        if os.environ.get("MLFLOW_RUN_ID") and parallel.first():
             from mlflow.tracking import MlflowClient  # seconds to import: only when there is a run
 
             self._client = MlflowClient()
@@ -76,7 +77,7 @@ class MetricLog:
         self.rows = list(rows)
 
     def save(self) -> None:
-        if self.path is not None:
+        if self.path is not None and parallel.first():
             write_json(self.path, self.rows)
 
     def load(self) -> None:
@@ -145,7 +146,7 @@ class Plan:
 
 def train(trainer: Trainer, plan: Plan, log: "MetricLog", checkpoints: "Checkpoints") -> None:
     """The network gets the weights of its best look; an interrupted run goes on from its last one."""
-    best, step = copied(trainer.network), 0
+    seed, best, step = torch.initial_seed(), copied(trainer.network), 0
     stopping = EarlyStopping(plan.patience if plan.select_by else len(plan.looks))
     if state := checkpoints.load():
         trainer.restore(state["trainer"])
@@ -160,6 +161,7 @@ def train(trainer: Trainer, plan: Plan, log: "MetricLog", checkpoints: "Checkpoi
     progress = Progress(plan.name, total - step, "steps")
     losses: list[dict[str, float]] = []
     while step < total and not stopping.stop:
+        parallel.seed_step(seed, step)
         losses.append(trainer.step(step))
         step += 1
         progress.advance(note=f"loss {losses[-1]['loss']:.3f}")
@@ -188,7 +190,7 @@ class Checkpoints:
         self.folder, self.key = folder, key
 
     def save(self, state: dict[str, Any]) -> None:
-        if self.folder is None:
+        if self.folder is None or not parallel.first():
             return
         tensors: dict[str, torch.Tensor] = {}
         plain = _split(state, tensors)
@@ -207,7 +209,7 @@ class Checkpoints:
         return state
 
     def clear(self) -> None:
-        if self.folder is not None and self.folder.exists():
+        if self.folder is not None and self.folder.exists() and parallel.first():
             # first, since without it nothing is loaded
             (self.folder / "state.json").unlink(missing_ok=True)
             shutil.rmtree(self.folder)

@@ -4,8 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
+from llmsrec import parallel
 from llmsrec.config import load_section
 from llmsrec.data.seen import fit_to_go_on
 from llmsrec.data.splits import Splits
@@ -28,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     config = load_section(StudentConfig, "student")
     splits = Splits.load(args.splits)
     teacher = SASRec.load(args.teacher)
-    backbone = load_backbone(args.backbone, "cuda" if torch.cuda.is_available() else "cpu")
+    backbone = load_backbone(args.backbone, parallel.start())
     retraining = load_section(RetrainingConfig, "retraining")
     champion = fit_to_go_on(retraining.start(args.champion), splits)
     start = student_of_champion(champion, config.model(backbone, teacher), teacher)
@@ -41,6 +40,8 @@ def main(argv: list[str] | None = None) -> None:
         args.scratch, fingerprint(config, teacher.digest, backbone.digest, *data)
     )
     model = train_student(splits, teacher, backbone, config, log, checkpoints, start)
+    if not parallel.first():
+        return
     model.save_pretrained(args.out)
     log.save()
     best = max(log.rows, key=lambda row: row[config.select_by])

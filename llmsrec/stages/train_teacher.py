@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-import torch
-
+from llmsrec import parallel
 from llmsrec.config import load_section
 from llmsrec.data.seen import fit_to_go_on
 from llmsrec.data.splits import Splits
@@ -29,8 +28,9 @@ def main(argv: list[str] | None = None) -> None:
     log = MetricLog(args.curve)
     key = fingerprint(config, start and start.digest, splits.sequences.items, splits.train_lengths)
     checkpoints = Checkpoints(args.scratch, key)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = train_teacher(splits, config, log, checkpoints, device, start)
+    model = train_teacher(splits, config, log, checkpoints, parallel.start(), start)
+    if not parallel.first():
+        return
     model.save(args.out)
     log.save()
     best = max(log.rows, key=lambda row: row["ndcg@10"]) if config.select else log.rows[-1]

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from llmsrec import parallel
 from llmsrec.data.sequences import Sequences
 from llmsrec.progress import Progress
 from llmsrec.student.kept_users import KeptUsers
@@ -21,13 +22,16 @@ def encode_items(model: LLMSRec, num_items: int) -> Float[np.ndarray, "indices s
 
 @torch.no_grad()
 def encode(model: LLMSRec, items: Int[np.ndarray, "items"]) -> Float[np.ndarray, "items shared"]:
-    matrix = np.zeros((len(items), model.config.shared_size), dtype=np.float32)
-    progress = Progress("encoding items", len(items), "items")
-    for start in range(0, len(items), CHUNK):
-        some = items[start : start + CHUNK]
-        matrix[start : start + CHUNK] = model.represent_items(some).cpu().numpy()
+    """Of several processes each encodes a part, and all have the whole."""
+    shares = parallel.shares(len(items))
+    own = items[shares[parallel.rank()]]
+    matrix = torch.zeros(len(own), model.config.shared_size, device=model.backbone.device)
+    progress = Progress("encoding items", len(own), "items")
+    for start in range(0, len(own), CHUNK):
+        some = own[start : start + CHUNK]
+        matrix[start : start + CHUNK] = model.represent_items(some)
         progress.advance(len(some))
-    return matrix
+    return parallel.gathered(matrix, shares).cpu().numpy()
 
 
 class StudentRanker(ProductRanker):
@@ -45,10 +49,13 @@ class StudentRanker(ProductRanker):
 
     @torch.no_grad()
     def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users shared"]:
-        vectors = np.zeros((len(histories), self.model.config.shared_size), dtype=np.float32)
-        progress = Progress("reading users", len(vectors), "users")
-        for start in range(0, len(vectors), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(vectors)))
-            vectors[rows] = self.represent(histories.take(rows)).cpu().numpy()
+        shares = parallel.shares(len(histories))
+        own = histories.take(shares[parallel.rank()])
+        size = self.model.config.shared_size
+        vectors = torch.zeros(len(own), size, device=self.model.backbone.device)
+        progress = Progress("reading users", len(own), "users")
+        for start in range(0, len(own), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(own)))
+            vectors[start : start + CHUNK] = self.represent(own.take(rows))
             progress.advance(len(rows))
-        return vectors
+        return parallel.gathered(vectors, shares).cpu().numpy()

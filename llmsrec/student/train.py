@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from llmsrec import parallel
 from llmsrec.data.catalog import Catalog
-from llmsrec.data.sequences import Sequences
+from llmsrec.data.sequences import Sequences, ranges
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
@@ -159,6 +160,7 @@ class Trainer:
         self._set_rate(rate(self.config, step, self.steps_per_epoch))
         self.optimizer.zero_grad()
         terms["loss"].backward()  # type: ignore[no-untyped-call]
+        parallel.sum_gradients(self.model.heads.parameters())
         self.optimizer.step()
         return {name: float(value.detach()) for name, value in terms.items()}
 
@@ -167,13 +169,16 @@ class Trainer:
     ) -> dict[str, Tensor]:
         """The terms of the objective and their weighted sum; what does not distil has one."""
         config, reads = self.config, self.examples.reads(rows)
+        places = self._places(rows)
+        own = places[parallel.rank()]
         known = self.teacher_users
         if known is not None:
-            known = known[torch.from_numpy(reads).to(known.device)]
-        users = self._users(rows, known)
+            known = known[torch.from_numpy(reads[own]).to(known.device)]
+        mine = rows[parallel.shares(len(rows))[parallel.rank()]]
+        users = parallel.gathered(self._users(mine, known), places)
         if not self.model.recipe.distils:
             return {"loss": self._retrieval(users, reads, draws)}
-        distilled = self.model.heads.teacher_head(known)
+        distilled = parallel.gathered(self.model.heads.teacher_head(known), places)
         owners = torch.from_numpy(self.owners[reads]).to(users.device)
         uniformity = uniformity_loss(users, owners) + uniformity_loss(distilled, owners)
         terms = {
@@ -184,9 +189,17 @@ class Trainer:
         loss = terms["retrieval"] + config.w_dis * terms["distillation"]
         return {"loss": loss + config.w_uni * uniformity, **terms}
 
+    def _places(self, rows: Int[np.ndarray, "batch"]) -> parallel.Places:
+        """Which of the batch's read-outs each process computes: those of its rows."""
+        counts = self.examples.num_reads[rows]
+        starts = np.cumsum(counts) - counts
+        return [ranges(starts[some], counts[some])[0] for some in parallel.shares(len(rows))]
+
     def _users(
         self, rows: Int[np.ndarray, "batch"], teacher_users: Tensor | None
     ) -> Float[Tensor, "reads shared"]:
+        if len(rows) == 0:  # of several processes, where a batch has fewer rows
+            return torch.zeros(0, self.config.shared_size, device=self.model.backbone.device)
         histories = self.examples.histories(rows)
         if self.config.with_user_rep:  # each prompt shows the teacher's vector of its own moment
             return self.model.represent_users(histories, teacher_users)
@@ -201,7 +214,9 @@ class Trainer:
         choices = np.concatenate([targets[:, None], own], axis=1)
         shared = self.pool.draw(draws)
         items = np.unique(np.concatenate([choices.ravel(), shared]))
-        scores = users @ self.model.represent_items(items).T
+        shares = parallel.shares(len(items))
+        own_items = self.model.represent_items(items[shares[parallel.rank()]])
+        scores = users @ parallel.gathered(own_items, shares).T
         place = torch.from_numpy(np.searchsorted(items, choices)).to(users.device)
         if not self.config.in_batch:
             return retrieval_loss(scores.gather(1, place))

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from llmsrec import parallel
 from llmsrec.data.sequences import Sequences
 from llmsrec.errors import DataError
 from llmsrec.teacher.batches import epoch_users
@@ -68,8 +69,9 @@ class EpochTrainer(ABC):
             group["lr"] = self.rate(step)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        parallel.sum_gradients(self.model.parameters())
         self.optimizer.step()
-        return {"loss": loss.item()}
+        return {"loss": parallel.summed(loss.detach())}
 
     def state(self) -> dict[str, Any]:
         return {

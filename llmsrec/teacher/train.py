@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from llmsrec import parallel
 from llmsrec.config import Count, Share
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
@@ -152,15 +153,33 @@ class Trainer(EpochTrainer):
     def loss(
         self, users: Int[np.ndarray, "batch"], draws: np.random.Generator
     ) -> Float[Tensor, ""]:
-        """Over all positions of all rows of the batch alike, whichever group they were computed in."""
+        """Over all positions of all rows of the batch alike, whichever group they were computed in.
+
+        Of several processes each has a part of this mean: that of its own users."""
+        own, draws = self._own(users, draws)
+        if len(own) == 0:
+            return self.model.output_table.sum() * 0.0
         states, targets, owners = [], [], []
-        for group in group_by_length(self.train, users, self.config.max_length):
+        for group in group_by_length(self.train, own, self.config.max_length):
             inputs = group.inputs.to(self.device)
             states.append(self.model(inputs)[inputs != 0])
             targets.append(group.targets.to(self.device))
             owners.append(group.users)
         lessons = Lessons(torch.cat(states), torch.cat(targets), np.concatenate(owners))
-        return self.criterion(self.model, lessons, draws)
+        share = len(lessons.targets) / self._positions(users)
+        return self.criterion(self.model, lessons, draws) * share
+
+    def _own(
+        self, users: Int[np.ndarray, "batch"], draws: np.random.Generator
+    ) -> tuple[Int[np.ndarray, "share"], np.random.Generator]:
+        """Processes draw the same users, and then each for itself."""
+        if parallel.size() == 1:
+            return users, draws
+        own = users[parallel.shares(len(users))[parallel.rank()]]
+        return own, draws.spawn(parallel.size())[parallel.rank()]
+
+    def _positions(self, users: Int[np.ndarray, "batch"]) -> int:
+        return int(np.minimum(self.train.lengths[users] - 1, self.config.max_length).sum())
 
 
 def fitted(splits: Splits, holdout: bool) -> Sequences:
