@@ -125,9 +125,12 @@ def load_backbone(
 
 
 def load_encoder(name: str, device: torch.device | str = "cpu") -> Backbone:
-    """Any text encoder by its folder or hub name, in float32, for who does not read with the backbone (SPEC 4.3)."""
-    model, tokenizer = _frozen(name, None, torch.float32, device)
+    """Any text encoder by its folder or hub name, in float32, for who does not read with the backbone (SPEC 4.3).
+
+    `name@revision` pins one of the hub, which is another training than the bare name."""
     folder = Path(name)
+    where, _, revision = (name, "", "") if folder.is_dir() else name.partition("@")
+    model, tokenizer = _frozen(where, revision or None, torch.float32, device)
     digest = folder_digest(folder) if folder.is_dir() else str(model.config._commit_hash)
     return Backbone(model, tokenizer, digest)
 
