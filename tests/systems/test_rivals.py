@@ -141,8 +141,13 @@ def test_scores_are_products_and_biases(kind: str, given: Given, tmp_path: Path)
     expected = network.represent(rows) @ network.item_table.T
     if network.output_bias is not None:
         expected = expected + network.output_bias.detach()
-    found = made.model(network, given).score(rows)
-    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
+    model = made.model(network, given)
+    np.testing.assert_allclose(model.score(rows), expected.numpy(), rtol=1e-4, atol=1e-4)
+    items = np.array([[3, 1, 9], [20, 2, 40]])
+    some = model.products_with(model.user_vectors(rows), items)
+    wanted = np.take_along_axis(expected.numpy(), items, axis=1)
+    np.testing.assert_allclose(some, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(model.user_vectors(rows), network.represent(rows).numpy())
 
 
 @pytest.mark.parametrize("kind", KINDS)
