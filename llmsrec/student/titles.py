@@ -58,6 +58,7 @@ class TitleWriter(nn.Module):
             item_slots=recipe.item_slots,
         )
         self.choices = ChoiceBuilder(backbone.tokenizer, catalog.titles, shape, num_candidates)
+        self.ends = backbone.ends
         self.names = [normalise(self._text(title)) for title in self.choices.titles]
 
     @property
@@ -123,17 +124,14 @@ class TitleWriter(nn.Module):
             attention_mask=mask.long(),
             max_new_tokens=NEW_TOKENS,
             do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=self.choices.end,
+            eos_token_id=sorted(self.ends),
             pad_token_id=self.choices.end,
         )
         return [self._text(row) for row in found.tolist()]
 
     def _text(self, tokens: list[int]) -> str:
         """Up to its end, and of that the first line."""
-        end = tokens.index(self.choices.end) if self.choices.end in tokens else len(tokens)
+        end = next((place for place, token in enumerate(tokens) if token in self.ends), len(tokens))
         lines = str(self.backbone.tokenizer.decode(tokens[:end])).strip().splitlines()
         return lines[0] if lines else ""
 
