@@ -88,8 +88,8 @@ def learned_from(splits: Splits) -> tuple[Any, ...]:
         for found in drawn.values()
         for part in (found.items, found.targets)
     ]
-    rows = splits.sequences
+    rows, texts = splits.sequences, splits.catalog.items[TEXTS].to_numpy().tolist()
     return (
-        splits.catalog.items[TEXTS].values.tolist(), rows.items, rows.timestamps, splits.train.items, splits.train_lengths,
+        texts, rows.items, rows.timestamps, splits.train.items, splits.train_lengths,
         *held_out,
     )  # fmt: skip

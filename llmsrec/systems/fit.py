@@ -34,6 +34,9 @@ def fitted(system: System, given: Given, folder: Path, scratch: Path, key: str) 
             save(network, done / WEIGHTS)
             checkpoints.clear()
         curves.append(log.rows)
+        seed_torch(
+            given.seed
+        )  # what follows is alike whether this stage ran now or in another process
     write_json(folder / "curves.json", curves)
     save(network, folder / WEIGHTS)  # last: with it the folder is whole
     return network.eval()
