@@ -54,7 +54,7 @@ def load(network: nn.Module, file: Path) -> None:
 
 
 def num_trained(network: nn.Module) -> int:
-    """Parameters that take a gradient, shared ones once."""
+    """Parameters that take a gradient in one of the stages, shared ones once."""
     return sum(part.numel() for part in network.parameters() if part.requires_grad)
 
 
