@@ -114,8 +114,13 @@ def test_the_loss_is_that_of_the_title_and_its_end_alone(writer: Any, name: str)
     torch.testing.assert_close(found, -torch.stack(each).mean())
 
 
-def test_the_likeliest_is_that_of_each_candidate_alone(writer: Any) -> None:
-    """Twenty answers behind one prompt see nothing of each other; lengths are taken out."""
+@pytest.mark.parametrize("held", [5, 1 << 12])
+def test_the_likeliest_is_that_of_each_candidate_alone(
+    writer: Any, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    """Twenty answers behind one prompt see nothing of each other, however many tokens are held; lengths are taken
+    out."""
+    monkeypatch.setattr("llmsrec.student.titles.TOLD", held)
     model = writer()
     wanted = []
     for row in range(3):
