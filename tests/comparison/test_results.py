@@ -218,7 +218,10 @@ def test_outcomes_of_other_users_are_not_mixed(
     with pytest.raises(
         ArtifactError, match="twin retrieval-original-0 was evaluated by other settings"
     ):
-        load_outcomes(tmp_path, arms)
+        load_outcomes(tmp_path, arms, "sasrec")
+    assert list(load_outcomes(tmp_path, arms[:1], "sasrec")) == arms[:1]
+    with pytest.raises(ArtifactError, match="sasrec retrieval-original-0"):
+        load_outcomes(tmp_path, arms[:1], "today's")
 
 
 @pytest.mark.parametrize(
