@@ -91,8 +91,10 @@ def results(
 def compare(  # noqa: PLR0913 (options; all but the first have what params.yaml says)
     dataset: Dataset,
     systems: Annotated[str, typer.Option(help="Names, with commas between.")] = "",
-    modes: Annotated[str, typer.Option(help="retrieval, generation or both.")] = "",
-    orders: Annotated[str, typer.Option(help="Of training: original, shuffled or both.")] = "",
+    modes: Annotated[str, typer.Option(help="retrieval, generation; with a comma, both.")] = "",
+    orders: Annotated[
+        str, typer.Option(help="Of training: original, shuffled; with a comma, both.")
+    ] = "",
     seeds: Annotated[str, typer.Option(help="Numbers, with commas between.")] = "",
     artifacts: Annotated[Path, typer.Option(help="Where trained stores lie.")] = Path("artifacts"),
     reports: Annotated[Path, typer.Option(help="Where reports lie.")] = Path("reports"),

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +131,40 @@ class Trainer(Protocol):
     def restore(self, state: dict[str, Any]) -> None: ...
 
 
+class GradientTrainer(ABC):
+    """What trainers by gradient keep to go on from: weights, the optimiser, and the state of chance (dropout)."""
+
+    optimizer: torch.optim.Optimizer
+
+    @property
+    @abstractmethod
+    def network(self) -> nn.Module: ...
+
+    def descend(self, loss: Tensor, rate: float) -> None:
+        """A step at this rate; a group of parameters may take a `share` of it. Of several processes each has a part of
+        the loss's gradient."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("share", 1.0)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        parallel.sum_gradients(self.network.parameters())
+        self.optimizer.step()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"][0])
+        if len(state["random"]) == 1 + torch.cuda.device_count():  # else it goes on elsewhere
+            torch.cuda.set_rng_state_all(state["random"][1:])
+
+
 @dataclass(frozen=True)
 class Plan:
     """When a training looks at how good it is, what selects, and when it ends."""
@@ -183,11 +218,14 @@ def copied(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
+LAYOUT = 2  # of what trainers keep: what was kept in another is not resumed
+
+
 class Checkpoints:
     """The newest state of a training, in safetensors; `load` gives it back only to the same run (`key`)."""
 
     def __init__(self, folder: Path | None, key: str) -> None:
-        self.folder, self.key = folder, key
+        self.folder, self.key = folder, f"{LAYOUT} {key}"
 
     def save(self, state: dict[str, Any]) -> None:
         if self.folder is None or not parallel.first():

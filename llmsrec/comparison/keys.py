@@ -7,15 +7,20 @@ import ast
 import hashlib
 import inspect
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import llmsrec
 from llmsrec.data.splits import Splits
+from llmsrec.student.backbone import folder_digest
 
 ROOT = Path(llmsrec.__file__).parents[1]
 TELLS = {"llmsrec.errors", "llmsrec.config", "llmsrec.files", "llmsrec.progress"}
+ENCODERS = {"encoder", "text_encoder"}  # settings that name one
+BUILT_HERE = {"backbone", "small"}  # no folders, whatever lies in this one
+TEXTS = ["title", "description", "brand", "category"]
 
 
 def code_of(*parts: Any) -> str:
@@ -63,6 +68,18 @@ def _bare(tree: ast.Module) -> str:
     return ast.dump(tree)
 
 
+def encoders_of(settings: Any) -> list[str]:
+    """The weights in each folder that they name as an encoder: its name stays when they change."""
+    found = []
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            found += encoders_of(value)
+        elif field.name in ENCODERS and value not in BUILT_HERE and Path(value).is_dir():
+            found.append(folder_digest(Path(value)))
+    return found
+
+
 def learned_from(splits: Splits) -> tuple[Any, ...]:
     """The histories, the texts, and what validates."""
     held_out = [
@@ -71,8 +88,8 @@ def learned_from(splits: Splits) -> tuple[Any, ...]:
         for found in drawn.values()
         for part in (found.items, found.targets)
     ]
-    rows = splits.sequences
+    rows, texts = splits.sequences, splits.catalog.items[TEXTS].to_numpy().tolist()
     return (
-        splits.catalog.titles, rows.items, rows.timestamps, splits.train.items, splits.train_lengths,
+        texts, rows.items, rows.timestamps, splits.train.items, splits.train_lengths,
         *held_out,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from llmsrec.comparison.config import Arm, ComparisonConfig, Order
-from llmsrec.comparison.keys import code_of, learned_from
+from llmsrec.comparison.keys import code_of, encoders_of, learned_from
 from llmsrec.comparison.outcomes import Asked, Outcome, answered, ranked
 from llmsrec.comparison.shuffled import ShuffledTraining
 from llmsrec.comparison.teachers import teacher_of
@@ -65,14 +65,16 @@ class Store:
         return splits, teacher_of(config, splits, self.scratch, "teacher-shuffled")
 
     @cached_property
-    def backbone_digest(self) -> str:
-        return str(read_json(self.artifacts / "backbone" / "backbone.json")["revision"])
+    def backbone_digest(self) -> tuple[str, str]:
+        """Which weights, and how exactly they are computed with."""
+        pinned = read_json(self.artifacts / "backbone" / "backbone.json")
+        return pinned["revision"], pinned["dtype"]
 
     def key(self, arm: Arm, system: System, given: Given) -> str:
         """All that the trained system depends on."""
         code = code_of(type(system), fitted)
         return fingerprint(
-            system, arm, code, given.teacher.digest, self.backbone_digest,
+            system, arm, code, given.teacher.digest, self.backbone_digest, encoders_of(system),
             *learned_from(given.splits),
         )  # fmt: skip
 

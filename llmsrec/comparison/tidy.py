@@ -55,15 +55,14 @@ class Row:
     beside: str  # inside | outside of our interval | not comparable | nothing, where the paper has no such number
 
 
-def load_outcomes(folder: Path, arms: list[Arm]) -> dict[Arm, Outcome]:
-    """Of `folder`/<system>/<training>; all must have been asked the same."""
+def load_outcomes(folder: Path, arms: list[Arm], asked: str) -> dict[Arm, Outcome]:
+    """Of `folder`/<system>/<training>; all must have been asked this (`Asked.digest`), or users would be mixed."""
     outcomes = {arm: Outcome.load(folder / arm.system / arm.name / "outcome") for arm in arms}
-    first, *others = outcomes
-    for arm in others:
-        if outcomes[arm].facts["asked"] != outcomes[first].facts["asked"]:
+    for arm, outcome in outcomes.items():
+        if outcome.facts["asked"] != asked:
             raise ArtifactError(
-                f"{folder}: {arm.system} {arm.name} was evaluated by other settings than {first.system} "
-                f"{first.name}: run `llmsrec compare` with both"
+                f"{folder}: {arm.system} {arm.name} was evaluated by other settings or on other users than those of "
+                "today: run `llmsrec compare`, or the stage `system`, once more"
             )
     return outcomes
 

@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     config = load_section(ComparisonConfig, "comparison")
     evaluation = load_section(EvaluationConfig, "evaluation")
     asked = Asked(Splits.load(args.splits), evaluation, config.generation_users)
-    outcomes = load_outcomes(args.systems, arms_of(config))
+    outcomes = load_outcomes(args.systems, arms_of(config), asked.digest)
     found = compared(args.dataset, outcomes, asked, config)
     found.save(args.out)
     save_page(found, args.out)

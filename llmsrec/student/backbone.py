@@ -47,7 +47,8 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class Backbone:
-    """The model's body and its tokenizer; `digest` says which weights they are. `writer` is the model with its head."""
+    """The model's body and its tokenizer; `digest` says which weights they are. `writer` is the model with its head:
+    of its own ways to write (sampling, penalties) it keeps nothing but the tokens that end a text."""
 
     model: Any
     tokenizer: Any
@@ -61,6 +62,13 @@ class Backbone:
     @property
     def device(self) -> torch.device:
         return torch.device(self.model.device)
+
+    @property
+    def ends(self) -> set[int]:
+        """Tokens after which nothing is written; chat models have several."""
+        found = self.writer.generation_config.eos_token_id
+        listed = found if isinstance(found, list) else [found]
+        return {int(token) for token in [self.tokenizer.eos_token_id, *listed] if token is not None}
 
     @property
     def token_table(self) -> torch.Tensor:
@@ -120,14 +128,20 @@ def load_backbone(
     revision = reference["revision"] if kind == "hub" else None
     dtype = getattr(torch, reference["dtype"])
     model, tokenizer = _frozen(where, revision, dtype, device, writes=writes)
+    if writes:  # a penalty of repetition, which Qwen's chat models ask for, is no greedy decoding
+        ends = model.generation_config.eos_token_id
+        model.generation_config = transformers.GenerationConfig(eos_token_id=ends)
     body = model.base_model if writes else model
     return Backbone(body, tokenizer, reference["revision"], model if writes else None)
 
 
 def load_encoder(name: str, device: torch.device | str = "cpu") -> Backbone:
-    """Any text encoder by its folder or hub name, in float32, for who does not read with the backbone (SPEC 4.3)."""
-    model, tokenizer = _frozen(name, None, torch.float32, device)
+    """Any text encoder by its folder or hub name, in float32, for who does not read with the backbone (SPEC 4.3).
+
+    `name@revision` pins one of the hub, which is another training than the bare name."""
     folder = Path(name)
+    where, _, revision = (name, "", "") if folder.is_dir() else name.partition("@")
+    model, tokenizer = _frozen(where, revision or None, torch.float32, device)
     digest = folder_digest(folder) if folder.is_dir() else str(model.config._commit_hash)
     return Backbone(model, tokenizer, digest)
 

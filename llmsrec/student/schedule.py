@@ -2,7 +2,10 @@
 
 import math
 
+import torch
+
 from llmsrec.student.config import StudentConfig
+from llmsrec.student.heads import Heads
 
 WARM = 0.05  # the share of the steps that lead up to the full rate
 
@@ -11,6 +14,21 @@ def validation_steps(steps_per_epoch: int, looks: int) -> list[int]:
     """After which steps of an epoch (1-based) to look; always at its end, never zero steps apart (SPEC 6.8)."""
     every = max(1, steps_per_epoch // max(1, looks))
     return sorted({*range(every, steps_per_epoch + 1, every), steps_per_epoch})
+
+
+def looks_of(config: StudentConfig, steps_per_epoch: int) -> list[int]:
+    """After which steps of the whole training to look."""
+    within = validation_steps(steps_per_epoch, config.validations_per_epoch)
+    return [epoch * steps_per_epoch + step for epoch in range(config.epochs) for step in within]
+
+
+def optimizer_of(heads: Heads, config: StudentConfig) -> torch.optim.Optimizer:
+    """What fills slots may learn faster than the rest."""
+    groups = [
+        {"params": heads.reading(), "share": 1.0},
+        {"params": heads.writing(), "share": config.slot_rate},
+    ]
+    return torch.optim.Adam(groups, lr=config.learning_rate, betas=(0.9, 0.98))
 
 
 def rate(config: StudentConfig, step: int, steps_per_epoch: int) -> int | float:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from llmsrec.data.candidates import normalise
 from llmsrec.data.catalog import Catalog
@@ -23,6 +24,7 @@ from llmsrec.teacher.sasrec import SASRec
 
 NEW_TOKENS = 64  # written at most
 CHUNK = 64  # prompts written at a time
+TOLD = 1 << 12  # tokens whose chances over the whole vocabulary are held at a time
 
 Score = Literal["greedy", "likelihood"]
 
@@ -58,6 +60,7 @@ class TitleWriter(nn.Module):
             item_slots=recipe.item_slots,
         )
         self.choices = ChoiceBuilder(backbone.tokenizer, catalog.titles, shape, num_candidates)
+        self.ends = backbone.ends
         self.names = [normalise(self._text(title)) for title in self.choices.titles]
 
     @property
@@ -123,17 +126,14 @@ class TitleWriter(nn.Module):
             attention_mask=mask.long(),
             max_new_tokens=NEW_TOKENS,
             do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=self.choices.end,
+            eos_token_id=sorted(self.ends),
             pad_token_id=self.choices.end,
         )
         return [self._text(row) for row in found.tolist()]
 
     def _text(self, tokens: list[int]) -> str:
         """Up to its end, and of that the first line."""
-        end = tokens.index(self.choices.end) if self.choices.end in tokens else len(tokens)
+        end = next((place for place, token in enumerate(tokens) if token in self.ends), len(tokens))
         lines = str(self.backbone.tokenizer.decode(tokens[:end])).strip().splitlines()
         return lines[0] if lines else ""
 
@@ -143,13 +143,16 @@ class TitleWriter(nn.Module):
     def _log_likelihoods(self, asked: Asked, teacher_users: Tensor | None) -> Float[Tensor, "told"]:
         """Of each told token after those before it."""
         states = self.slots.read(asked.prompts, asked.asked, teacher_users)
-        device = states.device
-        head = self.backbone.writer.get_output_embeddings()
-        wanted = torch.from_numpy(asked.answers).to(device)
-        logits = head(states.to(head.weight.dtype)).float()
-        normal = logits.logsumexp(dim=1)
-        places = torch.from_numpy(asked.places).to(device)
-        return logits[places, wanted] - normal[places]
+        head, device = self.backbone.writer.get_output_embeddings(), states.device
+        found = []
+        for start in range(0, len(asked.answers), TOLD):
+            places, wanted = (
+                torch.from_numpy(part[start : start + TOLD]).to(device)
+                for part in (asked.places, asked.answers)
+            )
+            logits = head(states[places].to(head.weight.dtype)).float()
+            found.append(-functional.cross_entropy(logits, wanted, reduction="none"))
+        return torch.cat(found)
 
 
 def column_of(text: str, names: list[str]) -> int:

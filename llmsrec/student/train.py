@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +28,19 @@ from llmsrec.student.model import LLMSRec
 from llmsrec.student.pool import ItemPool
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.student.recipe import LLM_SREC
-from llmsrec.student.schedule import rate, validation_steps
+from llmsrec.student.schedule import looks_of, optimizer_of, rate
 from llmsrec.teacher.batches import NegativeSampler
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import validation_rows
-from llmsrec.training import Checkpoints, MetricLog, Plan, generator, seed_torch, train
+from llmsrec.training import (
+    Checkpoints,
+    GradientTrainer,
+    MetricLog,
+    Plan,
+    generator,
+    seed_torch,
+    train,
+)
 
 CENTRED_ON = 500  # users and items whose states `centred_start` looks at
 
@@ -69,9 +76,7 @@ def stage_of(
     def look() -> dict[str, float]:
         return {**validate(model, splits, config), "learning_rate": trainer.learning_rate}
 
-    steps = trainer.steps_per_epoch
-    within = validation_steps(steps, config.validations_per_epoch)
-    looks = [epoch * steps + step for epoch in range(config.epochs) for step in within]
+    looks = looks_of(config, trainer.steps_per_epoch)
     return trainer, Plan("student", look, looks, config.patience, config.select_by)
 
 
@@ -83,7 +88,7 @@ def new_student(
     return LLMSRec.untaught(config.model(backbone, teacher), backbone, teacher, catalog, recipe)
 
 
-class Trainer:
+class Trainer(GradientTrainer):
     """One step at a time; what a step draws is decided by (seed, epoch) and (seed, step)."""
 
     def __init__(self, model: LLMSRec, splits: Splits, config: StudentConfig) -> None:
@@ -109,14 +114,7 @@ class Trainer:
             own=config.train_negatives,
             shared=config.catalogue_negatives,
         )
-        self.optimizer = torch.optim.Adam(
-            [
-                {"params": model.heads.reading(), "share": 1.0},
-                {"params": model.heads.writing(), "share": config.slot_rate},
-            ],
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-        )
+        self.optimizer = optimizer_of(model.heads, config)
         self._order: tuple[int, Int[np.ndarray, rows]] = (-1, np.zeros(0, np.int64))
 
     def start(self, learned: Mapping[str, Tensor] | None = None) -> None:
@@ -157,11 +155,8 @@ class Trainer:
     def step(self, step: int) -> dict[str, float]:
         self.model.train()
         terms = self.losses(self.batch(step), generator(self.config.seed, 2, step))
-        self._set_rate(rate(self.config, step, self.steps_per_epoch))
-        self.optimizer.zero_grad()
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
-        parallel.sum_gradients(self.model.heads.parameters())
-        self.optimizer.step()
+        share = rate(self.config, step, self.steps_per_epoch)
+        self.descend(terms["loss"], self.config.learning_rate * share)
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def losses(
@@ -230,22 +225,6 @@ class Trainer:
         return distillation_loss(
             users, teacher, normalize=self.config.normalize, reduction=self.config.dis_reduction
         )
-
-    def _set_rate(self, share: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * share * group["share"]
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "heads": self.model.heads.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.model.heads.load_state_dict(state["heads"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
 
 
 @torch.no_grad()

@@ -1,9 +1,6 @@
 """Train a model of mode G: after each history, the title of its last training purchase (SPEC 3)."""
 
-from typing import Any
-
 import numpy as np
-import torch
 from jaxtyping import Int
 from torch import nn
 
@@ -11,13 +8,13 @@ from llmsrec.data.candidates import draw_candidates, title_labels
 from llmsrec.data.splits import Splits, Targets
 from llmsrec.errors import DataError
 from llmsrec.student.config import StudentConfig
-from llmsrec.student.schedule import rate, validation_steps
+from llmsrec.student.schedule import looks_of, optimizer_of, rate
 from llmsrec.student.titles import Score, TitleAnswerer, TitleWriter
 from llmsrec.teacher.train import validation_rows
-from llmsrec.training import Plan, generator
+from llmsrec.training import GradientTrainer, Plan, generator
 
 
-class TitleTrainer:
+class TitleTrainer(GradientTrainer):
     """One step at a time; what a step draws is decided by (seed, epoch) and (seed, step)."""
 
     def __init__(self, model: TitleWriter, splits: Splits, config: StudentConfig) -> None:
@@ -27,14 +24,7 @@ class TitleTrainer:
             raise DataError("no user has two training purchases: there is nothing to learn from")
         self.labels = title_labels(splits.catalog)
         self.negatives = splits.generation_candidates["valid"].items.shape[1] - 1
-        self.optimizer = torch.optim.Adam(
-            [
-                {"params": model.heads.reading(), "share": 1.0},
-                {"params": model.heads.writing(), "share": config.slot_rate},
-            ],
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-        )
+        self.optimizer = optimizer_of(model.heads, config)
 
     @property
     def network(self) -> nn.Module:
@@ -66,33 +56,15 @@ class TitleTrainer:
         known = self.model.teacher.represent(histories) if self.model.recipe.user_slot else None
         loss = self.model.loss(histories, drawn.items, drawn.targets, known)
         share = rate(self.config, step, self.steps_per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * share * group["share"]
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self.descend(loss, self.config.learning_rate * share)
         return {"loss": float(loss.detach())}
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "heads": self.model.heads.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.model.heads.load_state_dict(state["heads"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
 
 
 def stage_of(
     model: TitleWriter, splits: Splits, config: StudentConfig, score: Score
 ) -> tuple[TitleTrainer, Plan]:
     trainer = TitleTrainer(model, splits, config)
-    steps = trainer.steps_per_epoch
-    within = validation_steps(steps, config.validations_per_epoch)
-    looks = [epoch * steps + step for epoch in range(config.epochs) for step in within]
+    looks = looks_of(config, trainer.steps_per_epoch)
 
     def look() -> dict[str, float]:
         return validate(model, splits, config, score)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from llmsrec.teacher.batches import NegativeSampler
 from llmsrec.teacher.causal import SequenceNetwork
 from llmsrec.teacher.ranker import ProductRanker
 from llmsrec.teacher.train import validation_rows
-from llmsrec.training import Plan, generator
+from llmsrec.training import GradientTrainer, Plan, generator
 
 RECONSTRUCTION, TEXT_RECONSTRUCTION = 0.5, 0.2
 
@@ -79,7 +78,7 @@ def alignment_loss(
     return loss
 
 
-class AlignmentTrainer:
+class AlignmentTrainer(GradientTrainer):
     """One step on each batch of users; gradients never outlive their batch (SPEC 6.17)."""
 
     def __init__(
@@ -119,22 +118,8 @@ class AlignmentTrainer:
         known = self.table[torch.from_numpy(items).to(self.table.device)]
         users = self.teacher_users[torch.from_numpy(rows).to(self.table.device)]
         loss = alignment_loss(self.alignment, users, known, self.texts(items))
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self.descend(loss, self.config.learning_rate)
         return {"loss": float(loss.detach())}
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "alignment": self.alignment.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.alignment.load_state_dict(state["alignment"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
 
 
 class _Rebuilt(ProductRanker):

@@ -32,7 +32,9 @@ class ALLMRecNetwork(nn.Module):
             given.teacher.embedding_size,
             encoder.hidden_size,
             codes,
-            encoder.model if config.finetune_text else None,
+            encoder.model.float()
+            if config.finetune_text
+            else None,  # bfloat16 rounds small steps away
         )
         self.texts = _Texts(given, encoder, config)
 
@@ -54,14 +56,15 @@ class _Texts:
 
     def __init__(self, given: Given, encoder: Backbone, config: AlignmentConfig) -> None:
         catalog = given.splits.catalog
-        self.encoder, self.vectors, self.rows = encoder, None, [[0]]
+        self.encoder: Backbone | None = None
         if config.finetune_text:
+            self.encoder = encoder
             self.rows = tokenised(texts_of(catalog), encoder, config.text_tokens)
-        else:
+        else:  # and the encoder's memory is free again
             self.vectors = text_vectors(catalog, encoder, config.text_tokens)
 
     def __call__(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items text"]:
-        if self.vectors is not None:
+        if self.encoder is None:
             return self.vectors[torch.from_numpy(items).to(self.vectors.device)]
         unique, place = np.unique(items, return_inverse=True)
         found = mean_states([self.rows[item] for item in unique], self.encoder)
@@ -79,8 +82,7 @@ class ALLMRec:
     def stages(self, network: ALLMRecNetwork, given: Given) -> Iterator[Stage]:
         trainer = AlignmentTrainer(network.alignment, network.texts, given, self.alignment)
         yield Stage(*stage_of(trainer))
-        network.settle(given)
-        network.alignment.requires_grad_(False)
+        network.settle(given)  # from here on the codes are fixed
         yield from self.reading.stages(network.reader, given)  # type: ignore[arg-type]
 
     def model(self, network: ALLMRecNetwork, given: Given) -> Model:

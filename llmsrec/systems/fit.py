@@ -34,6 +34,9 @@ def fitted(system: System, given: Given, folder: Path, scratch: Path, key: str) 
             save(network, done / WEIGHTS)
             checkpoints.clear()
         curves.append(log.rows)
+        seed_torch(
+            given.seed
+        )  # what follows is alike whether this stage ran now or in another process
     write_json(folder / "curves.json", curves)
     save(network, folder / WEIGHTS)  # last: with it the folder is whole
     return network.eval()
@@ -51,7 +54,7 @@ def load(network: nn.Module, file: Path) -> None:
 
 
 def num_trained(network: nn.Module) -> int:
-    """Parameters that take a gradient, shared ones once."""
+    """Parameters that take a gradient in one of the stages, shared ones once."""
     return sum(part.numel() for part in network.parameters() if part.requires_grad)
 
 

@@ -1,7 +1,6 @@
 """Epochs over users: what a step is, whichever network learns and from whichever loss."""
 
-from abc import ABC, abstractmethod
-from typing import Any
+from abc import abstractmethod
 
 import numpy as np
 import torch
@@ -13,10 +12,10 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.errors import DataError
 from llmsrec.teacher.batches import epoch_users
 from llmsrec.teacher.causal import SequenceNetwork, SequenceTraining
-from llmsrec.training import generator
+from llmsrec.training import GradientTrainer, generator
 
 
-class EpochTrainer(ABC):
+class EpochTrainer(GradientTrainer):
     """One step at a time; what an epoch draws is decided by (seed, epoch) and the dropout's state."""
 
     def __init__(
@@ -65,22 +64,5 @@ class EpochTrainer(ABC):
             self._batches = epoch_users(len(self.usable), size, sampling, self._draws)
         self.model.train()
         loss = self.loss(self.usable[next(self._batches)], self._draws)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        parallel.sum_gradients(self.model.parameters())
-        self.optimizer.step()
+        self.descend(loss, self.rate(step))
         return {"loss": parallel.summed(loss.detach())}
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])

@@ -13,10 +13,14 @@ GATHERED = 1 << 19  # values laid beside their users at a time: 2 MB stay in the
 
 
 class ProductRanker(VectorRanker):
-    """Products of vectors, computed where the items' vectors are."""
+    """Products of vectors, and what each item has for everyone; computed where the items' vectors are."""
 
-    def __init__(self, item_vectors: Float[Tensor, "indices size"]) -> None:
-        self.item_vectors = item_vectors
+    def __init__(
+        self,
+        item_vectors: Float[Tensor, "indices size"],
+        bias: Float[Tensor, "indices"] | None = None,
+    ) -> None:
+        self.item_vectors, self.bias = item_vectors, bias
 
     def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
         return self.products(self.user_vectors(histories))
@@ -24,7 +28,8 @@ class ProductRanker(VectorRanker):
     def products(
         self, users: Float[np.ndarray, "users size"]
     ) -> Float[np.ndarray, "users indices"]:
-        return (self._beside(users) @ self.item_vectors.T).cpu().numpy()
+        scores = self._beside(users) @ self.item_vectors.T
+        return (scores if self.bias is None else scores + self.bias).cpu().numpy()
 
     def products_with(
         self, users: Float[np.ndarray, "users size"], items: Int[np.ndarray, "users columns"]
@@ -36,6 +41,8 @@ class ProductRanker(VectorRanker):
             part = slice(start, start + size)
             some = self.item_vectors[torch.from_numpy(items[part]).to(scores.device)]
             torch.sum(some * vectors[part, None], dim=-1, out=scores[part])
+        if self.bias is not None:
+            scores += self.bias[torch.from_numpy(items).to(scores.device)]
         return scores.cpu().numpy()
 
     def _beside(self, users: Float[np.ndarray, "users size"]) -> Float[Tensor, "users size"]:
@@ -43,16 +50,12 @@ class ProductRanker(VectorRanker):
 
 
 class TeacherRanker(ProductRanker):
-    """A bias of the items is one more product, with 1."""
+    """A user's vector is its state alone: a constant in it would make all users alike (SPEC E5)."""
 
     def __init__(self, model: SequenceNetwork) -> None:
         bias = model.output_bias
-        table, self.with_bias = model.item_table, bias is not None
-        super().__init__(table if bias is None else torch.cat([table, bias.detach()[:, None]], 1))
+        super().__init__(model.item_table, None if bias is None else bias.detach())
         self.model = model
 
     def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users size"]:
-        states = self.model.represent(histories)
-        if self.with_bias:
-            states = torch.cat([states, states.new_ones(len(states), 1)], dim=1)
-        return states.cpu().numpy()
+        return self.model.represent(histories).cpu().numpy()

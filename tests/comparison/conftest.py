@@ -32,7 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) -> Pa
     SASRec(SASRecConfig(splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard")).save(
         folder / "teacher"
     )
-    write_json(folder / "backbone" / "backbone.json", {"revision": "none"})
+    write_json(folder / "backbone" / "backbone.json", {"revision": "none", "dtype": "float32"})
     return folder
 
 

@@ -23,7 +23,8 @@ from llmsrec.errors import ArtifactError
 from llmsrec.evaluation.bootstrap import holm
 from llmsrec.evaluation.results import METRICS, EvaluationConfig
 from llmsrec.files import read_json
-from llmsrec.systems.registry import GENERATION, RETRIEVAL
+from llmsrec.systems import registry
+from llmsrec.systems.registry import GENERATION, RETRIEVAL, system_of
 
 ROOT = Path(__file__).parents[2]
 NDCG, HR1 = METRICS.index("ndcg@10"), METRICS.index("hr@1")
@@ -217,7 +218,10 @@ def test_outcomes_of_other_users_are_not_mixed(
     with pytest.raises(
         ArtifactError, match="twin retrieval-original-0 was evaluated by other settings"
     ):
-        load_outcomes(tmp_path, arms)
+        load_outcomes(tmp_path, arms, "sasrec")
+    assert list(load_outcomes(tmp_path, arms[:1], "sasrec")) == arms[:1]
+    with pytest.raises(ArtifactError, match="sasrec retrieval-original-0"):
+        load_outcomes(tmp_path, arms[:1], "today's")
 
 
 @pytest.mark.parametrize(
@@ -270,6 +274,33 @@ def test_every_registered_system_is_compared_and_has_its_settings() -> None:
     }  # of all that read with a language model
     assert set(document["comparison"]["systems"]) == known
     assert set(document["comparison"]["datasets"]) <= set(document["datasets"])
+
+
+def test_the_stage_of_a_system_depends_on_all_settings_that_it_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else DVC would call a system done that `llmsrec compare` trains anew."""
+
+    class Watched(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            read.add(f"systems.{name}")
+            return super().__getitem__(name)
+
+    def reading(section: str, params: Path) -> dict[str, Any]:
+        found = document[section]
+        if section == "systems":
+            return Watched(found)
+        read.add(section)
+        return dict(found)
+
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    stage = yaml.safe_load((ROOT / "comparison/dvc.yaml").read_text())["stages"]["system"]
+    monkeypatch.setattr(registry, "read_section", reading)
+    for mode, systems in (("retrieval", RETRIEVAL), ("generation", GENERATION)):
+        for name in systems:
+            read: set[str] = set()
+            system_of(name, mode, ROOT / "params.yaml")  # type: ignore[arg-type]
+            assert read <= {param.replace("${item.system}", name) for param in stage["params"]}
 
 
 def test_a_comparison_can_be_asked_for_by_name(

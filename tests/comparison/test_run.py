@@ -11,16 +11,19 @@ import pytest
 
 from llmsrec.comparison import run as running
 from llmsrec.comparison.config import Arm, ComparisonConfig, arms_of
-from llmsrec.comparison.keys import code_digest, code_of
+from llmsrec.comparison.keys import code_digest, code_of, encoders_of
 from llmsrec.comparison.outcomes import Outcome
 from llmsrec.comparison.run import Store, compare, outcome_of
 from llmsrec.config import load_section
+from llmsrec.data.catalog import Catalog
 from llmsrec.errors import ConfigError
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.evaluation.results import METRICS, EvaluationConfig
+from llmsrec.files import write_json
 from llmsrec.systems.causal import CausalSystem
 from llmsrec.systems.counting import Popularity
+from llmsrec.systems.registry import system_of
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.train import TeacherConfig, Trainer, train_teacher
 from llmsrec.training import Checkpoints, MetricLog
@@ -120,6 +123,42 @@ def test_other_settings_of_the_system_train_it_anew(
     change(systems={"sasrec": {"dropout": 0.3}})
     outcome_of(opened(), SASREC)
     assert weights.read_bytes() != before
+
+
+def test_a_key_tells_all_that_a_training_reads(project: Path, change: Callable[..., None]) -> None:
+    """Descriptions are read too; a number type computes other states; a folder's name stays when its weights change."""
+    encoder = project / "encoder"
+    encoder.mkdir()
+    (encoder / "model.safetensors").write_bytes(b"one")
+    change(systems={"sasrec_text": {"encoder": "encoder", "max_tokens": 8, "adapter_size": 4}})
+    arm = Arm("sasrec_text", "retrieval", "original", 0)
+
+    def key(given: Any = None) -> str:
+        store = opened()
+        system = system_of(arm.system, arm.mode, store.params)
+        return store.key(arm, system, given or store.given(arm))
+
+    first, given = key(), opened().given(arm)
+    assert key() == first
+    items = given.splits.catalog.items.copy()
+    items.loc[3, "description"] = "Of another kind."
+    assert key(replace(given, splits=replace(given.splits, catalog=Catalog(items)))) != first
+    (encoder / "model.safetensors").write_bytes(b"two")
+    assert key() != first
+    (encoder / "model.safetensors").write_bytes(b"one")
+    assert key() == first
+    backbone = project / "artifacts/tiny/backbone"
+    backbone.unlink()
+    write_json(backbone / "backbone.json", {"revision": "none", "dtype": "bfloat16"})
+    assert key() != first
+
+
+def test_what_is_built_here_is_no_folder(project: Path) -> None:
+    """Whatever lies in the one that the command runs in."""
+    (project / "small").mkdir()
+    (project / "backbone").mkdir()
+    for name in ("recformer", "ctrl", "allmrec", "sasrec"):
+        assert encoders_of(system_of(name, "retrieval", project / "params.yaml")) == []
 
 
 @pytest.mark.usefixtures("project")

@@ -134,7 +134,7 @@ def shop(markov_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     SASRec(SASRecConfig(markov_splits.num_items, 8, 1, 1, 0.1, "pre", 32, "standard")).save(
         artifacts / "teacher"
     )
-    write_json(artifacts / "backbone" / "backbone.json", {"revision": "none"})
+    write_json(artifacts / "backbone" / "backbone.json", {"revision": "none", "dtype": "float32"})
     git(root, "init", "--quiet")
     monkeypatch.setenv(
         "PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -1,6 +1,9 @@
 """Mode G: what its prompts show, what is written and how it is read, against the whole model run token by token."""
 
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,8 @@ from llmsrec.data.candidates import title_labels
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
 from llmsrec.errors import ConfigError
-from llmsrec.student.backbone import Backbone
+from llmsrec.files import write_json
+from llmsrec.student.backbone import Backbone, folder_digest, load_backbone
 from llmsrec.student.choices import ANSWER, PICK, ChoiceBuilder
 from llmsrec.student.heads import LLMSRecConfig
 from llmsrec.student.prompts import HIST, UREP, PromptShape
@@ -110,8 +114,13 @@ def test_the_loss_is_that_of_the_title_and_its_end_alone(writer: Any, name: str)
     torch.testing.assert_close(found, -torch.stack(each).mean())
 
 
-def test_the_likeliest_is_that_of_each_candidate_alone(writer: Any) -> None:
-    """Twenty answers behind one prompt see nothing of each other; lengths are taken out."""
+@pytest.mark.parametrize("held", [5, 1 << 12])
+def test_the_likeliest_is_that_of_each_candidate_alone(
+    writer: Any, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    """Twenty answers behind one prompt see nothing of each other, however many tokens are held; lengths are taken
+    out."""
+    monkeypatch.setattr("llmsrec.student.titles.TOLD", held)
     model = writer()
     wanted = []
     for row in range(3):
@@ -144,6 +153,37 @@ def test_what_is_written_is_the_likeliest_token_each_time(
                 break
         lines = tokenizer.decode(answer).strip().splitlines()
         assert found[row] == (lines[0] if lines else "")
+
+
+def test_a_model_s_own_ways_of_writing_are_left_out(small_backbone: Path, tmp_path: Path) -> None:
+    """Instruct models ask for sampling and for penalties, and end a text with one of several tokens."""
+    shutil.copytree(small_backbone, tmp_path / "backbone")
+    file = tmp_path / "backbone/model/generation_config.json"
+    asked = {"do_sample": True, "temperature": 0.6, "top_p": 0.8, "repetition_penalty": 1.3}
+    write_json(file, {**json.loads(file.read_text()), **asked, "eos_token_id": [2, 7]})
+    place = json.loads((tmp_path / "backbone/backbone.json").read_text())
+    place["revision"] = folder_digest(tmp_path / "backbone/model")
+    write_json(tmp_path / "backbone/backbone.json", place)
+    found = load_backbone(tmp_path / "backbone", writes=True)
+    assert found.ends == {2, 7}
+    table = found.token_table[[5, 6, 5, 6, 5]][None]
+    mask = torch.ones(1, 5, dtype=torch.long)
+    written = found.writer.generate(
+        inputs_embeds=table, attention_mask=mask, max_new_tokens=8, do_sample=False, eos_token_id=[2],
+        pad_token_id=2,
+    )[0].tolist()  # fmt: skip
+    shown = table
+    for token in written:
+        assert token == int(found.writer(inputs_embeds=shown).logits[0, -1].argmax())
+        shown = torch.cat([shown, found.token_table[[token]][None]], dim=1)
+
+
+def test_a_text_ends_at_any_of_the_model_s_ends(writer: Any) -> None:
+    model = writer("tallrec")
+    title = model.choices.titles[3][:-1]
+    model.ends = {model.choices.end, 7}
+    for end in sorted(model.ends):
+        assert model._text([*title, end, *title]) == model._text(title)
 
 
 NAMES = ["redball", "redballlarge", "teddybear", ""]

@@ -1,5 +1,6 @@
 """The systems that read with a language model: what is trained of each, what its prompts show, and what it learns."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.data.splitting import split
 from llmsrec.evaluation.metrics import hit_rate
 from llmsrec.evaluation.protocol import evaluate
-from llmsrec.files import write_json
+from llmsrec.files import read_json, write_json
 from llmsrec.student.backbone import BackboneConfig, folder_digest, load_backbone
 from llmsrec.student.lora import adapt
 from llmsrec.student.prompts import HIST, UREP
@@ -221,6 +222,45 @@ def test_llm_srec_as_a_system_is_the_student(
     assert found.heads.state_dict().keys() == wanted.heads.state_dict().keys()
     for name, part in wanted.heads.state_dict().items():
         assert torch.equal(part, found.heads.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("finetune", [True, False])
+def test_a_llmrec_s_codes_are_fixed_in_stage_2_and_counted_as_trained(
+    params: Callable[..., Path], given: Given, tmp_path: Path, finetune: bool
+) -> None:
+    """Whether trained now or found again; a text encoder is trained in float32 whatever the backbone is in."""
+    file = params()
+    document = yaml.safe_load(file.read_text())
+    document["systems"]["allmrec"]["alignment"]["finetune_text"] = finetune
+    file.write_text(yaml.safe_dump(document))
+    shutil.copytree(given.backbone, tmp_path / "backbone")
+    place = read_json(tmp_path / "backbone/backbone.json")
+    write_json(tmp_path / "backbone/backbone.json", place | {"dtype": "bfloat16"})
+    given = replace(given, backbone=tmp_path / "backbone")
+    system: Any = system_of("allmrec", "retrieval", file)
+    seed_torch(0)
+    whole = system.network(given)
+    count = num_trained(whole)
+    encoder = sum(part.numel() for part in given.language_model().model.parameters())
+    codes = network_of_codes(HIDDEN)
+    assert count == parts_of("allmrec", "retrieval", given.backbone) + codes + encoder * finetune
+    assert {part.dtype for part in whole.parameters()} == {torch.float32}
+    *_, last = system.stages(whole, given)
+    before = {name: part.clone() for name, part in whole.alignment.state_dict().items()}
+    table = whole.reader.slots.table.clone()
+    last.trainer.step(0)
+    after = whole.alignment.state_dict()
+    assert all(torch.equal(after[name], part) for name, part in before.items())
+    assert torch.equal(whole.reader.slots.table, table)
+    assert table[1:].std() > 0
+    for folder in ("now", "again"):
+        found = fitted(system, given, tmp_path / "out", tmp_path / folder, "key")
+        assert num_trained(found) == count
+
+
+def network_of_codes(text: int) -> int:
+    """Two linear autoencoders with codes of 128."""
+    return sum(2 * size * 128 + size + 128 for size in (TEACHER, text))
 
 
 THEMES = ("Wool scarf", "Steel bolt", "Green tea", "Toy train")

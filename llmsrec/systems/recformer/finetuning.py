@@ -3,8 +3,6 @@
 Stage 1 reads all items anew at the start of each epoch; stage 2 goes on from its best epoch with that epoch's matrix.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -20,10 +18,10 @@ from llmsrec.systems.recformer.examples import Examples
 from llmsrec.systems.recformer.network import Recformer, RecformerRanker
 from llmsrec.systems.system import Stage
 from llmsrec.teacher.train import validation_rows
-from llmsrec.training import Plan
+from llmsrec.training import GradientTrainer, Plan
 
 
-class FineTuning:
+class FineTuning(GradientTrainer):
     """Full softmax over all items. A row's loss knows no other row's, so a step may be taken in parts."""
 
     def __init__(
@@ -69,13 +67,6 @@ class FineTuning:
         scores = users @ self.model.item_matrix[1:].T / self.config.temperature
         wanted = torch.from_numpy(targets - 1).to(scores.device)
         return functional.cross_entropy(scores, wanted, reduction="sum")
-
-    def state(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def stage(

@@ -1,7 +1,6 @@
 """Pre-training RECFORMER (SPEC 4.4): the next item among those of the batch, and masked words."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from llmsrec.systems.recformer.finetuning import look, looks_of, rate
 from llmsrec.systems.recformer.network import Recformer
 from llmsrec.systems.recformer.texts import SPECIAL, Texts
 from llmsrec.systems.system import Stage
-from llmsrec.training import Plan
+from llmsrec.training import GradientTrainer, Plan
 
 MASKED, SWAPPED = (
     0.8,
@@ -43,7 +42,7 @@ class Taught(nn.Module):
         return self.head(states) @ table.T + self.bias
 
 
-class Pretraining:
+class Pretraining(GradientTrainer):
     """In-batch contrast plus `mlm_weight` times masked words."""
 
     def __init__(self, network: Recformer, examples: Examples, config: RecformerConfig) -> None:
@@ -67,13 +66,8 @@ class Pretraining:
         contrast = self.contrast(histories, targets)
         words = self.words(histories, draws)
         loss = contrast + config.mlm_weight * words
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.pretrain_learning_rate * rate(
-                step, config.warmup_steps, self.total
-            )
-        self.optimizer.step()
+        share = rate(step, config.warmup_steps, self.total)
+        self.descend(loss, config.pretrain_learning_rate * share)
         return {"loss": loss.item(), "contrast": contrast.item(), "words": words.item()}
 
     def contrast(
@@ -105,13 +99,6 @@ class Pretraining:
         return functional.cross_entropy(
             words, torch.from_numpy(np.concatenate(wanted)).to(words.device)
         )
-
-    def state(self) -> dict[str, Any]:
-        return {"taught": self.taught.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.taught.load_state_dict(state["taught"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def masked(
