@@ -4,12 +4,14 @@ Postgres, an S3 API (moto's, in memory), MLflow before both, a code server, Dags
 A rehearsal: what the services keep is gone when they stop; what stages build stays in the project as ever.
 """
 
+import json
 import os
 import secrets
 import signal
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +26,8 @@ from orchestration.instance import ROOT, settings
 BUCKET = "llmsrec"
 WORKSPACE = ROOT / "infra" / "workspace.stack.yaml"
 DEFINITIONS = ("--module-name", "orchestration.definitions")
+LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
+    name locationOrLoadError { ... on PythonError { message causes { message } } } } } }"""
 QUIET = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -104,7 +108,31 @@ class Stack:
             Service("daemon", daemon, lambda: True, env),  # it opens no port
         ]
 
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Dagster's GraphQL."""
+        request = urllib.request.Request(
+            f"{self.webserver_url}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+        if "errors" in answer:
+            raise StackError(f"Dagster refused {query}: {answer['errors']}")
+        return dict(answer["data"])
+
+    def refuse_broken_definitions(self) -> None:
+        """A server of code that cannot be loaded runs and says so to those who ask."""
+        for entry in self.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]:
+            error = entry["locationOrLoadError"] or {}
+            if "message" in error:
+                said = [one["message"] for one in (error, *error["causes"])]
+                raise StackError("\n".join([f"Dagster cannot load {entry['name']}:", *said]))
+
     def prepare(self) -> None:
+        for port in (self.webserver, self.mlflow, self.code, self.s3):
+            if listens(port):  # else its answers would be taken for ours
+                raise StackError(f"port {port} is taken; does `make ui` run?")
         self.home.chmod(0o711)  # Postgres may run as another user, and enters its own folder below
         for name in ("dagster", "logs", "postgres"):
             (self.home / name).mkdir()
@@ -127,6 +155,7 @@ def running(stack: Stack) -> Iterator[Processes]:
         make_bucket(BUCKET, stack.s3_env())
         for service in (stack.tracking(postgres), *stack.dagster(postgres)):
             processes.start(service)
+        stack.refuse_broken_definitions()
         yield processes
     finally:
         processes.stop()
@@ -148,7 +177,11 @@ def _interrupt(*_: Any) -> None:
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # a shell's background jobs are born deaf to the first
+        signal.signal(number, _interrupt)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     try:
         with new_home() as home:

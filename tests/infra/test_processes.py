@@ -1,15 +1,18 @@
 """Services start in order and once they are ready; one that fails says so in its own words; none is left."""
 
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from infra.processes import Processes, Service, StackError, free_port, listens
+from infra.stack import Stack
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -52,12 +55,21 @@ def test_nobody_outlives_the_stop(processes: Processes) -> None:
         time.sleep(0.05)
     processes.stop()
     assert processes.running == {}
-    gone, alive = psutil.wait_procs([*children, parent], timeout=10)
+    _, alive = psutil.wait_procs([*children, parent], timeout=10)
     assert alive == []
 
 
 def test_a_free_port_is_free() -> None:
     assert not listens(free_port())
+
+
+def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
+    with closing(socket.socket()) as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(StackError, match=f"port {port} is taken"):
+            Stack(tmp_path, tmp_path, webserver=port).prepare()
 
 
 def test_an_interrupted_stack_says_nothing_and_leaves_nothing(tmp_path: Path) -> None:

@@ -1,20 +1,17 @@
 """The stack as real processes: an asset asked for in Dagster's API is built, tracked in MLflow, and kept on S3."""
 
-import json
 import os
 import time
-import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
 from mlflow.tracking import MlflowClient
 
 from infra.postgres import program
-from infra.processes import Processes
+from infra.processes import Processes, StackError
 from infra.stack import BUCKET, Stack, new_home, running
 from tests.orchestration.small_project import QUIET, dvc, write_project
 
@@ -77,18 +74,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Pro
             yield found, processes
 
 
-def ask(stack: Stack, query: str, **variables: Any) -> dict[str, Any]:
-    request = urllib.request.Request(
-        f"{stack.webserver_url}/graphql",
-        json.dumps({"query": query, "variables": variables}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as response:
-        answer = json.load(response)
-    assert "errors" not in answer, answer
-    return dict(answer["data"])
-
-
 def launched(stack: Stack) -> str:
     parameters = {
         "selector": {
@@ -98,7 +83,7 @@ def launched(stack: Stack) -> str:
         },
         "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "north"}]},
     }
-    answer = ask(stack, LAUNCH, parameters=parameters)["launchRun"]
+    answer = stack.ask(LAUNCH, parameters=parameters)["launchRun"]
     assert answer["__typename"] == "LaunchRunSuccess", answer
     return str(answer["run"]["runId"])
 
@@ -109,7 +94,7 @@ def test_an_asset_is_built_by_the_daemon_tracked_in_mlflow_and_kept_on_s3(
     found, processes = stack
     run = launched(found)
     deadline = time.monotonic() + SECONDS
-    while (status := ask(found, STATUS, id=run)["runOrError"]["status"]) not in (
+    while (status := found.ask(STATUS, id=run)["runOrError"]["status"]) not in (
         "SUCCESS",
         "FAILURE",
     ):
@@ -131,6 +116,26 @@ def test_an_asset_is_built_by_the_daemon_tracked_in_mlflow_and_kept_on_s3(
         f"mlflow/{experiment.experiment_id}/{tracked.info.run_id}/artifacts/{name}"
         for name in names
     }
+
+
+def test_definitions_that_cannot_be_loaded_are_an_error(
+    stack: tuple[Stack, Processes],
+) -> None:
+    found, _ = stack
+    file = found.root / "definitions.py"
+    sound = file.read_text()
+    reload = (
+        'mutation { reloadRepositoryLocation(repositoryLocationName: "llmsrec") { __typename } }'
+    )
+    try:
+        file.write_text("raise ValueError('of a colleague')")
+        found.ask(reload)
+        with pytest.raises(StackError, match=r"(?s)cannot load llmsrec.*of a colleague"):
+            found.refuse_broken_definitions()
+    finally:
+        file.write_text(sound)
+        found.ask(reload)
+    found.refuse_broken_definitions()
 
 
 def keys(stack: Stack) -> set[str]:
