@@ -27,7 +27,7 @@ BUCKET = "llmsrec"
 WORKSPACE = ROOT / "infra" / "workspace.stack.yaml"
 DEFINITIONS = ("--module-name", "orchestration.definitions")
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
-    name locationOrLoadError { ... on PythonError { message causes { message } } } } } }"""
+    name locationOrLoadError { ... on PythonError { message causes { message } } } } } } }"""
 QUIET = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",

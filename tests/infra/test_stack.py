@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import boto3
+import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -88,10 +89,16 @@ def launched(stack: Stack) -> str:
     return str(answer["run"]["runId"])
 
 
-def test_an_asset_is_built_by_the_daemon_tracked_in_mlflow_and_kept_on_s3(
-    stack: tuple[Stack, Processes],
+def test_the_stack_works(stack: tuple[Stack, Processes]) -> None:
+    """One test: to start it takes longer than all that is asked of it, and workers would each start their own."""
+    an_asset_is_built_by_the_daemon_tracked_in_mlflow_and_kept_on_s3(*stack)
+    nothing_listens_but_on_this_machine(stack[1])
+    definitions_that_cannot_be_loaded_are_an_error(stack[0])
+
+
+def an_asset_is_built_by_the_daemon_tracked_in_mlflow_and_kept_on_s3(
+    found: Stack, processes: Processes
 ) -> None:
-    found, processes = stack
     run = launched(found)
     deadline = time.monotonic() + SECONDS
     while (status := found.ask(STATUS, id=run)["runOrError"]["status"]) not in (
@@ -118,10 +125,7 @@ def test_an_asset_is_built_by_the_daemon_tracked_in_mlflow_and_kept_on_s3(
     }
 
 
-def test_definitions_that_cannot_be_loaded_are_an_error(
-    stack: tuple[Stack, Processes],
-) -> None:
-    found, _ = stack
+def definitions_that_cannot_be_loaded_are_an_error(found: Stack) -> None:
     file = found.root / "definitions.py"
     sound = file.read_text()
     reload = (
@@ -150,10 +154,7 @@ def keys(stack: Stack) -> set[str]:
         client.close()
 
 
-def test_nothing_listens_but_on_this_machine(stack: tuple[Stack, Processes]) -> None:
-    import psutil
-
-    _, processes = stack
+def nothing_listens_but_on_this_machine(processes: Processes) -> None:
     for name, process in processes.running.items():
         family = [psutil.Process(process.pid)]
         family += family[0].children(recursive=True)
