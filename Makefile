@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format ui serve bench clean
+.PHONY: help setup run test check format ui stack serve bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -39,6 +39,9 @@ ui: setup  ## Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000;
 	@python -m orchestration.instance
 	@honcho -f infra/Procfile -d . start
 
+stack: setup  ## the services of infra/compose.yaml as processes: Postgres, an S3 API, MLflow, Dagster; Ctrl-C stops all
+	@python -m infra.stack
+
 serve: setup  ## the champion of a store on http://127.0.0.1:5001: make serve DATASET=sample
 	@MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} mlflow models serve \
 	  -m models:/llmsrec-$(or $(DATASET),sample)@champion --env-manager local --host 127.0.0.1 --port 5001
@@ -49,13 +52,13 @@ bench: setup  ## every benchmark; its last lines are ratios against a goal
 
 clean:  ## remove tools' caches and Dagster's history; data, artifacts and MLflow's runs stay
 	rm -rf .dagster .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find llmsrec orchestration tests benchmarks experiments -name __pycache__ -prune -exec rm -rf {} +
+	find llmsrec orchestration infra tests benchmarks experiments -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing the pinned packages into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable '.[dev]' 2>&1 \
+	@$(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable '.[dev,stack]' 2>&1 \
 	  | tee $(VENV)/install.log | { grep --line-buffered -E '^(Downloading|Installing collected|Successfully installed|ERROR)' || true; } | cut -c1-160; \
 	  test $${PIPESTATUS[0]} -eq 0 || { echo "pip failed; all it said: $(VENV)/install.log"; exit 1; }
 	@touch $@

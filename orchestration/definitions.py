@@ -40,10 +40,12 @@ def of_datasets(name: str, root: Path) -> dict[str, Any]:
 
 
 def comparison_jobs(assets: list[Any]) -> list[Any]:
-    """A job has one kind of partitions: a system of a store, or a store."""
+    """A job has one kind of partitions: a system of a store, or a store; and no name that is an asset's too."""
     keys = {key.to_user_string() for asset in assets for key in getattr(asset, "keys", [])}
-    jobs = {"system": ("system", "One system on one store"),
-            "comparison": ("compare", "The systems of a store, once each is trained (`system`)")}  # fmt: skip
+    jobs = {
+        "system": ("train_system", "One system on one store"),
+        "comparison": ("compare", "The systems of a store, once each is trained (`train_system`)"),
+    }
     return [
         dg.define_asset_job(name, selection=dg.AssetSelection.assets(asset), description=text)
         for asset, (name, text) in jobs.items()
