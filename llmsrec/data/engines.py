@@ -1,0 +1,109 @@
+"""The engine of the relational work, DuckDB in this process or Spark: one Ibis program, the same rows (decision 14)."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmsrec.config import Count
+from llmsrec.errors import ConfigError
+
+BATCH = 500_000  # rows that leave the engine at a time
+SPARK_LEAST_MB = 512  # Spark's own lower limit is 450
+
+
+@dataclass(frozen=True)
+class RelationalConfig:
+    engine: Literal["duckdb", "spark"]
+    memory_mb: Count  # DuckDB spills what is more; of Spark it is the heap
+    threads: Count
+
+    def __post_init__(self) -> None:
+        if self.engine == "spark" and self.memory_mb < SPARK_LEAST_MB:
+            raise ValueError(f"Spark needs memory_mb of at least {SPARK_LEAST_MB}")
+
+
+@contextmanager
+def engine(config: RelationalConfig, scratch: Path) -> Iterator[ibis.BaseBackend]:
+    """A connection; what it spills lies in a folder of its own in `scratch` and goes with it."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=f"{config.engine}-") as folder:
+        connection = (
+            ibis.duckdb.connect(
+                memory_limit=f"{config.memory_mb}MB",
+                threads=config.threads,
+                temp_directory=folder,
+                allocator_flush_threshold="16MB",  # what is freed goes back to the system
+            )
+            if config.engine == "duckdb"
+            else _spark(config, Path(folder))
+        )
+        try:
+            yield connection
+        finally:
+            connection.disconnect()
+
+
+def _spark(config: RelationalConfig, folder: Path) -> ibis.BaseBackend:
+    try:
+        from llmsrec.data import spark
+    except ImportError as error:
+        raise ConfigError(
+            f"relational.engine is spark, but {error.name} is not installed: "
+            "pip install --constraint constraints.txt 'llmsrec[spark]', or set it to duckdb"
+        ) from None
+    return spark.connect(folder, config.memory_mb, config.threads)
+
+
+def kept(table: ibis.Table) -> ibis.Table:
+    """The same table, computed once."""
+    if table.get_backend().name == "duckdb":
+        return table.cache()
+    from llmsrec.data import spark
+
+    return spark.kept(table)
+
+
+def batches(table: ibis.Table) -> Iterator[pa.RecordBatch]:
+    """The rows in the table's order, never all at a time."""
+    backend = table.get_backend()
+    if (
+        backend.name == "duckdb"
+    ):  # `to_pyarrow_batches` of ibis 12 asks duckdb 2 for what it no longer has
+        schema = table.schema().to_pyarrow()
+        for batch in backend.con.sql(backend.compile(table)).to_arrow_reader(BATCH):
+            yield batch.cast(schema)
+        return
+    from llmsrec.data import spark
+
+    yield from spark.batches(table, BATCH)
+
+
+def fetched(table: ibis.Table) -> pa.Table:
+    """All rows, for tables that are small."""
+    return pa.Table.from_batches(batches(table), table.schema().to_pyarrow())
+
+
+def lent(rows: pa.Table, backend: ibis.BaseBackend) -> ibis.Table:
+    """Rows of ours, as a table of the engine."""
+    if backend.name == "duckdb":
+        return ibis.memtable(rows)
+    from llmsrec.data import spark
+
+    return spark.lent(rows, backend)
+
+
+def write(table: ibis.Table, file: Path) -> None:
+    """One Parquet file, in the table's order."""
+    if table.get_backend().name == "duckdb":
+        table.to_parquet(file)
+        return
+    with pq.ParquetWriter(file, table.schema().to_pyarrow()) as out:
+        for batch in batches(table):
+            out.write_batch(batch)
