@@ -36,12 +36,12 @@ def split(interactions: Interactions, config: SplitsConfig) -> Splits:
         "valid": _targets(parts == VALID, sequences, config),
         "test": _targets(parts == TEST, sequences, config),
     }
-    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    trains = (parts == TRAIN).astype(np.int64)
     return Splits(
         catalog,
         user_ids,
         sequences,
-        np.bincount(users[parts == TRAIN], minlength=len(user_ids)),
+        np.add.reduceat(trains, sequences.offsets[:-1]),
         targets,
         _candidates(sequences, targets, catalog, config, mode=0),
         _candidates(sequences, targets, catalog, config, mode=1),
@@ -115,12 +115,14 @@ def _catalog(interactions: Interactions, rows: ibis.Table) -> Catalog:
 
 def _targets(chosen: np.ndarray, sequences: Sequences, config: SplitsConfig) -> Targets:
     """The held-out purchases with something before them; of several of a user, those that `gts_target` names."""
-    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
-    positions = np.arange(len(users)) - sequences.offsets[users]
-    rows = np.flatnonzero(chosen & (positions > 0))
+    rows = np.flatnonzero(chosen)
+    users = np.searchsorted(sequences.offsets, rows, side="right") - 1
+    positions = rows - sequences.offsets[users]
+    wanted = positions > 0
     if config.split == "gts" and config.gts_target != "successive":
-        rows = rows[~pd.Series(users[rows]).duplicated(keep=config.gts_target).to_numpy()]
-    return Targets(users[rows], positions[rows])
+        later = pd.Series(users[wanted])
+        wanted[wanted] = ~later.duplicated(keep=config.gts_target).to_numpy()
+    return Targets(users[wanted], positions[wanted])
 
 
 def _candidates(
