@@ -29,9 +29,9 @@ def draw_candidates(
     _refuse_small(sequences, users, num_items, num_negatives)
     items = np.zeros((len(rows), 1 + num_negatives), np.int64)  # 0 is yet to be drawn
     items[:, 0] = sequences.items[sequences.offsets[users] + targets.positions[rows]]
-    open_rows = np.arange(len(rows))
+    open_rows = np.arange(len(rows) if num_negatives else 0)
     for _ in range(PATIENCE):
-        if not (items[open_rows[:1]] == 0).any():
+        if not len(open_rows):
             break
         still = [
             _draw(sequences, users, labels, items, some, generator) for some in chunks(open_rows)
