@@ -1,6 +1,7 @@
 """The engine of the relational work, DuckDB in this process or Spark: one Ibis program, the same rows (decision 14)."""
 
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def fetched(table: ibis.Table) -> pa.Table:
 def lent(rows: pa.Table, backend: ibis.BaseBackend) -> ibis.Table:
     """Rows of ours, as a table of the engine."""
     if backend.name == "duckdb":
-        return ibis.memtable(rows)
+        return backend.create_table(f"lent_{uuid.uuid4().hex}", rows, temp=True)
     from llmsrec.data import spark
 
     return spark.lent(rows, backend)
