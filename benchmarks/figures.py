@@ -61,9 +61,15 @@ def _child(send: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> N
 
 
 def peak_bytes() -> int:
-    """Of this process alone: what `getrusage` says also counts the parent's memory at the start."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    """Of this process and those it started (Spark's JVM): `getrusage` also counts the parent's memory at the start."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    started = [number for task in tasks for number in task.read_text().split()]
+    return sum(_peak(Path("/proc") / number / "status") for number in ["self", *started])
+
+
+def _peak(status: Path) -> int:
+    found = status.read_text().partition("VmHWM:")[2].split()
+    return int(found[0]) * 1024 if found else 0
 
 
 def median_seconds(work: Callable[[], Any], repeats: int) -> float:

@@ -33,6 +33,7 @@ DOORS = {
         "llmsrec/student/small.py",
         "llmsrec/student/longformer.py",  # no language model: neither frozen nor the project's backbone
     ],
+    "pyspark": ["llmsrec/data/spark.py"],
     "boto3": ["llmsrec/data/remote.py", "llmsrec/data/sources.py"],
     "botocore": ["llmsrec/data/remote.py", "llmsrec/data/sources.py"],
     # training logs, pyfunc is what MLflow serves; runs and registry speak to its store

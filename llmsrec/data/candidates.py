@@ -72,7 +72,7 @@ def _draw(
     useless[row, column] |= _contains(owned, buyer[row] * (num_items + 1) + block[row, column])
     block[useless] = 0
     items[some] = block
-    return useless.any(axis=1)
+    return np.asarray(useless.any(axis=1))
 
 
 def title_labels(catalog: Catalog) -> Int[np.ndarray, "indices"]:
