@@ -88,7 +88,7 @@ def measure(
     splits = in_own_process(cut, folder, relational, config)
     _report(f"splits, {relational.engine}", rows, splits)
     users, purchases, _ = splits.result
-    print(f"        {interactions.result:,} pairs; {purchases:,} of {users:,} users stay")
+    print(f"        {interactions.result:,} pairs; {purchases:,} purchases of {users:,} users stay")
     return interactions, splits
 
 

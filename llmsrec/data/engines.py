@@ -1,5 +1,6 @@
 """The engine of the relational work, DuckDB in this process or Spark: one Ibis program, the same rows (decision 14)."""
 
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ SPARK_LEAST_MB = 512  # Spark's own lower limit is 450
 class RelationalConfig:
     engine: Literal["duckdb", "spark"]
     memory_mb: Count  # DuckDB spills what is more; of Spark it is the heap
-    threads: Count
+    threads: Count | None  # null is all cores
 
     def __post_init__(self) -> None:
         if self.engine == "spark" and self.memory_mb < SPARK_LEAST_MB:
@@ -38,7 +39,7 @@ def engine(config: RelationalConfig, scratch: Path) -> Iterator[ibis.BaseBackend
         connection = (
             ibis.duckdb.connect(
                 memory_limit=f"{config.memory_mb}MB",
-                threads=config.threads,
+                threads=config.threads or os.cpu_count() or 1,
                 temp_directory=folder,
                 allocator_flush_threshold="16MB",  # what is freed goes back to the system
             )
@@ -59,7 +60,7 @@ def _spark(config: RelationalConfig, folder: Path) -> ibis.BaseBackend:
             f"relational.engine is spark, but {error.name} is not installed: "
             "pip install --constraint constraints.txt 'llmsrec[spark]', or set it to duckdb"
         ) from None
-    return spark.connect(folder, config.memory_mb, config.threads)
+    return spark.connect(folder, config.memory_mb, config.threads or "*")
 
 
 def kept(table: ibis.Table) -> ibis.Table:

@@ -20,7 +20,7 @@ from llmsrec.errors import ConfigError
 FOLDER = "llmsrec.scratch"  # a setting of our own in the session: where parts lie
 
 
-def connect(folder: Path, memory_mb: int, threads: int) -> ibis.BaseBackend:
+def connect(folder: Path, memory_mb: int, threads: int | str) -> ibis.BaseBackend:
     """A session that listens on this machine only and writes under `folder`."""
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else it looks for a network of its own
     settings = {
