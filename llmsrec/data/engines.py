@@ -63,33 +63,43 @@ def _spark(config: RelationalConfig, folder: Path) -> ibis.BaseBackend:
     return spark.connect(folder, config.memory_mb, config.threads or "*")
 
 
-def kept(table: ibis.Table) -> ibis.Table:
-    """The same table, computed once."""
-    if table.get_backend().name == "duckdb":
-        return table.cache()
+def kept(table: ibis.Table, *, instead: ibis.Table | None = None) -> ibis.Table:
+    """The same table, computed once, until the engine is closed; `instead` was kept before and goes."""
+    backend, name = table.get_backend(), f"kept_{uuid.uuid4().hex}"
+    if backend.name == "duckdb":
+        # not `.cache()`: it would drop its table when nothing holds it, be the connection closed by then or not
+        made = backend.create_table(name, table, temp=True)
+        if instead is not None:
+            backend.drop_table(instead.op().name)
+        return made
     from llmsrec.data import spark
 
-    return spark.kept(table)
+    return spark.kept(table, name, instead)
 
 
 def batches(table: ibis.Table) -> Iterator[pa.RecordBatch]:
     """The rows in the table's order, never all at a time."""
-    backend = table.get_backend()
+    backend, schema = table.get_backend(), _schema(table)
     if (
         backend.name == "duckdb"
     ):  # `to_pyarrow_batches` of ibis 12 asks duckdb 2 for what it no longer has
-        schema = table.schema().to_pyarrow()
-        for batch in backend.con.sql(backend.compile(table)).to_arrow_reader(BATCH):
-            yield batch.cast(schema)
-        return
-    from llmsrec.data import spark
+        found = iter(backend.con.sql(backend.compile(table)).to_arrow_reader(BATCH))
+    else:
+        from llmsrec.data import spark
 
-    yield from spark.batches(table, BATCH)
+        found = spark.batches(table, BATCH)
+    for batch in found:
+        yield batch.cast(schema)
 
 
 def fetched(table: ibis.Table) -> pa.Table:
     """All rows, for tables that are small."""
-    return pa.Table.from_batches(batches(table), table.schema().to_pyarrow())
+    return pa.Table.from_batches(batches(table), _schema(table))
+
+
+def _schema(table: ibis.Table) -> pa.Schema:
+    """Spark also says which columns have no null by their origin; nobody here reads that."""
+    return pa.schema([field.with_nullable(True) for field in table.schema().to_pyarrow()])
 
 
 def lent(rows: pa.Table, backend: ibis.BaseBackend) -> ibis.Table:
@@ -106,6 +116,6 @@ def write(table: ibis.Table, file: Path) -> None:
     if table.get_backend().name == "duckdb":
         table.to_parquet(file)
         return
-    with pq.ParquetWriter(file, table.schema().to_pyarrow()) as out:
+    with pq.ParquetWriter(file, _schema(table)) as out:
         for batch in batches(table):
             out.write_batch(batch)

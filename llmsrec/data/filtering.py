@@ -68,11 +68,11 @@ def leave_one_out(rows: ibis.Table) -> ibis.Table:
 
 def iterative_core(rows: ibis.Table, user_threshold: int, item_threshold: int) -> ibis.Table:
     """The true k-core: drop what is too rare until nothing is. The rounds carry pairs alone, and read `rows` twice."""
-    pairs, size = rows.select("user_id", "item_id"), None
+    pairs, before, size = rows.select("user_id", "item_id"), None, None
     while True:
         for column, threshold in (("item_id", item_threshold), ("user_id", user_threshold)):
             pairs = pairs.semi_join(_frequent(pairs, column, threshold), column)
-        pairs = kept(pairs)
+        before = pairs = kept(pairs, instead=before)
         left = _count(pairs)
         if left == 0:
             raise DataError(

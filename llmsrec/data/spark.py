@@ -4,7 +4,8 @@ Collecting would hold all rows twice, in the JVM and here; parts are written by 
 """
 
 import os
-import tempfile
+import shutil
+import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,31 +52,33 @@ def connect(folder: Path, memory_mb: int, threads: int | str) -> ibis.BaseBacken
         return ibis.pyspark.connect(session)
 
 
-def kept(table: ibis.Table) -> ibis.Table:
+def kept(table: ibis.Table, name: str, instead: ibis.Table | None) -> ibis.Table:
     """Written and read back: a plan that names itself several times a round would double and double."""
-    return table.get_backend().read_parquet(_parts(table))
+    made = table.get_backend().read_parquet(_parts(table, name), table_name=name)
+    if instead is not None:
+        SparkSession.active().catalog.dropTempView(instead.op().name)
+        shutil.rmtree(_folder() / instead.op().name)
+    return made
 
 
 def batches(table: ibis.Table, rows: int) -> Iterator[pa.RecordBatch]:
-    schema = table.schema().to_pyarrow()
-    for part in sorted(_parts(table).glob("part-*.parquet")):  # numbered in the table's order
+    folder = _parts(table, f"batches_{uuid.uuid4().hex}")
+    for part in sorted(folder.glob("part-*.parquet")):  # numbered in the table's order
         with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(rows):
-                yield batch.cast(schema)
+            yield from file.iter_batches(rows)
         part.unlink()
 
 
 def lent(rows: pa.Table, backend: ibis.BaseBackend) -> ibis.Table:
-    file = _new_folder() / "rows.parquet"
+    file = _folder() / f"lent_{uuid.uuid4().hex}.parquet"
     pq.write_table(rows, file)
     return backend.read_parquet(file)
 
 
-def _parts(table: ibis.Table) -> Path:
-    folder = _new_folder() / "parts"
-    table.to_parquet(folder)
-    return folder
+def _parts(table: ibis.Table, name: str) -> Path:
+    table.to_parquet(_folder() / name)
+    return _folder() / name
 
 
-def _new_folder() -> Path:
-    return Path(tempfile.mkdtemp(dir=SparkSession.active().conf.get(FOLDER)))
+def _folder() -> Path:
+    return Path(SparkSession.active().conf.get(FOLDER))
