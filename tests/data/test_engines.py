@@ -38,6 +38,7 @@ ABSENT = (
     else None
 )
 on_spark = pytest.mark.skipif(ABSENT is not None, reason=ABSENT or "")
+QUICK_START = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # the better compiler never pays off here
 CONFIGS: dict[str, dict[str, Any]] = {
     "leave one out": {},
     "ready split, single pass, sampled": {"kcore": "single_pass", "sample_rate": 0.6},
@@ -56,7 +57,9 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
         if name not in opened:
             config = SPARK if name == "spark" else DUCKDB
             used.append(engine(config, tmp_path_factory.mktemp(name)))
-            opened[name] = used[-1].__enter__()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("JAVA_TOOL_OPTIONS", QUICK_START)
+                opened[name] = used[-1].__enter__()
             if name == "spark":
                 opened[name].raw_sql("SET spark.sql.shuffle.partitions=2")  # small stores
         return opened[name]
