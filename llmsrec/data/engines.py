@@ -4,7 +4,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,21 +35,26 @@ class RelationalConfig:
 def engine(config: RelationalConfig, scratch: Path) -> Iterator[ibis.BaseBackend]:
     """A connection; what it spills lies in a folder of its own in `scratch` and goes with it."""
     scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=f"{config.engine}-") as folder:
-        connection = (
-            ibis.duckdb.connect(
-                memory_limit=f"{config.memory_mb}MB",
-                threads=config.threads or os.cpu_count() or 1,
-                temp_directory=folder,
-                allocator_flush_threshold="16MB",  # what is freed goes back to the system
-            )
-            if config.engine == "duckdb"
-            else _spark(config, Path(folder))
-        )
-        try:
-            yield connection
-        finally:
-            connection.disconnect()
+    try:
+        with tempfile.TemporaryDirectory(dir=scratch, prefix=f"{config.engine}-") as folder:
+            open_it = _duckdb if config.engine == "duckdb" else _spark
+            connection = open_it(config, Path(folder))
+            try:
+                yield connection
+            finally:
+                connection.disconnect()
+    finally:
+        with suppress(OSError):  # somebody else's files lie there
+            scratch.rmdir()
+
+
+def _duckdb(config: RelationalConfig, folder: Path) -> ibis.BaseBackend:
+    return ibis.duckdb.connect(
+        memory_limit=f"{config.memory_mb}MB",
+        threads=config.threads or os.cpu_count() or 1,
+        temp_directory=str(folder),
+        allocator_flush_threshold="16MB",  # what is freed goes back to the system
+    )
 
 
 def _spark(config: RelationalConfig, folder: Path) -> ibis.BaseBackend:

@@ -96,7 +96,6 @@ def ingest(
             raise
         with engine(relational, aside / "spill") as connection:
             summary = _order(aside, config.tie_seed, connection)
-        (aside / "spill").rmdir()
         (aside / "parsed.parquet").unlink()
     kept.forget_others()
     found = counts["reviews"]
