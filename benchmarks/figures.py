@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ class Measured:
     result: Any
     seconds: float
     peak_bytes: int
+    cpu_seconds: float = 0.0
 
 
 def in_own_process(work: Callable[..., Any], *arguments: Any) -> Measured:
@@ -57,13 +59,25 @@ def _child(send: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> N
     start = time.perf_counter()
     result = work(*arguments)
     seconds = time.perf_counter() - start
-    send.send(Measured(result, seconds, peak_bytes()))
+    send.send(Measured(result, seconds, peak_bytes(), cpu_seconds()))
 
 
 def peak_bytes() -> int:
-    """Of this process alone: what `getrusage` says also counts the parent's memory at the start."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    """Of this process and those it started (Spark's JVM): `getrusage` also counts the parent's memory at the start."""
+    peaks = [(place / "status").read_text().partition("VmHWM:")[2].split() for place in _family()]
+    return sum(int(found[0]) * 1024 for found in peaks if found)
+
+
+def cpu_seconds() -> float:
+    """Of the same processes, on all cores: what a busy machine does not stretch."""
+    ticks = [(place / "stat").read_text().rpartition(")")[2].split()[11:13] for place in _family()]
+    return sum(int(tick) for pair in ticks for tick in pair) / os.sysconf("SC_CLK_TCK")
+
+
+def _family() -> list[Path]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    started = [number for task in tasks for number in task.read_text().split()]
+    return [Path("/proc") / number for number in ("self", *started)]
 
 
 def median_seconds(work: Callable[[], Any], repeats: int) -> float:

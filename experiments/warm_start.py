@@ -14,9 +14,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import ibis
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +24,7 @@ from rich.table import Table
 from experiments.commands import parser_of, save
 from experiments.trained import PARAMS, device, settings
 from llmsrec.config import from_mapping, load_section, read_section
+from llmsrec.data.engines import lent
 from llmsrec.data.filtering import SplitsConfig
 from llmsrec.data.interactions import Interactions
 from llmsrec.data.splits import Splits
@@ -60,7 +61,8 @@ class Store:
     def at(self, day: pd.Timestamp) -> Splits:
         rows = self.interactions.rows
         kept = rows.filter(rows.timestamp < day.value // 10**6)
-        kept = kept.filter(kept.user_id.isin(ibis.memtable({"user_id": self.users}).user_id))
+        users = lent(pa.table({"user_id": self.users}), rows.get_backend())
+        kept = kept.semi_join(users, "user_id")
         return split(Interactions(kept, self.interactions.items), self.config)
 
 

@@ -38,6 +38,7 @@ DOORS = {
     "boto3": ["llmsrec/data/remote.py", "llmsrec/data/sources.py", "infra/bucket.py"],
     "botocore": ["llmsrec/data/remote.py", "llmsrec/data/sources.py", "infra/bucket.py"],
     "psycopg2": ["infra/postgres.py"],
+    "pyspark": ["llmsrec/data/spark.py"],
     # training logs, pyfunc is what MLflow serves; runs and registry speak to its store
     "mlflow": [
         "llmsrec/training.py",

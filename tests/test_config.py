@@ -10,6 +10,7 @@ import yaml
 
 from llmsrec.comparison.config import ComparisonConfig
 from llmsrec.config import Count, Share, from_mapping, load_section
+from llmsrec.data.engines import RelationalConfig
 from llmsrec.data.inbox import InboxConfig, inbox_configs
 from llmsrec.errors import ConfigError
 from llmsrec.stages.build_backbone import BackboneConfig
@@ -27,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 SECTIONS: dict[str, type] = {
     "interactions": InteractionsConfig,
+    "relational": RelationalConfig,
     "splits": SplitsConfig,
     "teacher": TeacherConfig,
     "backbone": BackboneConfig,

@@ -1,7 +1,7 @@
 """Candidates: the target and its negatives, drawn once, stored, and ranked by every system (SPEC 2)."""
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
@@ -9,6 +9,7 @@ from llmsrec.data.splits import Candidates, Targets
 from llmsrec.errors import DataError
 
 QUOTES = "\"'`\u201c\u201d\u2018\u2019"
+CHUNK = 20_000  # rows worked on at a time
 PATIENCE = 100  # rounds of redrawing; each leaves a small share of the slots, save in tiny stores
 
 
@@ -24,27 +25,54 @@ def draw_candidates(
 
     All labels of a row differ: item indices themselves for retrieval, normalised titles for generation."""
     users = targets.users[rows]
-    answers = sequences.items[sequences.offsets[users] + targets.positions[rows]]
     num_items = len(labels) - 1
-    owned = np.unique(_keys(sequences, num_items))
     _refuse_small(sequences, users, num_items, num_negatives)
-    items = np.concatenate(
-        [answers[:, None], np.zeros((len(rows), num_negatives), np.int64)], axis=1
-    )
-    empty = items == 0
+    items = np.zeros((len(rows), 1 + num_negatives), np.int64)  # 0 is yet to be drawn
+    items[:, 0] = sequences.items[sequences.offsets[users] + targets.positions[rows]]
+    open_rows = np.arange(len(rows) if num_negatives else 0)
     for _ in range(PATIENCE):
-        if not empty.any():
+        if not len(open_rows):
             break
-        row, column = np.nonzero(empty)
-        items[row, column] = generator.integers(1, num_items + 1, size=len(row))
-        empty[row, column] = _contains(owned, users[row] * (num_items + 1) + items[row, column])
-        empty |= _repeats(labels[items])
-    for left in np.flatnonzero(empty.any(axis=1)):
-        kept, missing = items[left, ~empty[left]], int(empty[left].sum())
-        bought = sequences[int(users[left])]
-        items[left, empty[left]] = _rest(kept, bought, labels, missing, generator)
-    order = generator.permuted(np.tile(np.arange(num_negatives + 1), (len(rows), 1)), axis=1)
-    return Candidates(rows, np.take_along_axis(items, order, axis=1), (order == 0).argmax(axis=1))
+        still = [
+            _draw(sequences, users, labels, items, some, generator) for some in chunks(open_rows)
+        ]
+        open_rows = open_rows[np.concatenate(still)]
+    for left in open_rows:
+        empty = items[left] == 0
+        kept, bought = items[left, ~empty], sequences[int(users[left])]
+        items[left, empty] = _rest(kept, bought, labels, int(empty.sum()), generator)
+    columns = np.zeros(len(rows), np.int64)
+    for some in chunks(np.arange(len(rows))):
+        order = generator.permuted(np.tile(np.arange(num_negatives + 1), (len(some), 1)), axis=1)
+        items[some] = np.take_along_axis(items[some], order, axis=1)
+        columns[some] = (order == 0).argmax(axis=1)
+    return Candidates(rows, items, columns)
+
+
+def chunks(rows: Int[np.ndarray, "rows"]) -> list[Int[np.ndarray, "some"]]:
+    """In order, so that one generator draws what it would draw for all at once."""
+    return np.array_split(rows, max(1, -(-len(rows) // CHUNK)))
+
+
+def _draw(
+    sequences: Sequences,
+    users: Int[np.ndarray, "evaluated"],
+    labels: Int[np.ndarray, "indices"],
+    items: Int[np.ndarray, "evaluated candidates"],
+    some: Int[np.ndarray, "some"],
+    generator: np.random.Generator,
+) -> Bool[np.ndarray, "some"]:
+    """Draw for all empty places of some rows, in place; true for a row in which a draw was of no use."""
+    block, num_items = items[some], len(labels) - 1
+    row, column = np.nonzero(block == 0)
+    block[row, column] = generator.integers(1, num_items + 1, size=len(row))
+    buyers, buyer = np.unique(users[some], return_inverse=True)
+    owned = np.sort(_keys(sequences.take(buyers), num_items))
+    useless = _repeats(labels[block])
+    useless[row, column] |= _contains(owned, buyer[row] * (num_items + 1) + block[row, column])
+    block[useless] = 0
+    items[some] = block
+    return np.asarray(useless.any(axis=1))
 
 
 def title_labels(catalog: Catalog) -> Int[np.ndarray, "indices"]:

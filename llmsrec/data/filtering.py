@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import ibis
+import numpy as np
+import pyarrow as pa
 
 from llmsrec.config import Count, Natural, Share
+from llmsrec.data.engines import fetched, kept, lent
 from llmsrec.data.interactions import Interactions
 from llmsrec.errors import DataError
 
 TRAIN, VALID, TEST = 0, 1, 2
+PART = 2**48  # more than any source_order
+COLUMNS = ["user_id", "item_id", "timestamp", "part", "position", "seen"]
 
 
 @dataclass(frozen=True)
@@ -41,15 +46,17 @@ class SplitsConfig:
 
 
 def kept_rows(interactions: Interactions, config: SplitsConfig) -> ibis.Table:
-    """The rows that stay, with `part` (0 train, 1 valid, 2 test; leave-one-out) and `seen`: the place at
-    which the user first appears, reading train, then valid, then test."""
+    """The rows that stay, with `part` (0 train, 1 valid, 2 test; leave-one-out) and `seen`, which orders users by
+    their first appearance, reading train, then valid, then test."""
     rows = interactions.rows
     if config.kcore == "single_pass":
-        rows = _first_seen(leave_one_out(rows))
-        return _single_pass(_sampled(rows, config), config).cache()
-    rows = _sampled(_first_seen(rows.mutate(part=ibis.coalesce(ibis._.part, 0))), config)
-    rows = iterative_core(rows, config.user_threshold, config.item_threshold)
-    return leave_one_out(rows.mutate(part=ibis.null("int64"))).cache()
+        rows = leave_one_out(rows)
+        core = _single_pass(_sampled(rows, config), config)
+    else:
+        rows = rows.mutate(part=ibis.coalesce(rows.part, 0))
+        core = iterative_core(_sampled(rows, config), config.user_threshold, config.item_threshold)
+        core = leave_one_out(core.mutate(part=ibis.null("int64")))
+    return kept(core.join(_first_seen(rows), "user_id").select(COLUMNS))
 
 
 def leave_one_out(rows: ibis.Table) -> ibis.Table:
@@ -60,18 +67,21 @@ def leave_one_out(rows: ibis.Table) -> ibis.Table:
 
 
 def iterative_core(rows: ibis.Table, user_threshold: int, item_threshold: int) -> ibis.Table:
-    """The true k-core: drop what is too rare until nothing is."""
-    size = _count(rows)
+    """The true k-core: drop what is too rare until nothing is. The rounds carry pairs alone, and read `rows` twice."""
+    pairs, before, size = rows.select("user_id", "item_id"), None, None
     while True:
         for column, threshold in (("item_id", item_threshold), ("user_id", user_threshold)):
-            rows = _at_least(rows, column, threshold).cache()
-        left = _count(rows)
+            pairs = pairs.semi_join(_frequent(pairs, column, threshold), column)
+        before = pairs = kept(pairs, instead=before)
+        left = _count(pairs)
         if left == 0:
             raise DataError(
                 f"no interaction survives user_threshold {user_threshold} and item_threshold "
                 f"{item_threshold}: lower them in params.yaml (splits)"
             )
-        if left == size:
+        if left == size:  # a purchase stays if its user and its item do
+            for column in ("item_id", "user_id"):
+                rows = rows.semi_join(pairs.select(column).distinct(), column)
             return rows
         size = left
 
@@ -79,43 +89,43 @@ def iterative_core(rows: ibis.Table, user_threshold: int, item_threshold: int) -
 def _single_pass(rows: ibis.Table, config: SplitsConfig) -> ibis.Table:
     """The released code's recipe: count once; a user needs enough purchases, and enough training ones that survive."""
     total = rows.count().over(group_by="user_id")
-    survivors = _at_least(rows.mutate(total=total), "item_id", config.item_threshold)
+    survivors = rows.mutate(total=total).semi_join(
+        _frequent(rows, "item_id", config.item_threshold), "item_id"
+    )
     train = (survivors.part == TRAIN).cast("int64").sum().over(group_by="user_id")
     counted = survivors.mutate(train=train)
     enough = (counted.total >= config.user_threshold) & (counted.train >= config.user_threshold)
     return counted.filter(enough).drop("total", "train")
 
 
-def _at_least(rows: ibis.Table, column: str, threshold: int) -> ibis.Table:
-    return (
-        rows.mutate(num=rows.count().over(group_by=column))
-        .filter(ibis._.num >= threshold)
-        .drop("num")
-    )
+def _frequent(rows: ibis.Table, column: str, threshold: int) -> ibis.Table:
+    counted = rows.group_by(column).aggregate(num=rows.count())
+    return counted.filter(counted.num >= threshold).select(column)
 
 
 def _first_seen(rows: ibis.Table) -> ibis.Table:
-    order = ibis.row_number().over(order_by=["part", "source_order"])
-    numbered = rows.mutate(order=order)
-    return numbered.mutate(seen=numbered.order.min().over(group_by="user_id")).drop("order")
+    """One number for part and source order: to number all rows would take them to one task."""
+    place = rows.part * PART + rows.source_order
+    return rows.group_by("user_id").aggregate(seen=place.min())
 
 
 def _sampled(rows: ibis.Table, config: SplitsConfig) -> ibis.Table:
-    """floor(users * rate) users, drawn as the released code draws them."""
+    """floor(users * rate) users, drawn as the released code draws them: from the list in order of appearance."""
     if config.sample_rate == 1.0:
         return rows
-    users = (
-        rows.select("user_id", "seen").distinct().order_by("seen").user_id.to_pyarrow().to_pylist()
-    )
-    num_chosen = int(len(users) * config.sample_rate)
+    users = _first_seen(rows)
+    seen = np.sort(fetched(users.select("seen"))["seen"].to_numpy())
+    num_chosen = int(len(seen) * config.sample_rate)
     if num_chosen == 0:
         raise DataError(
-            f"sample_rate {config.sample_rate} of {len(users)} users is none: raise it in "
+            f"sample_rate {config.sample_rate} of {len(seen)} users is none: raise it in "
             "params.yaml (splits)"
         )
-    chosen = random.Random(config.seed).sample(users, num_chosen)
-    return rows.semi_join(ibis.memtable({"user_id": chosen}), "user_id").cache()
+    places = random.Random(config.seed).sample(range(len(seen)), num_chosen)
+    drawn = pa.table({"seen": seen[places]})
+    chosen = users.semi_join(lent(drawn, rows.get_backend()), "seen")
+    return kept(rows.semi_join(chosen, "user_id"))
 
 
 def _count(rows: ibis.Table) -> int:
-    return int(rows.count().to_pyarrow().as_py())
+    return int(fetched(rows.aggregate(num=rows.count()))["num"][0].as_py())

@@ -1,6 +1,6 @@
 """Interactions: one row for each user and item, in the order of each user's purchases.
 
-The relational part is one Ibis program on DuckDB, which spills to disk; other engines can run it unchanged.
+The relational part is one Ibis program, on DuckDB or on Spark (engines.py).
 """
 
 import re
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmsrec.config import Share
+from llmsrec.data.engines import RelationalConfig, engine, fetched, write
 from llmsrec.data.kept import KeptParses
 from llmsrec.data.metadata import ITEMS, parse_metadata
 from llmsrec.data.reviews import REJECTS, ROWS, WORKERS, Parsed, Period, Texts
@@ -27,12 +28,7 @@ from llmsrec.errors import DataError
 from llmsrec.files import readable, whole_file, whole_folder
 
 PARTS = ["train", "valid", "test"]
-MEMORY = "1GB"
-ORDERING = {  # DuckDB spills what is more: the stage takes no more memory for a larger file
-    "memory_limit": "250MB",
-    "allocator_flush_threshold": "16MB",  # what is freed goes back to the system
-    "threads": WORKERS,
-}
+IN_PROCESS = RelationalConfig("duckdb", 250, WORKERS)
 PARSED = pa.schema(
     [*(field for field in ROWS if field.name != "line"), ("source_order", pa.int64()), ("part", pa.int64())]
 )  # fmt: skip
@@ -61,8 +57,8 @@ class Interactions:
     items: ibis.Table
 
     @classmethod
-    def load(cls, folder: Path) -> "Interactions":
-        connection = ibis.duckdb.connect(memory_limit=MEMORY)
+    def load(cls, folder: Path, connection: ibis.BaseBackend | None = None) -> "Interactions":
+        connection = connection or ibis.duckdb.connect(memory_limit="1GB")
         tables = []
         for name in ("interactions.parquet", "items.parquet"):
             with readable(folder / name):
@@ -78,6 +74,7 @@ def ingest(
     *,
     rejects_kept: Path,
     parses_kept: Path | None = None,
+    relational: RelationalConfig = IN_PROCESS,
 ) -> dict[str, Any]:
     """Parse every raw file of a dataset into the folder `out`; returns what was counted.
 
@@ -97,7 +94,8 @@ def ingest(
             with whole_file(rejects_kept) as copy:
                 copy.write_bytes((aside / "rejects.parquet").read_bytes())
             raise
-        summary = _order(aside, config.tie_seed)
+        with engine(relational, aside / "spill") as connection:
+            summary = _order(aside, config.tie_seed, connection)
         (aside / "parsed.parquet").unlink()
     kept.forget_others()
     found = counts["reviews"]
@@ -249,27 +247,22 @@ def ordered(parsed: ibis.Table, tie_seed: int) -> ibis.Table:
     position = ibis.row_number().over(
         group_by="user_id", order_by=["part", "timestamp", "tie", "item_id"]
     )
-    return kept.mutate(position=position).select(
+    return kept.mutate(position=position.cast("int64")).select(
         "user_id", "item_id", "timestamp", "rating", "source_order", "part", "position"
     )
 
 
-def _order(aside: Path, tie_seed: int) -> dict[str, Any]:
-    connection = ibis.duckdb.connect(temp_directory=str(aside / "spill"), **ORDERING)
+def _order(aside: Path, tie_seed: int, connection: ibis.BaseBackend) -> dict[str, Any]:
     table = ordered(connection.read_parquet(aside / "parsed.parquet"), tie_seed)
     out = aside / "interactions.parquet"
-    table.order_by(["user_id", "position"]).to_parquet(out)
-    rows = connection.read_parquet(out)
-    items = connection.read_parquet(aside / "items.parquet")
-    summary = _summary(rows, items)
-    connection.disconnect()
-    return summary
+    write(table.order_by(["user_id", "position"]), out)
+    return _summary(connection.read_parquet(out), connection.read_parquet(aside / "items.parquet"))
 
 
 def _summary(rows: ibis.Table, items: ibis.Table) -> dict[str, Any]:
     previous = rows.timestamp.lag().over(group_by="user_id", order_by="position")
     tied = rows.mutate(tied=(rows.timestamp == previous).cast("float64"))
-    totals = (
+    (totals,) = fetched(
         tied.aggregate(
             interactions=tied.count(),
             users=tied.user_id.nunique(),
@@ -278,11 +271,9 @@ def _summary(rows: ibis.Table, items: ibis.Table) -> dict[str, Any]:
             first=tied.timestamp.min(),
             last=tied.timestamp.max(),
         )
-        .to_pyarrow()
-        .to_pylist()[0]
-    )
-    sold = rows.select("item_id").distinct()
-    bare = int(sold.anti_join(items, "item_id").count().to_pyarrow().as_py())
+    ).to_pylist()
+    sold = rows.select("item_id").distinct().anti_join(items, "item_id")
+    (bare,) = fetched(sold.aggregate(num=sold.count()))["num"].to_pylist()
     return {
         "interactions": totals["interactions"],
         "users": totals["users"],

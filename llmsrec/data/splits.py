@@ -10,6 +10,8 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from llmsrec.data.catalog import Catalog
@@ -129,13 +131,21 @@ def _save_part(folder: Path, part: Part, splits: Splits) -> None:
         ("retrieval", splits.candidates[part]),
         ("generation", splits.generation_candidates[part]),
     ):
-        pd.DataFrame(
-            {
-                "target_row": candidates.rows,
-                "target_column": candidates.target_columns,
-                "item_indices": list(candidates.items),
-            }
-        ).to_parquet(folder / f"{part}_candidates_{mode}.parquet", index=False)
+        _write_candidates(candidates, folder / f"{part}_candidates_{mode}.parquet")
+
+
+def _write_candidates(candidates: Candidates, file: Path) -> None:
+    """As pandas would, but the items as they lie: in a frame each row of them would be an array of its own."""
+    rows, width = candidates.items.shape
+    frame = pd.DataFrame(
+        {"target_row": candidates.rows, "target_column": candidates.target_columns}
+    )
+    first = frame[:1].assign(item_indices=list(candidates.items[:1]))
+    schema = pa.Table.from_pandas(first, preserve_index=False).schema
+    starts = pa.array(np.arange(rows + 1) * width, pa.int32())
+    items = pa.ListArray.from_arrays(starts, candidates.items.ravel())
+    columns = [candidates.rows, candidates.target_columns, items if rows else pa.nulls(0)]
+    pq.write_table(pa.table(columns, schema=schema), file)
 
 
 def _load_part(folder: Path, part: str) -> tuple[Targets, Candidates, Candidates]:

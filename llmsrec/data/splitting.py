@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import ibis
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Int
 
 from llmsrec.data.candidates import draw_candidates, evaluated_rows, title_labels
 from llmsrec.data.catalog import COLUMNS, Catalog
+from llmsrec.data.engines import batches, fetched
 from llmsrec.data.filtering import TEST, TRAIN, VALID, SplitsConfig, kept_rows
 from llmsrec.data.interactions import Interactions
 from llmsrec.data.sequences import Sequences
@@ -23,35 +27,43 @@ PLACEHOLDERS = {
 
 
 def split(interactions: Interactions, config: SplitsConfig) -> Splits:
-    columns = ["user_id", "item_id", "timestamp", "part", "position", "seen"]
-    rows = kept_rows(interactions, config).select(columns).to_pandas()
-    rows = rows.sort_values(["seen", "position"], kind="stable", ignore_index=True)
-    if rows.empty:
-        raise DataError("no user survives the thresholds of params.yaml (splits): lower them")
+    rows = kept_rows(interactions, config)
     catalog = _catalog(interactions, rows)
-    users, user_ids = pd.factorize(rows["user_id"])  # numbered by first appearance
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(users))]).astype(np.int64)
-    sequences = Sequences(
-        offsets,
-        catalog.indices(rows["item_id"]),
-        rows["timestamp"].to_numpy(dtype=np.int64),
-    )
-    parts = rows["part"].to_numpy(dtype=np.int64)
+    user_ids, sequences, parts = _histories(rows, catalog)
     if config.split == "gts":
         parts = periods(sequences.timestamps, config.gts_share)
     targets: dict[Part, Targets] = {
         "valid": _targets(parts == VALID, sequences, config),
         "test": _targets(parts == TEST, sequences, config),
     }
+    trains = (parts == TRAIN).astype(np.int64)
     return Splits(
         catalog,
-        user_ids.tolist(),
+        user_ids,
         sequences,
-        np.bincount(users[parts == TRAIN], minlength=len(user_ids)),
+        np.add.reduceat(trains, sequences.offsets[:-1]),
         targets,
         _candidates(sequences, targets, catalog, config, mode=0),
         _candidates(sequences, targets, catalog, config, mode=1),
     )
+
+
+def _histories(
+    rows: ibis.Table, catalog: Catalog
+) -> tuple[list[str], Sequences, Int[np.ndarray, "n"]]:
+    """User ids by first appearance, their purchases, and the part of each: numbers alone leave the engine, in order."""
+    users = rows.group_by("user_id").aggregate(seen=rows.seen.min(), num=rows.count())
+    ordered = fetched(users.order_by("seen").select("user_id", "num"))
+    offsets = np.concatenate([[0], np.cumsum(ordered["num"].to_numpy())]).astype(np.int64)
+    known = pa.array(catalog.items["item_id"], pa.string())
+    columns: list[list[np.ndarray]] = [[], [], []]
+    chosen = rows.order_by(["seen", "position"]).select("item_id", "timestamp", "part")
+    for batch in batches(chosen):
+        columns[0].append(pc.index_in(batch["item_id"], known).to_numpy().astype(np.int64) + 1)
+        columns[1].append(batch["timestamp"].to_numpy())
+        columns[2].append(batch["part"].to_numpy().astype(np.int8))
+    items, timestamps, parts = (np.concatenate(column) for column in columns)
+    return ordered["user_id"].to_pylist(), Sequences(offsets, items, timestamps), parts
 
 
 def periods(timestamps: Int[np.ndarray, "n"], share: float) -> Int[np.ndarray, "n"]:
@@ -87,10 +99,14 @@ def statistics(splits: Splits) -> dict[str, Any]:
     }
 
 
-def _catalog(interactions: Interactions, rows: pd.DataFrame) -> Catalog:
+def _catalog(interactions: Interactions, rows: ibis.Table) -> Catalog:
     """The items that stayed, by id, with placeholders for what no metadata tells."""
-    sold = pd.DataFrame({"item_id": np.sort(rows["item_id"].unique())})
-    items = sold.merge(interactions.items.to_pandas(), on="item_id", how="left", validate="1:1")
+    ids = fetched(rows.select("item_id").distinct())["item_id"].to_pandas()
+    sold = pd.DataFrame({"item_id": np.sort(ids)})
+    if sold.empty:
+        raise DataError("no user survives the thresholds of params.yaml (splits): lower them")
+    described = interactions.items.semi_join(rows, "item_id")
+    items = sold.merge(fetched(described).to_pandas(), on="item_id", how="left", validate="1:1")
     for column, placeholder in PLACEHOLDERS.items():
         items[column] = items[column].fillna(placeholder)
     items["item_index"] = np.arange(1, len(items) + 1)
@@ -99,12 +115,14 @@ def _catalog(interactions: Interactions, rows: pd.DataFrame) -> Catalog:
 
 def _targets(chosen: np.ndarray, sequences: Sequences, config: SplitsConfig) -> Targets:
     """The held-out purchases with something before them; of several of a user, those that `gts_target` names."""
-    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
-    positions = np.arange(len(users)) - sequences.offsets[users]
-    rows = np.flatnonzero(chosen & (positions > 0))
+    rows = np.flatnonzero(chosen)
+    users = np.searchsorted(sequences.offsets, rows, side="right") - 1
+    positions = rows - sequences.offsets[users]
+    wanted = positions > 0
     if config.split == "gts" and config.gts_target != "successive":
-        rows = rows[~pd.Series(users[rows]).duplicated(keep=config.gts_target).to_numpy()]
-    return Targets(users[rows], positions[rows])
+        later = pd.Series(users[wanted])
+        wanted[wanted] = ~later.duplicated(keep=config.gts_target).to_numpy()
+    return Targets(users[wanted], positions[wanted])
 
 
 def _candidates(

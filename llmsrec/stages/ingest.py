@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from llmsrec.config import load_section
+from llmsrec.data.engines import RelationalConfig
 from llmsrec.data.interactions import InteractionsConfig, ingest
 from llmsrec.files import write_json
 from llmsrec.stages import run
@@ -17,8 +18,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(InteractionsConfig, "interactions")
+    relational = load_section(RelationalConfig, "relational")
     kept = args.metrics.with_name("rejects.parquet")
-    counts = ingest(args.raw, args.out, config, rejects_kept=kept, parses_kept=args.scratch)
+    counts = ingest(
+        args.raw,
+        args.out,
+        config,
+        rejects_kept=kept,
+        parses_kept=args.scratch,
+        relational=relational,
+    )
     write_json(args.metrics, counts)
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from llmsrec.config import load_section
+from llmsrec.data.engines import RelationalConfig, engine
 from llmsrec.data.expectations import validate
 from llmsrec.data.filtering import SplitsConfig
 from llmsrec.data.interactions import Interactions
@@ -14,11 +15,13 @@ from llmsrec.stages import run
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("interactions", "out", "metrics", "expectations", "docs"):
+    for name in ("interactions", "out", "scratch", "metrics", "expectations", "docs"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(SplitsConfig, "splits")
-    splits = split(Interactions.load(args.interactions), config)
+    relational = load_section(RelationalConfig, "relational")
+    with engine(relational, args.scratch) as connection:
+        splits = split(Interactions.load(args.interactions, connection), config)
     validate(splits, config, report=args.expectations, docs=args.docs)
     splits.save(args.out)
     write_json(args.metrics, statistics(splits))

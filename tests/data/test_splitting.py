@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import ibis
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,7 +27,8 @@ def store(
     names = sorted({item for items in histories.values() for item in items})
     items = pd.DataFrame({"item_id": names, "title": [titles.get(n, n.upper()) for n in names]})
     items = items.assign(description=None, brand="Lux", category=None).astype("string")
-    return Interactions(interactions.rows, ibis.duckdb.connect().create_table("items", items))
+    connection = interactions.rows.get_backend()
+    return Interactions(interactions.rows, connection.create_table("texts", items))
 
 
 def item_ids(splits: Splits, indices: np.ndarray) -> str:

@@ -40,7 +40,7 @@ STAGES: dict[str, tuple[str, Any, str]] = {
     "split": (
         "splits",
         split_stage.main,
-        "--interactions interactions --out out --metrics reports/m.json "
+        "--interactions interactions --out out --scratch scratch --metrics reports/m.json "
         "--expectations reports/e.json --docs reports/docs",
     ),
     "train_teacher": (

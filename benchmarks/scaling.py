@@ -1,0 +1,133 @@
+"""How the relational work grows: generated purchases -> ordered interactions -> k-core and splits, on DuckDB or Spark.
+
+Users and items are drawn by power laws. Each size, and each of the two stages, has a process of its own, as in the
+pipeline. Memory is that of the process and, with Spark, of its JVM.
+"""
+
+import argparse
+import hashlib
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks.figures import Figure, Measured, in_own_process, print_figures
+from llmsrec.config import load_section
+from llmsrec.data.engines import RelationalConfig, engine, write
+from llmsrec.data.filtering import SplitsConfig
+from llmsrec.data.interactions import PARSED, Interactions, ordered
+from llmsrec.data.metadata import ITEMS
+from llmsrec.data.splitting import split
+
+BLOCK = 500_000
+USERS, ITEM_SHARE = 0.5, 0.04  # of each row, at most: as many as Electronics has
+DAY = 86_400_000
+
+
+def generate(folder: Path, rows: int) -> None:
+    """parsed.parquet and items.parquet, as parsing leaves them: hundreds of purchases of some, one of most."""
+    draws = np.random.default_rng(rows)
+    with pq.ParquetWriter(folder / "parsed.parquet", PARSED) as out:
+        for start in range(0, rows, BLOCK):
+            size = min(BLOCK, rows - start)
+            users = (rows * USERS * draws.random(size) ** 2.5).astype(np.int64)
+            items = (rows * ITEM_SHARE * draws.random(size) ** 4).astype(np.int64)
+            columns = {
+                "user_id": _ids("AE", users, 26),
+                "item_id": _ids("B", items, 9),
+                "timestamp": 1_262_304_000_000 + DAY * draws.integers(4_000, size=size),
+                "rating": draws.integers(1, 6, size=size).astype(float),
+                "source_order": np.arange(start, start + size),
+                "part": pa.nulls(size, pa.int64()),
+            }
+            out.write_table(pa.table({name: columns[name] for name in PARSED.names}, schema=PARSED))
+    pq.write_table(ITEMS.empty_table(), folder / "items.parquet")
+
+
+def _ids(prefix: str, numbers: np.ndarray, width: int) -> pa.Array:
+    digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), width, "0")
+    return pc.binary_join_element_wise(prefix, digits, "")
+
+
+def order(folder: Path, relational: RelationalConfig) -> int:
+    """What the stage `interactions` does after parsing."""
+    with engine(relational, folder / "scratch") as connection:
+        table = ordered(connection.read_parquet(folder / "parsed.parquet"), tie_seed=0)
+        write(table.order_by(["user_id", "position"]), folder / "interactions.parquet")
+    return pq.read_metadata(folder / "interactions.parquet").num_rows
+
+
+def cut(folder: Path, relational: RelationalConfig, config: SplitsConfig) -> tuple[int, int, str]:
+    """The stage `splits` but for its expectations: users, purchases, and a digest of all that it saves."""
+    with engine(relational, folder / "scratch") as connection:
+        splits = split(Interactions.load(folder, connection), config)
+    splits.save(folder / "splits")
+    digest = hashlib.sha256()
+    for file in sorted((folder / "splits").iterdir()):
+        digest.update(file.read_bytes())
+    return splits.num_users, len(splits.sequences.items), digest.hexdigest()
+
+
+def _report(what: str, rows: int, measured: Measured) -> None:
+    print(
+        f"    {what:22} {measured.seconds:7.1f} s, {measured.cpu_seconds:6.1f} s of a core  "
+        f"{rows / measured.cpu_seconds:>9,.0f} rows/s of a core  peak {measured.peak_bytes / 1e6:,.0f} MB",
+        flush=True,
+    )
+
+
+def measure(
+    folder: Path, rows: int, relational: RelationalConfig, config: SplitsConfig
+) -> tuple[Measured, Measured]:
+    interactions = in_own_process(order, folder, relational)
+    _report(f"interactions, {relational.engine}", rows, interactions)
+    splits = in_own_process(cut, folder, relational, config)
+    _report(f"splits, {relational.engine}", rows, splits)
+    users, purchases, _ = splits.result
+    print(f"        {interactions.result:,} pairs; {purchases:,} purchases of {users:,} users stay")
+    return interactions, splits
+
+
+def _growth(done: list[tuple[Measured, Measured]], rows: list[int]) -> list[Figure]:
+    """First size against last, by the seconds that cores were busy."""
+    figures, more = [], rows[-1] / rows[0]
+    for stage, name in enumerate(("interactions", "splits")):
+        first, last = done[0][stage], done[-1][stage]
+        pace = more * first.cpu_seconds / last.cpu_seconds
+        figures.append(Figure(f"{name}: rows/s of a core, largest over smallest", pace, 0.6))
+        spared = more * first.peak_bytes / last.peak_bytes
+        figures.append(Figure(f"{name}: growth of rows over growth of memory", spared, 1.5))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--millions", type=float, nargs="+", default=[1, 3])
+    parser.add_argument("--engines", nargs="+", choices=["duckdb", "spark"], default=["duckdb"])
+    parser.add_argument("--memory-mb", type=int, help="default: that of params.yaml")
+    parser.add_argument("--max-users", type=int, help="evaluated users; default: everyone")
+    args = parser.parse_args()
+    relational = load_section(RelationalConfig, "relational")
+    relational = replace(relational, memory_mb=args.memory_mb or relational.memory_mb)
+    config = load_section(SplitsConfig, "splits")
+    config = replace(config, generation_negatives=0, max_users=args.max_users)  # no titles
+    rows = [int(millions * 1_000_000) for millions in args.millions]
+    done: dict[str, list[tuple[Measured, Measured]]] = {name: [] for name in args.engines}
+    for size in rows:
+        print(f"{size / 1e6:g} million purchases")
+        with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".scaling-") as scratch:
+            in_own_process(generate, Path(scratch), size)
+            for name in args.engines:
+                used = replace(relational, engine=name)
+                done[name].append(measure(Path(scratch), size, used, config))
+        digests = {measured[-1][1].result[2] for measured in done.values()}
+        assert len(digests) == 1, "the engines do not agree"
+    print_figures(_growth(done[args.engines[0]], rows))
+
+
+if __name__ == "__main__":
+    main()
