@@ -1,6 +1,7 @@
 """A preset changes the knobs that it names, says which, and leaves all else of params.yaml as it was."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 
 from llmsrec import presets
 from llmsrec.errors import ConfigError
+from llmsrec.systems.registry import GENERATION, RETRIEVAL, system_of
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("paper", "strong")
@@ -29,12 +31,14 @@ def apply(name: str, params: Path) -> list[str]:
 
 
 def flat(path: Path) -> dict[str, object]:
-    document = yaml.safe_load(path.read_text())
-    return {
-        f"{section}.{key}": value
-        for section in document
-        for key, value in document[section].items()
-    }
+    def parts(where: str, value: object) -> Iterator[tuple[str, object]]:
+        if not isinstance(value, dict) or not value:
+            yield where, value
+            return
+        for key, inner in value.items():
+            yield from parts(f"{where}.{key}" if where else key, inner)
+
+    return dict(parts("", yaml.safe_load(path.read_text())))
 
 
 def test_the_presets_are_listed() -> None:
@@ -48,6 +52,15 @@ def test_a_preset_sets_what_it_names_and_says_what_changed(params: Path, name: s
     assert flat(params) == {**before, **wanted}
     changed = [key for key, value in wanted.items() if before[key] != value]
     assert [line.split(":")[0] for line in said] == changed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_system_can_be_trained_by_a_preset(params: Path, name: str) -> None:
+    """What all language models change of `student` must suit each preset's student."""
+    apply(name, params)
+    for mode, systems in (("retrieval", RETRIEVAL), ("generation", GENERATION)):
+        for system in systems:
+            system_of(system, mode, params)  # type: ignore[arg-type]
 
 
 def test_changes_are_told_and_written_as_yaml_spells_them(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import TeacherConfig
 from llmsrec.training import Rows, fingerprint
 
-VALIDATED = ("ndcg@10", "hr@10", "hr@1")  # the first that a training has names its best look
+VALIDATED = ("ndcg@10", "hr@10", "hr@1")  # the first that a training has is told of a last look
 
 
 class Store:
@@ -114,7 +114,7 @@ def outcome_of(store: Store, arm: Arm) -> Outcome:
         "key": judged,
         "asked": store.asked.digest,
         "parameters": num_trained(network),
-        "stages": [_best(rows) for rows in read_json(folder / "curves.json")],
+        "stages": [_kept(**curve) for curve in read_json(folder / "curves.json")],
     }
     found = Outcome(values, facts)
     found.save(outcome)
@@ -132,13 +132,18 @@ def _of_key(folder: Path, key: str) -> None:
         write_json(file, key)
 
 
-def _best(rows: Rows) -> dict[str, int | float]:
-    """The look with the best of what was validated, and where the training ended."""
-    name = next((name for name in VALIDATED if rows and name in rows[0]), None)
-    if name is None:
-        return {"ended": len(rows)}
-    best = max(rows, key=lambda row: row[name])
-    return {"ended": rows[-1]["step"], "step": best["step"], f"valid {name}": best[name]}
+def _kept(selected_by: str | None, looks: Rows) -> dict[str, int | float]:
+    """The look whose weights were kept, and where the training ended."""
+    ended = looks[-1]
+    if selected_by is not None:
+        kept = max(looks, key=lambda row: row[selected_by])
+        return {
+            "ended": ended["step"],
+            "step": kept["step"],
+            f"valid {selected_by}": kept[selected_by],
+        }
+    told = {f"valid {name}": ended[name] for name in VALIDATED if name in ended}
+    return {"ended": ended["step"], "step": ended["step"], **dict(list(told.items())[:1])}
 
 
 def _free() -> None:

@@ -22,7 +22,7 @@ def resampled_means(
     values: Float[np.ndarray, "users columns"], resamples: int, seed: int
 ) -> Float[np.ndarray, "resamples columns"]:
     """The column means of each resample of the users: how often a user is drawn, times its values."""
-    users = len(values)
+    users, exact = len(values), values.astype(np.float32)
     generator = np.random.default_rng(seed)
     means = np.empty((resamples, values.shape[1]))
     size = max(1, CHUNK_VALUES // users)
@@ -30,7 +30,7 @@ def resampled_means(
         count = min(size, resamples - start)
         drawn = generator.integers(0, users, size=(count, users), dtype=np.int32)
         weights = np.stack([np.bincount(row, minlength=users) for row in drawn]).astype(np.float32)
-        means[start : start + count] = weights @ values.astype(np.float32) / users
+        means[start : start + count] = weights @ exact / users
     return means
 
 

@@ -1,5 +1,6 @@
 """The prompts of mode G (SPEC 3): a history and some candidates, and the title of one of them to be written."""
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,6 +52,13 @@ class ChoiceBuilder:
             [*self.prompts.encode(title)[: self.shape.title_tokens], self.end] for title in titles
         ]
         self._pick, self._answer = self.prompts.encode(PICK), self.prompts.encode(ANSWER)
+
+    def text_only(self) -> "ChoiceBuilder":
+        """The same prompts without the teacher's vectors."""
+        found = copy.copy(self)
+        found.prompts = self.prompts.text_only()
+        found.shape = found.prompts.shape
+        return found
 
     def choices(self, histories: Sequences, candidates: Int[np.ndarray, "rows columns"]) -> Prompts:
         """Up to where the title is to be written."""

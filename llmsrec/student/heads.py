@@ -63,12 +63,16 @@ class Heads(nn.Module):
         """The networks that read the language model's states."""
         return [getattr(self, name) for name in ("user_head", "item_head") if hasattr(self, name)]
 
-    def writing(self) -> list[nn.Parameter]:
-        """What fills slots: it acts through the whole backbone, the rest on what comes out of it."""
+    def maps(self) -> list[nn.Parameter]:
+        """What takes the teacher's vectors into slots."""
         names = ("item_projector", "user_projector")
         networks = [getattr(self, name) for name in names if hasattr(self, name)]
+        return [part for network in networks for part in network.parameters()]
+
+    def writing(self) -> list[nn.Parameter]:
+        """What fills slots: it acts through the whole backbone, the rest on what comes out of it."""
         soft = [self.soft_tokens] if hasattr(self, "soft_tokens") else []
-        return [*soft, *(part for network in networks for part in network.parameters())]
+        return [*soft, *self.maps()]
 
     def reading(self) -> list[nn.Parameter]:
         writing = {id(part) for part in self.writing()}

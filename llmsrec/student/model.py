@@ -1,5 +1,6 @@
 """LLM-SRec (SPEC 3 and 4.9): a frozen language model, and the few parts that are trained around it."""
 
+import copy
 import dataclasses
 import json
 from dataclasses import replace
@@ -70,6 +71,14 @@ class LLMSRec(nn.Module):
     @property
     def teacher(self) -> SASRec:
         return self._frozen[1]
+
+    def text_only(self) -> "LLMSRec":
+        """The same networks before prompts without the teacher's vectors."""
+        assert self.recipe.lora is not None, "of a frozen model the kept item texts end in a slot"
+        found = copy.copy(self)
+        found.recipe = replace(self.recipe, user_slot=False, item_slots=False)
+        found.prompts = self.prompts.text_only()
+        return found
 
     def keep_prefixes(self, budget: float) -> bool:
         """Keep the item texts' keys and values for as long as the model lives, if they fit `budget` GB.

@@ -4,8 +4,9 @@ A prompt is built of pieces, each tokenised once: fixed texts, running numbers, 
 negative id; the model writes a vector there.
 """
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
@@ -105,6 +106,13 @@ class PromptBuilder:
         self._item_start, self._item_end = self.encode(ITEM_START), self.encode(ITEM_END)
         self._representation = [self.encode(text) for text in USER_REPRESENTATION]
         self._check_room()
+
+    def text_only(self) -> "PromptBuilder":
+        """The same prompts without the teacher's vectors."""
+        found = copy.copy(self)
+        found.shape = replace(self.shape, with_user_rep=False, item_slots=False)
+        found._slot = []
+        return found
 
     def user(self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"]) -> list[int]:
         """The prompt of the last `window` purchases; numbers restart at 1 inside the window."""

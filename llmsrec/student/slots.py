@@ -49,10 +49,11 @@ class Slots(nn.Module):
         return self._held[2]
 
     def train(self, mode: bool = True) -> "Slots":
-        """What is put into the language model has its dropout, and is trained."""
+        """What is put into the language model has its dropout where it is trained."""
         super().train(mode)
         if self.heads.lora:
-            self.backbone.model.train(mode)
+            learns = any(part.requires_grad for part in self.heads.lora.values())
+            self.backbone.model.train(mode and learns)
         return self
 
     def read(

@@ -1,5 +1,7 @@
 """Mode G (SPEC 3): a language model that writes the title of the next purchase, one of some candidates."""
 
+import copy
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -70,6 +72,13 @@ class TitleWriter(nn.Module):
     @property
     def teacher(self) -> SASRec:
         return self._frozen[1]
+
+    def text_only(self) -> "TitleWriter":
+        """The same networks before prompts without the teacher's vectors."""
+        found = copy.copy(self)
+        found.recipe = replace(self.recipe, user_slot=False, item_slots=False)
+        found.choices = self.choices.text_only()
+        return found
 
     def loss(
         self,

@@ -20,7 +20,7 @@ def fitted(system: System, given: Given, folder: Path, scratch: Path, key: str) 
     if (folder / WEIGHTS).exists():
         load(network, folder / WEIGHTS)
         return network.eval()
-    curves: list[Rows] = []
+    curves: list[dict[str, str | Rows | None]] = []
     for number, stage in enumerate(system.stages(network, given)):
         done = scratch / f"{key[:12]}-{number}"
         log = MetricLog(done / "curve.json")
@@ -33,7 +33,7 @@ def fitted(system: System, given: Given, folder: Path, scratch: Path, key: str) 
             log.save()
             save(network, done / WEIGHTS)
             checkpoints.clear()
-        curves.append(log.rows)
+        curves.append({"selected_by": stage.plan.select_by, "looks": log.rows})
         seed_torch(
             given.seed
         )  # what follows is alike whether this stage ran now or in another process

@@ -9,8 +9,10 @@ from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.student.recipe import Recipe
 from llmsrec.student.titles import Score, TitleAnswerer, TitleWriter
-from llmsrec.student.train import stage_of
+from llmsrec.student.train import Trainer, stage_of
+from llmsrec.systems.schedules import Schedule, scheduled
 from llmsrec.systems.system import Given, Stage
+from llmsrec.training import Plan
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class LanguageRanker:
 
     config: StudentConfig
     recipe: Recipe
+    schedule: Schedule
 
     def network(self, given: Given) -> LLMSRec:
         backbone = given.language_model()
@@ -27,7 +30,13 @@ class LanguageRanker:
         return LLMSRec.untaught(settings, backbone, teacher, given.splits.catalog, self.recipe)
 
     def stages(self, network: LLMSRec, given: Given) -> Iterator[Stage]:
-        yield Stage(*stage_of(network, given.splits, replace(self.config, seed=given.seed)))
+        config = replace(self.config, seed=given.seed)
+
+        def begin(reader: LLMSRec, *, fresh: bool) -> tuple[Trainer, Plan]:
+            centred = config.centred_start and fresh
+            return stage_of(reader, given.splits, replace(config, centred_start=centred))
+
+        yield from scheduled(self.schedule, network, begin, given.seed)
 
     def model(self, network: LLMSRec, given: Given) -> StudentRanker:
         return StudentRanker(network.eval(), encode_items(network, given.splits.num_items))
@@ -39,6 +48,7 @@ class LanguageWriter:
 
     config: StudentConfig
     recipe: Recipe
+    schedule: Schedule
     score: Score
 
     def network(self, given: Given) -> TitleWriter:
@@ -52,7 +62,11 @@ class LanguageWriter:
 
     def stages(self, network: TitleWriter, given: Given) -> Iterator[Stage]:
         config = replace(self.config, seed=given.seed)
-        yield Stage(*train_titles.stage_of(network, given.splits, config, self.score))
+
+        def begin(reader: TitleWriter, *, fresh: bool) -> tuple[train_titles.TitleTrainer, Plan]:
+            return train_titles.stage_of(reader, given.splits, config, self.score)
+
+        yield from scheduled(self.schedule, network, begin, given.seed)
 
     def model(self, network: TitleWriter, given: Given) -> TitleAnswerer:
         return TitleAnswerer(network.eval(), self.score)

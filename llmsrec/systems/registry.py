@@ -21,6 +21,7 @@ from llmsrec.systems.nextitnet import NextItNetConfig
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.system import RecformerSystem
 from llmsrec.systems.sasrec_text import SASRecText
+from llmsrec.systems.schedules import SCHEDULES, Schedule
 from llmsrec.systems.system import System
 from llmsrec.teacher.causal import SequenceTraining
 from llmsrec.teacher.train import TeacherConfig
@@ -71,23 +72,38 @@ def language(name: str, mode: Mode) -> Maker:
         values = {**shared["all"], **shared[mode], **values}
         recipe = replace(RECIPES[name], mode=mode)
         if recipe.adapted:
-            recipe = replace(recipe, lora=from_mapping(Lora, values.pop("lora"), f"{where}.lora"))
+            lora = values.pop("lora", {})
+            lora = from_mapping(Lora, shared["shared_lora"] or lora, f"{where}.lora")
+            recipe = replace(recipe, lora=lora)
         stage_1 = values.pop("alignment", None)
         score = values.pop("score", None)
+        schedule = _schedule(name, values, where)
         user_slot = recipe.user_slot or values.get("with_user_rep", False)
         values = {**read_section("student", params), **values, "with_user_rep": user_slot}
         config = from_mapping(StudentConfig, values, where)
         recipe = replace(recipe, user_slot=user_slot)
         reading = (
-            LanguageRanker(config, recipe)
+            LanguageRanker(config, recipe, schedule)
             if mode == "retrieval"
-            else LanguageWriter(config, recipe, score)
+            else LanguageWriter(config, recipe, schedule, score)
         )
         if recipe.codes is None:
             return reading
         return ALLMRec(reading, from_mapping(AlignmentConfig, stage_1, f"{where}.alignment"))
 
     return make
+
+
+def _schedule(name: str, values: Values, where: str) -> Schedule:
+    """Of those systems that have one beside the paper's."""
+    if name not in SCHEDULES:
+        return "joint"
+    chosen: Schedule = values.pop("schedule", None)
+    if chosen not in SCHEDULES[name]:
+        raise ConfigError(
+            f"{where}.schedule is {chosen!r}; choose from {', '.join(SCHEDULES[name])}"
+        )
+    return chosen
 
 
 def recformer(values: Values, _: Path, where: str) -> System:

@@ -66,6 +66,24 @@ def test_what_is_found_is_what_the_model_s_ranks_are() -> None:
     assert found.facts["stages"][0]["ended"] == 2
 
 
+@pytest.mark.parametrize(
+    ("selected_by", "kept"),
+    [
+        ("hr@10", {"ended": 3, "step": 2, "valid hr@10": 0.6}),
+        ("ndcg@10", {"ended": 3, "step": 1, "valid ndcg@10": 0.5}),
+        (None, {"ended": 3, "step": 3, "valid ndcg@10": 0.4}),
+    ],
+)
+def test_the_look_that_is_told_is_the_one_whose_weights_were_kept(
+    selected_by: str | None, kept: dict[str, float]
+) -> None:
+    looks = [
+        {"step": step, "ndcg@10": ndcg, "hr@10": hit}
+        for step, ndcg, hit in ((1, 0.5, 0.5), (2, 0.5, 0.6), (3, 0.4, 0.6))
+    ]
+    assert running._kept(selected_by, looks) == kept
+
+
 def test_what_is_done_is_not_done_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = compare(opened(), [SASREC])
     before = files(project / "artifacts/tiny/systems")

@@ -16,6 +16,7 @@ from llmsrec.data.candidates import draw_candidates, title_labels
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.splits import Splits
 from llmsrec.data.splitting import split
+from llmsrec.errors import ConfigError
 from llmsrec.evaluation.metrics import hit_rate
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.files import read_json, write_json
@@ -23,6 +24,7 @@ from llmsrec.student.backbone import BackboneConfig, folder_digest, load_backbon
 from llmsrec.student.lora import adapt
 from llmsrec.student.prompts import HIST, UREP
 from llmsrec.student.recipe import LAYERS, RECIPES, Lora
+from llmsrec.student.slots import Slots
 from llmsrec.student.small import build_small
 from llmsrec.student.train import train_student
 from llmsrec.systems.fit import fitted, num_trained
@@ -263,6 +265,121 @@ def network_of_codes(text: int) -> int:
     return sum(2 * size * 128 + size + 128 for size in (TEACHER, text))
 
 
+ORIGINAL = {"llara": "curriculum", "collm": "two_stage"}
+
+
+def original(name: str, mode: Any, file: Path) -> Any:
+    """The system, by the schedule of those who made it."""
+    document = yaml.safe_load(file.read_text())
+    if name in ORIGINAL:
+        document["systems"][name]["schedule"] = ORIGINAL[name]
+    file.write_text(yaml.safe_dump(document))
+    return system_of(name, mode, file)
+
+
+def weights(parts: Any) -> list[Tensor]:
+    return [part.detach().clone() for part in parts]
+
+
+def same(first: list[Tensor], second: list[Tensor]) -> bool:
+    return all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each prompt run, whether it holds a vector of the teacher's."""
+    found: list[bool] = []
+    read = Slots.read
+
+    def watched(self: Slots, prompts: Any, *others: Any) -> Tensor:
+        slots = np.isin(prompts.tokens, [HIST, UREP])
+        assert slots.any() == (len(prompts.items) > 0)
+        found.append(bool(slots.any()))
+        return read(self, prompts, *others)
+
+    monkeypatch.setattr(Slots, "read", watched)
+    return found
+
+
+@pytest.mark.parametrize("mode", ["retrieval", "generation"])
+def test_two_stages_teach_reading_from_text_and_then_the_maps_alone(
+    params: Callable[..., Path], given: Given, shown: list[bool], mode: str
+) -> None:
+    """The original CoLLM: low-rank updates on text-only prompts, and frozen while the maps learn."""
+    system = original("collm", mode, params())
+    model = system.network(given)
+    count, maps = num_trained(model), model.heads.maps()
+    reading = [part for part in model.heads.parameters() if all(part is not one for one in maps)]
+    stages = system.stages(model, given)
+    before = weights(maps), weights(reading)
+    trainer = next(stages).trainer
+    shown.clear()
+    for step in range(2):
+        trainer.step(step)
+    assert set(shown) == {False}
+    assert same(weights(maps), before[0])
+    assert not any(torch.equal(*pair) for pair in zip(weights(reading), before[1], strict=True))
+    assert model.backbone.model.training
+    before = weights(maps), weights(reading)
+    trainer = next(stages).trainer
+    shown.clear()
+    for step in range(2):
+        trainer.step(step)
+    assert set(shown) == {True}
+    assert same(weights(reading), before[1])
+    assert not any(torch.equal(*pair) for pair in zip(weights(maps), before[0], strict=True))
+    assert not model.backbone.model.training
+    assert next(stages, None) is None
+    assert num_trained(model) == count
+
+
+@pytest.mark.parametrize("mode", ["retrieval", "generation"])
+def test_a_curriculum_shows_vectors_ever_more_often(
+    params: Callable[..., Path], given: Given, shown: list[bool], mode: str
+) -> None:
+    """The original LLaRA: at step t of T with probability t / T; from text alone the maps learn nothing."""
+    system = original("llara", mode, params(batch_size=8))
+    model = system.network(given)
+    (stage,) = system.stages(model, given)
+    total, hybrid = stage.plan.looks[-1], []
+    maps = model.heads.maps()
+    for step in range(total):
+        before = weights(maps)
+        shown.clear()
+        stage.trainer.step(step)
+        assert len(set(shown)) == 1
+        hybrid.append(shown[0])
+        assert same(weights(maps), before) == (not shown[0])
+    assert not hybrid[0]
+    third = total // 3
+    assert sum(hybrid[:third]) < 0.4 * third < 0.6 * third < sum(hybrid[-third:])
+    shown.clear()
+    stage.plan.validate()
+    assert set(shown) <= {True}  # it is judged as it will be asked
+
+
+def test_a_schedule_that_a_system_has_not_is_refused(params: Callable[..., Path]) -> None:
+    file = params()
+    document = yaml.safe_load(file.read_text())
+    document["systems"]["llara"]["schedule"] = "two_stage"
+    file.write_text(yaml.safe_dump(document))
+    with pytest.raises(ConfigError, match="'two_stage'; choose from joint, curriculum"):
+        system_of("llara", "retrieval", file)
+
+
+def test_low_rank_updates_may_be_the_same_for_all(params: Callable[..., Path]) -> None:
+    """SPEC 3: so that what differs is what is shown."""
+    file = params()
+    document = yaml.safe_load(file.read_text())
+    lora = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "layers": "linear"}
+    document["systems"]["language"]["shared_lora"] = lora
+    file.write_text(yaml.safe_dump(document))
+    for name in ADAPTED:
+        system: Any = system_of(name, "generation", file)
+        assert system.recipe.lora == Lora(**lora)  # type: ignore[arg-type]
+    assert system_of("llmsrec", "retrieval", file).recipe.lora is None  # type: ignore[attr-defined]
+
+
 THEMES = ("Wool scarf", "Steel bolt", "Green tea", "Toy train")
 
 
@@ -316,22 +433,25 @@ def test_each_beats_chance_after_a_few_epochs(
     assert hit_rate(ranks, 3).mean() > 0.45, name
 
 
-@pytest.mark.parametrize("name", ["tallrec", "allmrec"])
+SAVINGS = {"tallrec": 1, "allmrec": 2, "llara": 1, "collm": 3}  # of the last stage's first look
+
+
+@pytest.mark.parametrize("name", SAVINGS)
 def test_an_interrupted_run_ends_in_the_same_bytes(
     params: Callable[..., Path], given: Given, tmp_path: Path, name: str, monkeypatch: Any
 ) -> None:
-    """Killed in its last stage, after a look."""
-    system: Any = system_of(name, "retrieval", params(epochs=2))
+    """Killed in its last stage, after a look; LLaRA and CoLLM by their originals' schedules."""
+    system: Any = original(name, "retrieval", params(epochs=2))
     whole = fitted(system, given, tmp_path / "whole", tmp_path / "a", "key").state_dict()
     from llmsrec.systems import fit
 
-    calls = {"left": 3 if name == "allmrec" else 2}
+    calls = {"left": SAVINGS[name]}
     save = Checkpoints.save
 
     def dying(self: Checkpoints, state: Any) -> None:
         save(self, state)
         calls["left"] -= 1
-        if calls["left"] == 1:
+        if calls["left"] == 0:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(fit.Checkpoints, "save", dying)
