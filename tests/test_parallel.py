@@ -130,7 +130,7 @@ def train_together(store: Path, out: str) -> subprocess.Popen[str]:
     arguments = [part for name in names for part in (f"--{name}", name)]
     arguments += ["--metrics", "metrics.json", "--curve", "curve.json"]
     return start_two(
-        ["--max-restarts", "1", "-m", "llmsrec.stages.train_student", *arguments], folder
+        ["--max-restarts", "3", "-m", "llmsrec.stages.train_student", *arguments], folder
     )
 
 
