@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 Places = list[Int[np.ndarray, "_"]]  # of each process: which rows of the whole are its own
 
@@ -23,7 +25,11 @@ def start() -> torch.device:
     if cuda:
         torch.cuda.set_device(local)
     if "RANK" in os.environ and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if cuda else "gloo")
+        # torchrun keeps one store for all its attempts: without a prefix, addresses of lost processes are found there
+        store, number, count = next(rendezvous("env://"))
+        store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        backend = "nccl" if cuda else "gloo"
+        distributed.init_process_group(backend, store=store, rank=number, world_size=count)
     return torch.device("cuda", local) if cuda else torch.device("cpu")
 
 

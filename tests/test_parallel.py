@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -78,12 +79,16 @@ def start_two(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
     ]
     return subprocess.Popen(
         [*command, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, start_new_session=True,
     )  # fmt: skip
 
 
 def ended_well(process: subprocess.Popen[str]) -> None:
-    said, _ = process.communicate(timeout=240)
+    try:
+        said, _ = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert process.returncode == 0, said
 
 
@@ -130,7 +135,7 @@ def train_together(store: Path, out: str) -> subprocess.Popen[str]:
     arguments = [part for name in names for part in (f"--{name}", name)]
     arguments += ["--metrics", "metrics.json", "--curve", "curve.json"]
     return start_two(
-        ["--max-restarts", "3", "-m", "llmsrec.stages.train_student", *arguments], folder
+        ["--max-restarts", "1", "-m", "llmsrec.stages.train_student", *arguments], folder
     )
 
 
