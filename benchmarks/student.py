@@ -119,7 +119,7 @@ def training(shape: Shape, way: str, examples: str, steps: int) -> dict[str, flo
     def step(number: int) -> int:
         if way == "ours":
             trainer.step(number)
-            return len(trainer.examples.reads(trainer.batch(number)))
+            return len(trainer.examples.reads(trainer.epochs.batch(number)))
         reads = order[number * BATCH : (number + 1) * BATCH]
         released.step(reads, generator(2, number))
         return len(reads)

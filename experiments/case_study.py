@@ -14,13 +14,13 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from experiments.commands import parser_of, save
-from experiments.trained import device
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.metrics import hit_rate
 from llmsrec.evaluation.protocol import rank_candidates
 from llmsrec.evaluation.ranker import VectorRanker
 from llmsrec.serving import Recommender
 from llmsrec.teacher.ranker import TeacherRanker
+from llmsrec.training import device
 
 SHOWN = 10  # purchases of a history
 

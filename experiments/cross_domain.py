@@ -20,7 +20,7 @@ from rich.table import Table
 
 from experiments.commands import parser_of, save
 from experiments.study import TRAINED
-from experiments.trained import PARAMS, device, settings, student_of, trained_teacher
+from experiments.trained import PARAMS, settings, student_of, trained_teacher
 from llmsrec.comparison.published import paper_table, published_in, verdict
 from llmsrec.config import load_section, read_section
 from llmsrec.data.splits import Splits
@@ -35,6 +35,7 @@ from llmsrec.student.transfer import beside
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.transfer import shared_items, transferred, unseen_rows, with_table
+from llmsrec.training import device
 
 SHOWN = ("hr@10", "ndcg@10")
 

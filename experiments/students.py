@@ -11,15 +11,14 @@ Another language model for `backbone_size` is made by `python -m llmsrec.stages.
 artifacts/<dataset>/large ...`, and named by `--backbones large`.
 """
 
-from dataclasses import asdict, dataclass
-
-import pandas as pd
+from dataclasses import dataclass
 
 from experiments.commands import parser_of, save
 from experiments.study import FULL, TEACHER, Arm, Study
-from experiments.tables import Cell, Published, show, tidy
+from experiments.tables import Cell, Published, Row, show, tidy
 from experiments.trained import settings
 from llmsrec.comparison.published import paper_table, published_in
+from llmsrec.comparison.tidy import frame
 
 TABLE_8 = {"neither": "w/o distill,uniform", "no_uniformity": "w/o uniform", FULL: "full"}
 
@@ -134,4 +133,4 @@ def main(experiment: str, argv: list[str]) -> None:
         rows,
         f"{experiment}, {study.dataset}, {study.part}, seeds {', '.join(map(str, args['seeds']))}",
     )
-    save(pd.DataFrame([asdict(row) for row in rows]), experiment, name)
+    save(frame(Row, rows), experiment, name)

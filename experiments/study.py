@@ -12,12 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
-from experiments.trained import (
-    PARAMS,
-    device,
-    student_of,
-    trained_teacher,
-)
+from experiments.trained import PARAMS, student_of, trained_teacher
 from llmsrec.comparison.keys import code_of
 from llmsrec.comparison.shuffled import ShuffledTraining
 from llmsrec.config import load_section, read_section
@@ -37,7 +32,7 @@ from llmsrec.student.backbone import Backbone, load_backbone
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
-from llmsrec.training import fingerprint
+from llmsrec.training import device, fingerprint
 
 TRAINED = Path("scratch/students")
 TEACHER = "teacher"

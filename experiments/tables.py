@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.study import FULL, TEACHER, Arm, Order, Study, Values
-from llmsrec.comparison.published import verdict
-from llmsrec.evaluation.bootstrap import interval, resampled_means
+from llmsrec.comparison.tidy import Number
+from llmsrec.evaluation.bootstrap import resampled_means
 from llmsrec.evaluation.groups import all_groups
 from llmsrec.evaluation.results import METRICS, PROTOCOLS
 
@@ -38,8 +38,8 @@ class Cell:
         return ", ".join([*words, *["shuffled"] * (self.test == "shuffled")])
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, kw_only=True)
+class Row(Number):
     """A mean over seeds and users, or how far it is from that of `minus`."""
 
     dataset: str
@@ -54,15 +54,6 @@ class Row:
     protocol: str
     metric: str
     minus: str
-    value: float
-    low: float
-    high: float
-    lowest_seed: float
-    highest_seed: float
-    seeds: int
-    users: int
-    paper: float | None
-    beside: str  # inside | outside of our interval | not comparable | nothing, where the paper has no such number
 
 
 Published = Callable[[Cell, str, str], float | None]  # of a cell, in a group, by a metric
@@ -121,8 +112,6 @@ def _rows(
     resampled = resampled_means(means, study.evaluation.bootstrap, study.evaluation.seed)
     settings = " ".join(f"{key}={value}" for key, value in study.changes.items())
     for number, ((cell, minus), values) in enumerate(columns.items()):
-        found = interval(float(means[:, number].mean()), resampled[:, number])
-        seeds = values.mean(axis=1)
         paper = published(cell, group, metric) if minus is None and protocol != "full" else None
         arm, teacher = cell.arm, cell.arm.variant == TEACHER
         yield Row(
@@ -130,10 +119,7 @@ def _rows(
             variant="" if teacher else arm.variant, train=arm.train, test=cell.test,
             backbone=arm.backbone, settings=settings,
             group=group, protocol=protocol, metric=metric, minus=minus.label if minus else "",
-            value=found.value, low=found.low, high=found.high,
-            lowest_seed=float(seeds.min()), highest_seed=float(seeds.max()),
-            seeds=len(values), users=values.shape[1], paper=paper,
-            beside=verdict(study.dataset, paper, found.low, found.high),
+            **Number.told(study.dataset, values, resampled[:, number], paper),
         )  # fmt: skip
 
 

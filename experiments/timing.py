@@ -33,11 +33,11 @@ from llmsrec.data.splits import Splits
 from llmsrec.evaluation.protocol import evaluate
 from llmsrec.progress import Progress
 from llmsrec.student.recipe import Mode
-from llmsrec.systems.fit import device, num_trained
+from llmsrec.systems.fit import num_trained
 from llmsrec.systems.registry import RETRIEVAL, system_of
 from llmsrec.systems.system import Answerer, Given, Model, Stage
 from llmsrec.teacher.sasrec import SASRec
-from llmsrec.training import seed_torch
+from llmsrec.training import device, seed_torch
 
 WARM_UP = 3  # steps
 USUAL = ("sasrec", "llmsrec")

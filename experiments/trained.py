@@ -5,7 +5,6 @@ An interrupted training goes on from its last validation."""
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from llmsrec.comparison.keys import code_of, learned_from
@@ -27,10 +26,6 @@ def settings(texts: list[str]) -> dict[str, Any]:
     """What `--set key=value ...` changes of the section `student`."""
     parts = (text.partition("=") for text in texts)
     return {key: yaml.safe_load(value) for key, _, value in parts}
-
-
-def device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def trained_teacher(

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.commands import parser_of, save
-from experiments.trained import PARAMS, device, settings
+from experiments.trained import PARAMS, settings
 from llmsrec.config import from_mapping, load_section, read_section
 from llmsrec.data.engines import lent
 from llmsrec.data.filtering import SplitsConfig
@@ -41,7 +41,7 @@ from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import TeacherConfig, train_teacher
 from llmsrec.teacher.transfer import transferred
-from llmsrec.training import Checkpoints, MetricLog
+from llmsrec.training import Checkpoints, MetricLog, device
 from llmsrec.unit import RetrainingConfig
 
 MODELS = ("teacher", "student")

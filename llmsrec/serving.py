@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 
 from llmsrec.data.catalog import COLUMNS, Catalog
@@ -57,7 +58,9 @@ class Recommender:
         self.catalog, self.ranker, self.purchases, self.latest = catalog, ranker, purchases, latest
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu", kept_users_mb: float = 0.0) -> "Recommender":
+    def load(
+        cls, folder: Path, device: torch.device | str = "cpu", kept_users_mb: float = 0.0
+    ) -> "Recommender":
         """`kept_users_mb`: for keys and values of shoppers who come again, which a server wants."""
         if not (folder / "student" / "config.json").exists():
             raise ArtifactError(

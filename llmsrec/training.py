@@ -28,6 +28,11 @@ def generator(*key: int) -> np.random.Generator:
     return np.random.default_rng(key)
 
 
+def device() -> torch.device:
+    """Where this process computes when nobody says otherwise."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def seed_torch(seed: int) -> None:
     """Same seed, same numbers: also where threads add into the same row, in whatever order they come."""
     torch.use_deterministic_algorithms(True, warn_only=True)  # on a GPU some have no such version
@@ -171,9 +176,7 @@ class Plan:
 
     name: str  # on the line of progress
     validate: Callable[[], dict[str, float]]
-    looks: Sequence[
-        int
-    ]  # after so many steps, rising; after the last the training is over; 0: also as it starts
+    looks: Sequence[int]  # after so many steps, rising; the last ends it; 0: also as it starts
     patience: int  # looks without a better one
     select_by: str | None  # a metric of `validate`; None keeps what stands at the end
     unit: int = 1  # metrics are logged by step // unit

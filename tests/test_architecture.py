@@ -33,7 +33,7 @@ DOORS = {
     "transformers": [
         "llmsrec/student/backbone.py",
         "llmsrec/student/small.py",
-        "llmsrec/student/longformer.py",  # no language model: neither frozen nor the project's backbone
+        "llmsrec/systems/recformer/longformer.py",  # no language model: neither frozen nor the project's backbone
     ],
     "boto3": ["llmsrec/data/remote.py", "llmsrec/data/sources.py", "infra/bucket.py"],
     "botocore": ["llmsrec/data/remote.py", "llmsrec/data/sources.py", "infra/bucket.py"],

@@ -5,7 +5,7 @@ from typing import Any
 
 from llmsrec.comparison.config import ComparisonConfig, arms_of
 from llmsrec.comparison.page import save_page
-from llmsrec.comparison.results import compared
+from llmsrec.comparison.results import Comparison, compared
 from llmsrec.comparison.run import Store, compare
 from llmsrec.comparison.show import show
 from llmsrec.config import from_mapping, load_section, read_section
@@ -20,9 +20,12 @@ def run(dataset: str, changes: dict[str, Any], artifacts: Path, reports: Path) -
     config = from_mapping(ComparisonConfig, section, f"{PARAMS}: comparison")
     evaluation = load_section(EvaluationConfig, "evaluation", PARAMS)
     store = Store(artifacts, Path("scratch") / dataset, PARAMS, config, evaluation)
-    outcomes = compare(store, arms_of(config))
-    found = compared(dataset, outcomes, store.asked, config)
-    found.save(reports)
-    save_page(found, reports)
-    show(found)
+    tell(compared(dataset, compare(store, arms_of(config)), store.asked, config), reports)
     print(f"All numbers, and a page: {reports}/comparison.html")
+
+
+def tell(found: Comparison, folder: Path) -> None:
+    """In files, on a page, and here."""
+    found.save(folder)
+    save_page(found, folder)
+    show(found)

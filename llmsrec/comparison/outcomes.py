@@ -101,9 +101,7 @@ def ranked(ranker: Ranker, asked: Asked, *, shuffled: bool) -> Values:
 
 def with_titles_apart(splits: Splits) -> Splits:
     """Those of mode G in the place of mode R's; they are the same users."""
-    parts = {"candidates": splits.generation_candidates}
-    plain = {name: getattr(splits, name) for name in Splits.__dataclass_fields__}
-    return Splits(**(plain | parts))
+    return replace(splits, candidates=splits.generation_candidates)
 
 
 def answered(answerer: Answerer, asked: Asked, scratch: Path, *, shuffled: bool) -> Values:

@@ -5,13 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from llmsrec.comparison.config import Arm, ComparisonConfig
 from llmsrec.comparison.outcomes import Asked, Chance, Outcome, ranked
 from llmsrec.comparison.pairs import Difference, differences
 from llmsrec.comparison.published import paper_table, published_of
-from llmsrec.comparison.tidy import CHANCE, Resampled, Row, columns_of, rows_of
+from llmsrec.comparison.tidy import CHANCE, Resampled, Row, columns_of, frame, rows_of
 from llmsrec.files import whole_file, write_json
 
 
@@ -26,10 +24,8 @@ class Comparison:
     def save(self, folder: Path) -> None:
         for name, rows in (("results", self.rows), ("tests", self.tests)):
             kind = Row if name == "results" else Difference
-            columns = list(kind.__dataclass_fields__)
-            table = pd.DataFrame([asdict(row) for row in rows], columns=columns)
             with whole_file(folder / f"{name}.csv") as aside:
-                table.to_csv(aside, index=False)
+                frame(kind, rows).to_csv(aside, index=False)
         write_json(folder / "comparison.json", self.document)
 
     @property

@@ -20,12 +20,12 @@ from llmsrec.data.splits import Splits
 from llmsrec.evaluation.results import EvaluationConfig
 from llmsrec.files import read_json, write_json
 from llmsrec.progress import Progress
-from llmsrec.systems.fit import device, fitted, num_trained
+from llmsrec.systems.fit import fitted, num_trained
 from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import Answerer, Given, System
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import TeacherConfig
-from llmsrec.training import Rows, fingerprint
+from llmsrec.training import Rows, device, fingerprint
 
 VALIDATED = ("ndcg@10", "hr@10", "hr@1")  # the first that a training has is told of a last look
 

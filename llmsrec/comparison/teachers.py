@@ -5,10 +5,9 @@ from pathlib import Path
 from llmsrec.comparison.keys import code_of, learned_from
 from llmsrec.data.splits import Splits
 from llmsrec.files import alone
-from llmsrec.systems.fit import device
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.train import TeacherConfig, train_teacher
-from llmsrec.training import Checkpoints, MetricLog, fingerprint
+from llmsrec.training import Checkpoints, MetricLog, device, fingerprint
 
 
 def teacher_of(config: TeacherConfig, splits: Splits, folder: Path, name: str) -> SASRec:

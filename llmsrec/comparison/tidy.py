@@ -1,11 +1,12 @@
 """Outcomes -> a tidy table: a row for each number, with its 95% interval over users, of the mean over seeds."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from llmsrec.comparison.config import Arm, Order
@@ -26,24 +27,17 @@ class Cell(NamedTuple):
     mode: Mode
     train: Order
     test: Order
-    protocol: (
-        str  # sampled | full | generation (the candidates of mode G) | nothing, of a similarity
-    )
+    protocol: str  # sampled | full | generation (mode G's candidates) | nothing, of a similarity
     metric: str
 
 
 Columns = dict[Cell, Float[np.ndarray, "seeds users"]]
 
 
-@dataclass(frozen=True)
-class Row:
-    dataset: str
-    system: str
-    mode: str
-    train: str
-    test: str
-    protocol: str
-    metric: str
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """A mean over seeds and users with its 95% interval, and the paper's beside it."""
+
     value: float
     low: float
     high: float
@@ -53,6 +47,44 @@ class Row:
     users: int
     paper: float | None
     beside: str  # inside | outside of our interval | not comparable | nothing, where the paper has no such number
+
+    @classmethod
+    def told(
+        cls,
+        dataset: str,
+        values: Float[np.ndarray, "seeds users"],
+        drawn: Float[np.ndarray, "n"],
+        paper: float | None,
+    ) -> dict[str, Any]:
+        """Of all values and the means of those that were drawn again; for who makes a row of it."""
+        seeds = values.mean(axis=1)
+        found = interval(float(values.mean(axis=0).mean()), drawn)
+        return found.as_dict() | {
+            "lowest_seed": float(seeds.min()),
+            "highest_seed": float(seeds.max()),
+            "seeds": len(values),
+            "users": values.shape[1],
+            "paper": paper,
+            "beside": verdict(dataset, paper, found.low, found.high),
+        }
+
+
+def frame(kind: type[Any], rows: Sequence[Any]) -> pd.DataFrame:
+    """What a number is of stands before it."""
+    numbers = [field.name for field in fields(Number)] if issubclass(kind, Number) else []
+    of = [field.name for field in fields(kind) if field.name not in numbers]
+    return pd.DataFrame([asdict(row) for row in rows], columns=of + numbers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Number):
+    dataset: str
+    system: str
+    mode: str
+    train: str
+    test: str
+    protocol: str
+    metric: str
 
 
 def load_outcomes(folder: Path, arms: list[Arm], asked: str) -> dict[Arm, Outcome]:
@@ -116,16 +148,11 @@ class Resampled:
 
 
 def rows_of(dataset: str, drawn: Resampled, paper: Mapping[Cell, float | None]) -> list[Row]:
-    rows = []
-    for cell, values in drawn.columns.items():
-        found = interval(float(drawn.means[cell].mean()), drawn.of(cell))
-        seeds = values.mean(axis=1)
-        published = paper.get(cell)
-        rows.append(
-            Row(
-                dataset, *cell, found.value, found.low, found.high, float(seeds.min()), float(seeds.max()),
-                seeds=len(values), users=values.shape[1], paper=published,
-                beside=verdict(dataset, published, found.low, found.high),
-            )
-        )  # fmt: skip
-    return rows
+    return [
+        Row(
+            dataset=dataset,
+            **cell._asdict(),
+            **Number.told(dataset, values, drawn.of(cell), paper.get(cell)),
+        )
+        for cell, values in drawn.columns.items()
+    ]

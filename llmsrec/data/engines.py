@@ -85,9 +85,8 @@ def kept(table: ibis.Table, *, instead: ibis.Table | None = None) -> ibis.Table:
 def batches(table: ibis.Table) -> Iterator[pa.RecordBatch]:
     """The rows in the table's order, never all at a time."""
     backend, schema = table.get_backend(), _schema(table)
-    if (
-        backend.name == "duckdb"
-    ):  # `to_pyarrow_batches` of ibis 12 asks duckdb 2 for what it no longer has
+    if backend.name == "duckdb":
+        # not `to_pyarrow_batches`: that of ibis 12 asks duckdb 2 for what it no longer has
         found = iter(backend.con.sql(backend.compile(table)).to_arrow_reader(BATCH))
     else:
         from llmsrec.data import spark

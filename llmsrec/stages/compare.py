@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from llmsrec.config import load_section
 from llmsrec.data.seen import held_out_but_seen
@@ -16,6 +15,7 @@ from llmsrec.evaluation.results import EvaluationConfig
 from llmsrec.files import read_json, sha256, write_json
 from llmsrec.serving import Recommender
 from llmsrec.stages import run
+from llmsrec.training import device
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,7 +30,6 @@ def main(argv: list[str] | None = None) -> None:
     comparison, left_out = None, 0  # users whose purchase the champion was trained on
     if args.champion:
         splits = Splits.load(args.artifacts / "splits")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         rows = np.flatnonzero(~held_out_but_seen(args.champion, splits, "test"))
         left_out = len(splits.candidates["test"]) - len(rows)
         if not len(rows):
@@ -39,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         challenger, champion = (
             evaluate(
-                Recommender.load(folder, device).before(splits.catalog), splits, "test",
+                Recommender.load(folder, device()).before(splits.catalog), splits, "test",
                 rows=rows, scores_mb=evaluation.scores_mb,
             )
             for folder in (args.artifacts, args.champion)

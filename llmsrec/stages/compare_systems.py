@@ -3,11 +3,10 @@
 import argparse
 from pathlib import Path
 
+from llmsrec.comparison.command import tell
 from llmsrec.comparison.config import ComparisonConfig, arms_of
 from llmsrec.comparison.outcomes import Asked
-from llmsrec.comparison.page import save_page
 from llmsrec.comparison.results import compared
-from llmsrec.comparison.show import show
 from llmsrec.comparison.tidy import load_outcomes
 from llmsrec.config import load_section
 from llmsrec.data.splits import Splits
@@ -25,10 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     evaluation = load_section(EvaluationConfig, "evaluation")
     asked = Asked(Splits.load(args.splits), evaluation, config.generation_users)
     outcomes = load_outcomes(args.systems, arms_of(config), asked.digest)
-    found = compared(args.dataset, outcomes, asked, config)
-    found.save(args.out)
-    save_page(found, args.out)
-    show(found)
+    tell(compared(args.dataset, outcomes, asked, config), args.out)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-import torch
-
 from llmsrec.config import load_section
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import baselines
@@ -25,6 +23,7 @@ from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
+from llmsrec.training import device
 
 STORY = ("interactions", "splits", "teacher_training", "student_training")
 
@@ -37,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = load_section(EvaluationConfig, "evaluation")
     splits, reports = Splits.load(args.splits), args.reports
-    backbone = load_backbone(args.backbone, "cuda" if torch.cuda.is_available() else "cpu")
+    backbone = load_backbone(args.backbone, device())
     teacher = SASRec.load(args.teacher)
     student = LLMSRec.from_pretrained(
         args.student, backbone=backbone, teacher=teacher, catalog=splits.catalog

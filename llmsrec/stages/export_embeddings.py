@@ -4,8 +4,6 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from llmsrec.config import load_section
 from llmsrec.data.sources import upload
 from llmsrec.data.splits import Splits
@@ -15,6 +13,7 @@ from llmsrec.student.backbone import load_backbone
 from llmsrec.student.embeddings import export
 from llmsrec.student.model import LLMSRec
 from llmsrec.teacher.sasrec import SASRec
+from llmsrec.training import device
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = load_section(EmbeddingsConfig, "embeddings")
     splits = Splits.load(args.splits)
-    backbone = load_backbone(args.backbone, "cuda" if torch.cuda.is_available() else "cpu")
+    backbone = load_backbone(args.backbone, device())
     model = LLMSRec.from_pretrained(
         args.student, backbone=backbone, teacher=SASRec.load(args.teacher), catalog=splits.catalog
     )

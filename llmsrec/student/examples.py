@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from llmsrec.data.sequences import Sequences, ranges
-from llmsrec.errors import DataError
+from llmsrec.teacher.batches import teachable
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,7 @@ def training_examples(
     of a whole window, each read after its last `stride` purchases: with 1, exactly what is shown when it recommends;
     with more, the same read-outs in a fraction of the rows, each seeing window - stride + 1 purchases at least.
     Prompts that must stand `alone` have a row each."""
-    usable = np.flatnonzero(train.lengths >= 2)
-    if len(usable) == 0:
-        raise DataError("no user has two training purchases: there is nothing to learn from")
+    usable = teachable(train)
     known = train.lengths[usable] - 1
     if kind == "last_item":
         starts = np.maximum(known - window, 0)

@@ -20,19 +20,16 @@ from llmsrec.files import read_json, whole_folder
 from llmsrec.student.backbone import Backbone, load_backbone
 from llmsrec.student.decoder import Rows
 from llmsrec.student.heads import Heads, LLMSRecConfig, centre
-from llmsrec.student.lora import adapt
 from llmsrec.student.padding import chunks
 from llmsrec.student.prefixes import PrefixCache, Prefixes, compute_prefixes
-from llmsrec.student.prompts import IOUT, UOUT, PromptBuilder, PromptShape
+from llmsrec.student.prompts import IOUT, UOUT, PromptBuilder
 from llmsrec.student.recipe import LLM_SREC, Recipe
 from llmsrec.student.slots import Slots
 from llmsrec.teacher.sasrec import SASRec
 
 
 class LLMSRec(nn.Module):
-    """`heads` is all that is trained; the backbone and the teacher are not part of the module's parameters.
-
-    `recipe` makes it another system of SPEC 3's table in mode R; with low-rank updates the backbone must be its own."""
+    """Users and items read out of `slots`; `recipe` makes it another system of SPEC 3's table in mode R."""
 
     def __init__(
         self,
@@ -44,33 +41,23 @@ class LLMSRec(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.recipe = config, recipe
-        self.heads = Heads(config, recipe)
-        if recipe.lora is not None:
-            self.heads.lora = adapt(backbone, recipe.lora)
-        self._frozen = (backbone, teacher)  # in a tuple, so that nn.Module does not adopt them
-        self.heads.to(backbone.device)
-        self.slots = Slots(
-            backbone, teacher, self.heads, codes=recipe.codes, dropout=config.slot_dropout
-        )
-        shape = PromptShape(
-            config.window,
-            config.title_tokens,
-            config.max_prompt_tokens,
-            with_user_rep=recipe.user_slot,
-            item_slots=recipe.item_slots,
-        )
-        self.prompts = PromptBuilder(backbone.tokenizer, catalog.titles, shape)
+        self.slots = Slots(config, recipe, backbone, teacher)
+        self.prompts = PromptBuilder(backbone.tokenizer, catalog.titles, self.slots.shape)
         texts = [self.prompts.item_prefix(item) for item in range(catalog.num_items + 1)]
         self.prefixes = Prefixes.of(texts)
         self.cache: PrefixCache | None = None
 
     @property
+    def heads(self) -> Heads:
+        return self.slots.heads
+
+    @property
     def backbone(self) -> Backbone:
-        return self._frozen[0]
+        return self.slots.backbone
 
     @property
     def teacher(self) -> SASRec:
-        return self._frozen[1]
+        return self.slots.teacher
 
     def text_only(self) -> "LLMSRec":
         """The same networks before prompts without the teacher's vectors."""
@@ -117,10 +104,10 @@ class LLMSRec(nn.Module):
     def _user_states(
         self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None
     ) -> Float[Tensor, "users hidden"]:
-        if self.recipe.user_slot and teacher_users is None:
-            teacher_users = self.teacher.represent(histories)
         if not self.recipe.user_slot:
             teacher_users = None
+        elif teacher_users is None:
+            teacher_users = self.teacher.represent(histories)
         prompts = self.prompts.users(histories)
         return self.slots.read(prompts, prompts.tokens == UOUT, teacher_users)
 
@@ -209,7 +196,7 @@ class LLMSRec(nn.Module):
                     f"found {digest[:12]}): rerun the student step"
                 )
         recipe = replace(LLM_SREC, user_slot=config.with_user_rep)
-        model = cls(config, backbone, teacher.to(backbone.device), catalog, recipe)
+        model = cls(config, backbone, teacher, catalog, recipe)
         model.heads.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()
 

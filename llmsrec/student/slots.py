@@ -9,44 +9,53 @@ from torch.nn import functional
 from llmsrec.data.sequences import ranges
 from llmsrec.student.backbone import Backbone
 from llmsrec.student.decoder import Decoder, Rows
-from llmsrec.student.heads import Heads
+from llmsrec.student.heads import Heads, LLMSRecConfig
+from llmsrec.student.lora import adapt
 from llmsrec.student.padding import chunks, seen, spread
-from llmsrec.student.prompts import HIST, IOUT, UOUT, UREP, Prompts
+from llmsrec.student.prompts import HIST, IOUT, UOUT, UREP, Prompts, PromptShape
+from llmsrec.student.recipe import Recipe
 from llmsrec.teacher.sasrec import SASRec
 
 
 class Slots(nn.Module):
-    """Fills slots and reads states; the networks that it fills them with are `heads`, no parameters of its own.
+    """Fills slots and reads states. `heads` is all that is trained; backbone and teacher are no part of the module's
+    parameters, but with low-rank updates the backbone must be its own.
 
     `table` is what item slots are filled from: the teacher's item table, or what is made of it (`codes`)."""
 
     table: Tensor
 
     def __init__(
-        self,
-        backbone: Backbone,
-        teacher: SASRec,
-        heads: Heads,
-        *,
-        codes: int | None,
-        dropout: float,
+        self, config: LLMSRecConfig, recipe: Recipe, backbone: Backbone, teacher: SASRec
     ) -> None:
         super().__init__()
-        self._held = (backbone, teacher, heads)  # in a tuple, so that nn.Module does not adopt them
+        self.heads = Heads(config, recipe)
+        if recipe.lora is not None:
+            self.heads.lora = adapt(backbone, recipe.lora)
+        self.heads.to(backbone.device)
+        teacher = teacher.eval().requires_grad_(False).to(backbone.device)
+        self._frozen = (backbone, teacher)  # in a tuple, so that nn.Module does not adopt them
         self.decoder = Decoder(backbone.model)
-        self.dropout = dropout
-        table = teacher.item_table.to(backbone.device)
-        if codes is not None:
-            table = table.new_zeros(len(table), codes)
-        self.register_buffer("table", table, persistent=codes is not None)
+        self.dropout = config.slot_dropout
+        self.shape = PromptShape(
+            config.window,
+            config.title_tokens,
+            config.max_prompt_tokens,
+            with_user_rep=recipe.user_slot,
+            item_slots=recipe.item_slots,
+        )
+        table = teacher.item_table
+        if recipe.codes is not None:
+            table = table.new_zeros(len(table), recipe.codes)
+        self.register_buffer("table", table, persistent=recipe.codes is not None)
 
     @property
     def backbone(self) -> Backbone:
-        return self._held[0]
+        return self._frozen[0]
 
     @property
-    def heads(self) -> Heads:
-        return self._held[2]
+    def teacher(self) -> SASRec:
+        return self._frozen[1]
 
     def train(self, mode: bool = True) -> "Slots":
         """What is put into the language model has its dropout where it is trained."""

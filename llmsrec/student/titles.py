@@ -17,9 +17,8 @@ from llmsrec.progress import Progress
 from llmsrec.student.backbone import Backbone
 from llmsrec.student.choices import Asked, ChoiceBuilder
 from llmsrec.student.heads import Heads, LLMSRecConfig
-from llmsrec.student.lora import adapt
 from llmsrec.student.padding import chunks, spread
-from llmsrec.student.prompts import Prompts, PromptShape
+from llmsrec.student.prompts import Prompts
 from llmsrec.student.recipe import Recipe
 from llmsrec.student.slots import Slots
 from llmsrec.teacher.sasrec import SASRec
@@ -32,7 +31,7 @@ Score = Literal["greedy", "likelihood"]
 
 
 class TitleWriter(nn.Module):
-    """`heads` is all that is trained: what fills slots, and what is put into the language model."""
+    """Titles out of `slots`: of `heads`, what fills slots and what is put into the language model is trained."""
 
     def __init__(
         self,
@@ -46,32 +45,24 @@ class TitleWriter(nn.Module):
         super().__init__()
         assert backbone.writer is not None, "load it with its head"
         self.config, self.recipe = config, recipe
-        self.heads = Heads(config, recipe)
-        if recipe.lora is not None:
-            self.heads.lora = adapt(backbone, recipe.lora)
-        self._frozen = (backbone, teacher)  # in a tuple, so that nn.Module does not adopt them
-        self.heads.to(backbone.device)
-        self.slots = Slots(
-            backbone, teacher, self.heads, codes=recipe.codes, dropout=config.slot_dropout
+        self.slots = Slots(config, recipe, backbone, teacher)
+        self.choices = ChoiceBuilder(
+            backbone.tokenizer, catalog.titles, self.slots.shape, num_candidates
         )
-        shape = PromptShape(
-            config.window,
-            config.title_tokens,
-            config.max_prompt_tokens,
-            with_user_rep=recipe.user_slot,
-            item_slots=recipe.item_slots,
-        )
-        self.choices = ChoiceBuilder(backbone.tokenizer, catalog.titles, shape, num_candidates)
         self.ends = backbone.ends
         self.names = [normalise(self._text(title)) for title in self.choices.titles]
 
     @property
+    def heads(self) -> Heads:
+        return self.slots.heads
+
+    @property
     def backbone(self) -> Backbone:
-        return self._frozen[0]
+        return self.slots.backbone
 
     @property
     def teacher(self) -> SASRec:
-        return self._frozen[1]
+        return self.slots.teacher
 
     def text_only(self) -> "TitleWriter":
         """The same networks before prompts without the teacher's vectors."""

@@ -12,8 +12,6 @@ from llmsrec import parallel
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences, ranges
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.metrics import hit_rate, ndcg
-from llmsrec.evaluation.protocol import evaluate
 from llmsrec.student.backbone import Backbone
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.examples import training_examples
@@ -29,9 +27,9 @@ from llmsrec.student.pool import ItemPool
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.student.recipe import LLM_SREC
 from llmsrec.student.schedule import looks_of, optimizer_of, rate
-from llmsrec.teacher.batches import NegativeSampler
+from llmsrec.teacher.batches import Epochs, NegativeSampler
 from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import validation_rows
+from llmsrec.teacher.train import valid_quality
 from llmsrec.training import (
     Checkpoints,
     GradientTrainer,
@@ -84,7 +82,6 @@ def new_student(
     config: StudentConfig, backbone: Backbone, teacher: SASRec, catalog: Catalog
 ) -> LLMSRec:
     recipe = replace(LLM_SREC, user_slot=config.with_user_rep)
-    teacher = teacher.eval().requires_grad_(False).to(backbone.device)
     return LLMSRec.untaught(config.model(backbone, teacher), backbone, teacher, catalog, recipe)
 
 
@@ -115,7 +112,7 @@ class Trainer(GradientTrainer):
             shared=config.catalogue_negatives,
         )
         self.optimizer = optimizer_of(model.heads, config)
-        self._order: tuple[int, Int[np.ndarray, rows]] = (-1, np.zeros(0, np.int64))
+        self.epochs = Epochs(np.arange(len(self.examples)), config.batch_size, config.seed, 1)
 
     def start(self, learned: Mapping[str, Tensor] | None = None) -> None:
         """Before the first step; a run that was interrupted then takes its heads from its last validation."""
@@ -134,7 +131,7 @@ class Trainer(GradientTrainer):
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.examples) // self.config.batch_size)
+        return self.epochs.steps
 
     @property
     def network(self) -> nn.Module:
@@ -144,17 +141,9 @@ class Trainer(GradientTrainer):
     def learning_rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def batch(self, step: int) -> Int[np.ndarray, "batch"]:
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if self._order[0] != epoch:
-            order = generator(self.config.seed, 1, epoch).permutation(len(self.examples))
-            self._order = (epoch, order)
-        size = self.config.batch_size
-        return self._order[1][place * size : (place + 1) * size]
-
     def step(self, step: int) -> dict[str, float]:
         self.model.train()
-        terms = self.losses(self.batch(step), generator(self.config.seed, 2, step))
+        terms = self.losses(self.epochs.batch(step), generator(self.config.seed, 2, step))
         share = rate(self.config, step, self.steps_per_epoch)
         self.descend(terms["loss"], self.config.learning_rate * share)
         return {name: float(value.detach()) for name, value in terms.items()}
@@ -230,7 +219,5 @@ class Trainer(GradientTrainer):
 @torch.no_grad()
 def validate(model: LLMSRec, splits: Splits, config: StudentConfig) -> dict[str, float]:
     model.eval()
-    rows = validation_rows(len(splits.candidates["valid"]), config.validation_users, config.seed)
     ranker = StudentRanker(model, encode_items(model, splits.num_items))
-    ranks = evaluate(ranker, splits, "valid", rows=rows, full=False).sampled
-    return {"hr@10": float(hit_rate(ranks, 10).mean()), "ndcg@10": float(ndcg(ranks, 10).mean())}
+    return valid_quality(ranker, splits, config.validation_users, config.seed)

@@ -1,15 +1,14 @@
 """Train a model of mode G: after each history, the title of its last training purchase (SPEC 3)."""
 
 import numpy as np
-from jaxtyping import Int
 from torch import nn
 
 from llmsrec.data.candidates import draw_candidates, title_labels
 from llmsrec.data.splits import Splits, Targets
-from llmsrec.errors import DataError
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.schedule import looks_of, optimizer_of, rate
 from llmsrec.student.titles import Score, TitleAnswerer, TitleWriter
+from llmsrec.teacher.batches import Epochs, teachable
 from llmsrec.teacher.train import validation_rows
 from llmsrec.training import GradientTrainer, Plan, generator
 
@@ -19,9 +18,7 @@ class TitleTrainer(GradientTrainer):
 
     def __init__(self, model: TitleWriter, splits: Splits, config: StudentConfig) -> None:
         self.model, self.config, self.train = model, config, splits.train
-        self.users = np.flatnonzero(self.train.lengths >= 2)
-        if len(self.users) == 0:
-            raise DataError("no user has two training purchases: there is nothing to learn from")
+        self.epochs = Epochs(teachable(self.train), config.batch_size, config.seed, 1)
         self.labels = title_labels(splits.catalog)
         self.negatives = splits.generation_candidates["valid"].items.shape[1] - 1
         self.optimizer = optimizer_of(model.heads, config)
@@ -32,17 +29,11 @@ class TitleTrainer(GradientTrainer):
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.users) // self.config.batch_size)
-
-    def batch(self, step: int) -> Int[np.ndarray, "batch"]:
-        epoch, place = divmod(step, self.steps_per_epoch)
-        order = generator(self.config.seed, 1, epoch).permutation(self.users)
-        size = self.config.batch_size
-        return order[place * size : (place + 1) * size]
+        return self.epochs.steps
 
     def step(self, step: int) -> dict[str, float]:
         self.model.train()
-        users, draws = self.batch(step), generator(self.config.seed, 2, step)
+        users, draws = self.epochs.batch(step), generator(self.config.seed, 2, step)
         ends = self.train.lengths[users] - 1
         drawn = draw_candidates(
             self.train,

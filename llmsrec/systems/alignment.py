@@ -11,14 +11,11 @@ from torch.nn import functional
 
 from llmsrec.config import Amount, Count
 from llmsrec.data.sequences import Sequences
-from llmsrec.errors import DataError
-from llmsrec.evaluation.metrics import ndcg
-from llmsrec.evaluation.protocol import evaluate
 from llmsrec.systems.system import Given
-from llmsrec.teacher.batches import NegativeSampler
+from llmsrec.teacher.batches import Epochs, NegativeSampler, teachable
 from llmsrec.teacher.causal import SequenceNetwork
 from llmsrec.teacher.ranker import ProductRanker
-from llmsrec.teacher.train import validation_rows
+from llmsrec.teacher.train import every_few, valid_quality
 from llmsrec.training import GradientTrainer, Plan, generator
 
 RECONSTRUCTION, TEXT_RECONSTRUCTION = 0.5, 0.2
@@ -88,9 +85,8 @@ class AlignmentTrainer(GradientTrainer):
         splits, teacher, self.seed = given.splits, given.teacher, given.seed
         self.table = teacher.item_table
         train: Sequences = splits.train
-        self.users = np.flatnonzero(train.lengths >= 2)
-        if len(self.users) == 0:
-            raise DataError("no user has two training purchases: there is nothing to learn from")
+        self.users = teachable(train)
+        self.epochs = Epochs(np.arange(len(self.users)), config.batch_size, self.seed, 1)
         ends = train.lengths[self.users] - 1
         self.targets = train.items[train.offsets[self.users] + ends]
         self.teacher_users = teacher.represent(train.take(self.users, ends))  # frozen: once
@@ -105,14 +101,11 @@ class AlignmentTrainer(GradientTrainer):
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.users) // self.config.batch_size)
+        return self.epochs.steps
 
     def step(self, step: int) -> dict[str, float]:
         self.alignment.train()
-        epoch, place = divmod(step, self.steps_per_epoch)
-        size = self.config.batch_size
-        order = generator(self.seed, 1, epoch).permutation(len(self.users))
-        rows = order[place * size : (place + 1) * size]
+        rows = self.epochs.batch(step)
         drawn = self.negatives.draw(self.users[rows], 1, generator(self.seed, 2, step))[:, 0]
         items = np.concatenate([self.targets[rows], drawn])
         known = self.table[torch.from_numpy(items).to(self.table.device)]
@@ -139,11 +132,8 @@ def stage_of(trainer: AlignmentTrainer) -> tuple[AlignmentTrainer, Plan]:
 
     @torch.no_grad()
     def look() -> dict[str, float]:
-        count = len(splits.candidates["valid"])
-        rows = validation_rows(count, config.validation_users, trainer.seed)
         ranker = _Rebuilt(trainer.alignment, trainer.given.teacher)
-        ranks = evaluate(ranker, splits, "valid", rows=rows, full=False).sampled
-        return {"ndcg@10": float(ndcg(ranks, 10).mean())}
+        return valid_quality(ranker, splits, config.validation_users, trainer.seed)
 
-    looks = [epoch * steps for epoch in range(1, config.epochs + 1)]
+    looks = every_few(config.epochs, 1, steps)
     return trainer, Plan("alignment", look, looks, len(looks), None, unit=steps)

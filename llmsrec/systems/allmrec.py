@@ -28,14 +28,10 @@ class ALLMRecNetwork(nn.Module):
         codes = reader.recipe.codes
         assert codes is not None
         self.reader = reader
-        self.alignment = Alignment(
-            given.teacher.embedding_size,
-            encoder.hidden_size,
-            codes,
-            encoder.model.float()
-            if config.finetune_text
-            else None,  # bfloat16 rounds small steps away
-        )
+        # in float32 where it is tuned: bfloat16 rounds small steps away
+        tuned = encoder.model.float() if config.finetune_text else None
+        sizes = given.teacher.embedding_size, encoder.hidden_size, codes
+        self.alignment = Alignment(*sizes, tuned)
         self.texts = _Texts(given, encoder, config)
 
     @torch.no_grad()

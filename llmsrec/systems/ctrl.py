@@ -24,7 +24,7 @@ from llmsrec.teacher.causal import SequenceNetwork
 from llmsrec.teacher.epochs import EpochTrainer
 from llmsrec.teacher.ranker import TeacherRanker
 from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import TeacherConfig, fitted, stage_of
+from llmsrec.teacher.train import TeacherConfig, every_few, fitted, stage_of
 from llmsrec.training import Plan
 
 
@@ -69,7 +69,7 @@ class CTRL:
         vectors = encoded(texts, encoder_of(self.encoder, given), self.max_tokens)
         trainer = AlignmentTrainer(network, train, config, prefixes, vectors)
         steps = trainer.steps_per_epoch
-        looks = [epoch * steps for epoch in range(1, self.align_epochs + 1)]
+        looks = every_few(self.align_epochs, 1, steps)
         return Stage(trainer, Plan("CTRL, alignment", dict, looks, len(looks), None, unit=steps))
 
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -34,9 +33,8 @@ def fitted(system: System, given: Given, folder: Path, scratch: Path, key: str) 
             save(network, done / WEIGHTS)
             checkpoints.clear()
         curves.append({"selected_by": stage.plan.select_by, "looks": log.rows})
-        seed_torch(
-            given.seed
-        )  # what follows is alike whether this stage ran now or in another process
+        # what follows is alike whether this stage ran now or in another process
+        seed_torch(given.seed)
     write_json(folder / "curves.json", curves)
     save(network, folder / WEIGHTS)  # last: with it the folder is whole
     return network.eval()
@@ -56,7 +54,3 @@ def load(network: nn.Module, file: Path) -> None:
 def num_trained(network: nn.Module) -> int:
     """Parameters that take a gradient in one of the stages, shared ones once."""
     return sum(part.numel() for part in network.parameters() if part.requires_grad)
-
-
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

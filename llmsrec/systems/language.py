@@ -25,9 +25,10 @@ class LanguageRanker:
 
     def network(self, given: Given) -> LLMSRec:
         backbone = given.language_model()
-        teacher = given.teacher.eval().requires_grad_(False).to(backbone.device)
-        settings = self.config.model(backbone, teacher)
-        return LLMSRec.untaught(settings, backbone, teacher, given.splits.catalog, self.recipe)
+        settings = self.config.model(backbone, given.teacher)
+        return LLMSRec.untaught(
+            settings, backbone, given.teacher, given.splits.catalog, self.recipe
+        )
 
     def stages(self, network: LLMSRec, given: Given) -> Iterator[Stage]:
         config = replace(self.config, seed=given.seed)
@@ -53,12 +54,9 @@ class LanguageWriter:
 
     def network(self, given: Given) -> TitleWriter:
         backbone = given.language_model(writes=True)
-        teacher = given.teacher.eval().requires_grad_(False).to(backbone.device)
-        settings = self.config.model(backbone, teacher)
-        count = given.splits.generation_candidates["test"].items.shape[1]
-        return TitleWriter(
-            settings, backbone, teacher, given.splits.catalog, self.recipe, num_candidates=count
-        )
+        settings, splits = self.config.model(backbone, given.teacher), given.splits
+        count = splits.generation_candidates["test"].items.shape[1]
+        return TitleWriter(settings, backbone, given.teacher, splits.catalog, self.recipe, count)
 
     def stages(self, network: TitleWriter, given: Given) -> Iterator[Stage]:
         config = replace(self.config, seed=given.seed)

@@ -75,18 +75,21 @@ def language(name: str, mode: Mode) -> Maker:
             lora = values.pop("lora", {})
             lora = from_mapping(Lora, shared["shared_lora"] or lora, f"{where}.lora")
             recipe = replace(recipe, lora=lora)
-        stage_1 = values.pop("alignment", None)
-        score = values.pop("score", None)
+        stage_1, score = values.pop("alignment", {}), values.pop("score", None)
         schedule = _schedule(name, values, where)
         user_slot = recipe.user_slot or values.get("with_user_rep", False)
         values = {**read_section("student", params), **values, "with_user_rep": user_slot}
         config = from_mapping(StudentConfig, values, where)
-        recipe = replace(recipe, user_slot=user_slot)
-        reading = (
-            LanguageRanker(config, recipe, schedule)
-            if mode == "retrieval"
-            else LanguageWriter(config, recipe, schedule, score)
-        )
+        own = {
+            "config": config,
+            "recipe": replace(recipe, user_slot=user_slot),
+            "schedule": schedule,
+        }
+        reading: LanguageRanker | LanguageWriter
+        if mode == "retrieval":
+            reading = from_mapping(LanguageRanker, own, where)
+        else:
+            reading = from_mapping(LanguageWriter, own | {"score": score}, where)
         if recipe.codes is None:
             return reading
         return ALLMRec(reading, from_mapping(AlignmentConfig, stage_1, f"{where}.alignment"))

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from llmsrec.data.sequences import Sequences
+from llmsrec.errors import DataError
+from llmsrec.training import generator
 
 SHORTEST = 8  # rows up to this length share a group; longer ones are grouped by powers of two
 
@@ -20,6 +22,32 @@ class Group:
     inputs: Int[Tensor, "rows length"]
     targets: Int[Tensor, "positions"]
     users: Int[np.ndarray, "positions"]
+
+
+def teachable(train: Sequences) -> Int[np.ndarray, "users"]:
+    """The users of whom something can be learned: one purchase, and another after it."""
+    users = np.flatnonzero(train.lengths >= 2)
+    if len(users) == 0:
+        raise DataError("no user has two training purchases: there is nothing to learn from")
+    return users
+
+
+class Epochs:
+    """All of `rows` once an epoch, in batches; their order is decided by the key and the epoch alone."""
+
+    def __init__(self, rows: Int[np.ndarray, "rows"], batch_size: int, *key: int) -> None:
+        self.rows, self.batch_size, self.key = rows, batch_size, key
+        self._order = (-1, rows)
+
+    @property
+    def steps(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def batch(self, step: int) -> Int[np.ndarray, "batch"]:
+        epoch, place = divmod(step, self.steps)
+        if self._order[0] != epoch:
+            self._order = (epoch, generator(*self.key, epoch).permutation(self.rows))
+        return self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
 
 
 def epoch_users(

@@ -68,10 +68,8 @@ class LigrBlock(nn.Module):
         super().__init__()
         size, wide = config.embedding_size, FEED_WIDTH * config.embedding_size
         self.num_heads, self.dropout = config.num_heads, config.dropout
-        self.attention_norm, self.attention_gate = (
-            nn.LayerNorm(size, eps=1e-8),
-            nn.Linear(size, size),
-        )
+        self.attention_norm = nn.LayerNorm(size, eps=1e-8)
+        self.attention_gate = nn.Linear(size, size)
         self.query, self.key, self.value, self.out = (nn.Linear(size, size) for _ in range(4))
         self.feed_norm, self.feed_gate = nn.LayerNorm(size, eps=1e-8), nn.Linear(size, size)
         self.inner_gate, self.inner = nn.Linear(size, wide), nn.Linear(size, wide)

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from llmsrec import parallel
 from llmsrec.data.sequences import Sequences
-from llmsrec.errors import DataError
-from llmsrec.teacher.batches import epoch_users
+from llmsrec.teacher.batches import epoch_users, teachable
 from llmsrec.teacher.causal import SequenceNetwork, SequenceTraining
 from llmsrec.training import GradientTrainer, generator
 
@@ -26,9 +25,7 @@ class EpochTrainer(GradientTrainer):
         optimizer: torch.optim.Optimizer,
     ) -> None:
         self.model, self.train, self.config = model, train, config
-        self.usable = np.flatnonzero(train.lengths >= 2)
-        if len(self.usable) == 0:
-            raise DataError("no user has two training purchases: there is nothing to learn from")
+        self.usable = teachable(train)
         self.optimizer = optimizer
 
     @abstractmethod

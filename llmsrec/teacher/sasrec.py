@@ -109,6 +109,7 @@ class SASRec(SequenceNetwork):
     @classmethod
     def load(cls, folder: Path) -> "SASRec":
         file = folder / "config.json"
-        model = cls(from_mapping(SASRecConfig, read_json(file), where=str(file)))
+        values = {"layers": "standard", **read_json(file)}  # a champion may be older than `layers`
+        model = cls(from_mapping(SASRecConfig, values, where=str(file)))
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()

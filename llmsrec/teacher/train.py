@@ -14,6 +14,7 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.metrics import hit_rate, ndcg
 from llmsrec.evaluation.protocol import evaluate
+from llmsrec.evaluation.ranker import Ranker
 from llmsrec.teacher.batches import NegativeSampler, group_by_length
 from llmsrec.teacher.blocks import Layers, Norm, SASRecConfig
 from llmsrec.teacher.causal import CausalTraining, Lessons, Loss, SequenceNetwork, SequenceTraining
@@ -126,7 +127,7 @@ def stage_of(
 def plan_of(trainer: EpochTrainer, splits: Splits, name: str) -> Plan:
     """A look every few epochs, and after the last."""
     config, steps = trainer.config, trainer.steps_per_epoch
-    looks = [epoch * steps for epoch in looked_at(config)]
+    looks = every_few(config.epochs, config.validate_every, steps)
     select_by = "ndcg@10" if config.select else None
 
     def look() -> dict[str, float]:
@@ -135,10 +136,9 @@ def plan_of(trainer: EpochTrainer, splits: Splits, name: str) -> Plan:
     return Plan(name, look, looks, config.patience, select_by, unit=steps)
 
 
-def looked_at(config: SequenceTraining) -> list[int]:
-    """Every few epochs, and the last."""
-    every = config.validate_every
-    return sorted({*range(every, config.epochs + 1, every), config.epochs})
+def every_few(epochs: int, every: int, steps_per_epoch: int) -> list[int]:
+    """The steps at which so many epochs are over, and after the last."""
+    return [steps_per_epoch * epoch for epoch in sorted({*range(every, epochs, every), epochs})]
 
 
 class Trainer(EpochTrainer):
@@ -189,9 +189,13 @@ def fitted(splits: Splits, holdout: bool) -> Sequences:
 
 
 def validate(model: SequenceNetwork, splits: Splits, config: SequenceTraining) -> dict[str, float]:
-    """NDCG@10 and HR@10 of the stored valid candidates, on a fixed sample of users."""
-    rows = validation_rows(len(splits.candidates["valid"]), config.validation_users, config.seed)
-    ranks = evaluate(TeacherRanker(model), splits, "valid", rows=rows, full=False).sampled
+    return valid_quality(TeacherRanker(model), splits, config.validation_users, config.seed)
+
+
+def valid_quality(ranker: Ranker, splits: Splits, users: int | None, seed: int) -> dict[str, float]:
+    """NDCG@10 and HR@10 among the stored valid candidates, of a fixed sample of users."""
+    rows = validation_rows(len(splits.candidates["valid"]), users, seed)
+    ranks = evaluate(ranker, splits, "valid", rows=rows, full=False).sampled
     return {"ndcg@10": float(ndcg(ranks, 10).mean()), "hr@10": float(hit_rate(ranks, 10).mean())}
 
 

@@ -252,19 +252,16 @@ def test_a_step_draws_candidates_with_other_titles_that_the_user_never_bought(
     writer: Any, markov_splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     splits = replace(markov_splits, generation_candidates=markov_splits.candidates)
-    model, seen = writer("tallrec"), []
+    model, seen = writer("llara"), []
     loss = model.loss
 
     def kept(histories: Any, candidates: Any, targets: Any, users: Any) -> Any:
         seen.append((histories, candidates, targets))
-        return loss(histories, candidates, targets, users) + 0 * model.probe
+        return loss(histories, candidates, targets, users)
 
-    model.probe = torch.nn.Parameter(torch.zeros(()))
     monkeypatch.setattr(model, "loss", kept)
-    config = student_config(batch_size=40)
-    monkeypatch.setattr(model.heads, "reading", lambda: [torch.nn.Parameter(torch.zeros(1))])
-    trainer = TitleTrainer(model, splits, config)
-    users = trainer.batch(0)
+    trainer = TitleTrainer(model, splits, student_config(batch_size=40))
+    users = trainer.epochs.batch(0)
     trainer.step(0)
     (histories, candidates, targets), labels = seen[0], title_labels(markov_splits.catalog)
     train = markov_splits.train

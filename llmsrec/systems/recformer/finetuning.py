@@ -11,13 +11,11 @@ from torch.nn import functional
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.metrics import hit_rate, ndcg
-from llmsrec.evaluation.protocol import evaluate
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
 from llmsrec.systems.recformer.network import Recformer, RecformerRanker
 from llmsrec.systems.system import Stage
-from llmsrec.teacher.train import validation_rows
+from llmsrec.teacher.train import every_few, valid_quality
 from llmsrec.training import GradientTrainer, Plan
 
 
@@ -80,7 +78,7 @@ def stage(
     plan = Plan(
         "recformer, items read anew" if rereads else "recformer, items fixed",
         lambda: look(network, splits, config, seed),
-        [0, *looks_of(epochs, config.validate_every, trainer.steps_per_epoch)],
+        [0, *every_few(epochs, config.validate_every, trainer.steps_per_epoch)],
         config.patience if rereads else config.second_patience,
         "ndcg@10",
         unit=trainer.steps_per_epoch,
@@ -88,19 +86,12 @@ def stage(
     return Stage(trainer, plan)
 
 
-def looks_of(epochs: int, every: int, steps_per_epoch: int) -> list[int]:
-    """Every few epochs, and after the last."""
-    return [epoch * steps_per_epoch for epoch in sorted({*range(every, epochs, every), epochs})]
-
-
 def look(
     network: Recformer, splits: Splits, config: RecformerConfig, seed: int
 ) -> dict[str, float]:
-    """NDCG@10 and HR@10 of the stored valid candidates, with the item matrix as it stands."""
-    rows = validation_rows(len(splits.candidates["valid"]), config.validation_users, seed)
+    """With the item matrix as it stands."""
     ranker = RecformerRanker(network, config.temperature)
-    ranks = evaluate(ranker, splits, "valid", rows=rows, full=False).sampled
-    return {"ndcg@10": float(ndcg(ranks, 10).mean()), "hr@10": float(hit_rate(ranks, 10).mean())}
+    return valid_quality(ranker, splits, config.validation_users, seed)
 
 
 def rate(step: int, warmup: int, total: int) -> float:

@@ -12,16 +12,15 @@ from llmsrec.data.sequences import Sequences, ranges
 from llmsrec.data.splits import Splits
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
-from llmsrec.systems.recformer.finetuning import look, looks_of, rate
+from llmsrec.systems.recformer.finetuning import look, rate
 from llmsrec.systems.recformer.network import Recformer
 from llmsrec.systems.recformer.texts import SPECIAL, Texts
 from llmsrec.systems.system import Stage
+from llmsrec.teacher.train import every_few
 from llmsrec.training import GradientTrainer, Plan
 
-MASKED, SWAPPED = (
-    0.8,
-    0.1,
-)  # of the chosen words, BERT's shares; the others are asked for as they stand
+# of the chosen words, BERT's shares; the others are asked for as they stand
+MASKED, SWAPPED = 0.8, 0.1
 
 
 class Taught(nn.Module):
@@ -123,7 +122,7 @@ def stage(network: Recformer, splits: Splits, config: RecformerConfig, seed: int
     """On the store's own training histories; the best look is the one that ranks best untuned."""
     examples = Examples(splits.train, config.pretrain_batch_size, seed, 0)
     trainer = Pretraining(network, examples, config)
-    looks = looks_of(config.pretrain_epochs, config.validate_every, trainer.steps_per_epoch)
+    looks = every_few(config.pretrain_epochs, config.validate_every, trainer.steps_per_epoch)
 
     def validate() -> dict[str, float]:
         network.read_items()

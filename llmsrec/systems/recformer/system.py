@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmsrec.errors import ConfigError
-from llmsrec.student.longformer import LongformerShape, build_longformer, load_longformer
 from llmsrec.systems.recformer import finetuning, pretraining
 from llmsrec.systems.recformer.config import RecformerConfig
+from llmsrec.systems.recformer.longformer import LongformerShape, build_longformer, load_longformer
 from llmsrec.systems.recformer.network import Recformer, RecformerRanker
 from llmsrec.systems.recformer.texts import NUM_TYPES, Vocabulary, Writer
 from llmsrec.systems.system import Given, Stage
