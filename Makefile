@@ -4,6 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SPARK := $(VENV)/.spark
+
+install = $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable '.[$(EXTRAS)]' 2>&1 \
+	| tee $(VENV)/install.log | { grep --line-buffered -E '^(Downloading|Installing collected|Successfully installed|ERROR)' || true; } | cut -c1-160; \
+	test $${PIPESTATUS[0]} -eq 0 || { echo "pip failed; all it said: $(VENV)/install.log"; exit 1; }
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DAGSTER_HOME := $(CURDIR)/.dagster
@@ -22,7 +27,7 @@ setup: $(STAMP)  ## make .venv and install the pinned packages
 run: setup  ## build every asset of every dataset in params.yaml, print the result table
 	@python -m orchestration.run
 
-test: setup check  ## lint, types and tests
+test: setup $(SPARK) check  ## lint, types and tests
 	python -m pytest -q -n 2
 
 check: setup  ## ruff, mypy, import-linter
@@ -54,11 +59,17 @@ clean:  ## remove tools' caches and Dagster's history; data, artifacts and MLflo
 	rm -rf .dagster .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find llmsrec orchestration infra tests benchmarks experiments -name __pycache__ -prune -exec rm -rf {} +
 
+$(STAMP): EXTRAS := dev,stack
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing the pinned packages into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable '.[dev,stack]' 2>&1 \
-	  | tee $(VENV)/install.log | { grep --line-buffered -E '^(Downloading|Installing collected|Successfully installed|ERROR)' || true; } | cut -c1-160; \
-	  test $${PIPESTATUS[0]} -eq 0 || { echo "pip failed; all it said: $(VENV)/install.log"; exit 1; }
+	@$(install)
+	@touch $@
+
+# The other engine: half a gigabyte that only its tests ask for.
+$(SPARK): EXTRAS := spark
+$(SPARK): $(STAMP)
+	@echo "installing Spark into $(VENV), for its tests"
+	@$(install)
 	@touch $@

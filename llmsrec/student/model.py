@@ -1,6 +1,5 @@
 """LLM-SRec (SPEC 3 and 4.9): a frozen language model, and the few parts that are trained around it."""
 
-import copy
 import dataclasses
 import json
 from dataclasses import replace
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from llmsrec.config import from_mapping
 from llmsrec.data.catalog import Catalog
@@ -19,17 +18,19 @@ from llmsrec.errors import ArtifactError
 from llmsrec.files import read_json, whole_folder
 from llmsrec.student.backbone import Backbone, load_backbone
 from llmsrec.student.decoder import Rows
-from llmsrec.student.heads import Heads, LLMSRecConfig, centre
+from llmsrec.student.heads import LLMSRecConfig, centre
 from llmsrec.student.padding import chunks
 from llmsrec.student.prefixes import PrefixCache, Prefixes, compute_prefixes
 from llmsrec.student.prompts import IOUT, UOUT, PromptBuilder
 from llmsrec.student.recipe import LLM_SREC, Recipe
-from llmsrec.student.slots import Slots
+from llmsrec.student.slots import Reader
 from llmsrec.teacher.sasrec import SASRec
 
 
-class LLMSRec(nn.Module):
+class LLMSRec(Reader):
     """Users and items read out of `slots`; `recipe` makes it another system of SPEC 3's table in mode R."""
+
+    prompts: PromptBuilder
 
     def __init__(
         self,
@@ -39,33 +40,11 @@ class LLMSRec(nn.Module):
         catalog: Catalog,
         recipe: Recipe = LLM_SREC,
     ) -> None:
-        super().__init__()
-        self.config, self.recipe = config, recipe
-        self.slots = Slots(config, recipe, backbone, teacher)
+        super().__init__(config, recipe, backbone, teacher)
         self.prompts = PromptBuilder(backbone.tokenizer, catalog.titles, self.slots.shape)
         texts = [self.prompts.item_prefix(item) for item in range(catalog.num_items + 1)]
         self.prefixes = Prefixes.of(texts)
         self.cache: PrefixCache | None = None
-
-    @property
-    def heads(self) -> Heads:
-        return self.slots.heads
-
-    @property
-    def backbone(self) -> Backbone:
-        return self.slots.backbone
-
-    @property
-    def teacher(self) -> SASRec:
-        return self.slots.teacher
-
-    def text_only(self) -> "LLMSRec":
-        """The same networks before prompts without the teacher's vectors."""
-        assert self.recipe.lora is not None, "of a frozen model the kept item texts end in a slot"
-        found = copy.copy(self)
-        found.recipe = replace(self.recipe, user_slot=False, item_slots=False)
-        found.prompts = self.prompts.text_only()
-        return found
 
     def keep_prefixes(self, budget: float) -> bool:
         """Keep the item texts' keys and values for as long as the model lives, if they fit `budget` GB.

@@ -1,5 +1,9 @@
 """A language model that reads prompts whose slots hold vectors: the teacher's, projected, and the soft tokens."""
 
+import copy
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -137,3 +141,36 @@ class Slots(nn.Module):
         student rely on what the teacher made of the very purchases it learns from."""
         kept = functional.dropout(self.table[items], self.dropout, self.training)
         return self.heads.item_projector(kept)
+
+
+class Reader(nn.Module):
+    """A language model before prompts with slots; modes R and G differ in their `prompts`, and in what they ask."""
+
+    prompts: Any
+
+    def __init__(
+        self, config: LLMSRecConfig, recipe: Recipe, backbone: Backbone, teacher: SASRec
+    ) -> None:
+        super().__init__()
+        self.config, self.recipe = config, recipe
+        self.slots = Slots(config, recipe, backbone, teacher)
+
+    @property
+    def heads(self) -> Heads:
+        return self.slots.heads
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.slots.backbone
+
+    @property
+    def teacher(self) -> SASRec:
+        return self.slots.teacher
+
+    def text_only(self) -> "Reader":
+        """The same networks before prompts without the teacher's vectors."""
+        assert self.recipe.lora is not None, "what is frozen would have nothing left to learn"
+        found = copy.copy(self)
+        found.recipe = replace(self.recipe, user_slot=False, item_slots=False)
+        found.prompts = self.prompts.text_only()
+        return found

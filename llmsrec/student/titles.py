@@ -1,13 +1,11 @@
 """Mode G (SPEC 3): a language model that writes the title of the next purchase, one of some candidates."""
 
-import copy
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from llmsrec.data.candidates import normalise
@@ -16,11 +14,11 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.progress import Progress
 from llmsrec.student.backbone import Backbone
 from llmsrec.student.choices import Asked, ChoiceBuilder
-from llmsrec.student.heads import Heads, LLMSRecConfig
+from llmsrec.student.heads import LLMSRecConfig
 from llmsrec.student.padding import chunks, spread
 from llmsrec.student.prompts import Prompts
 from llmsrec.student.recipe import Recipe
-from llmsrec.student.slots import Slots
+from llmsrec.student.slots import Reader
 from llmsrec.teacher.sasrec import SASRec
 
 NEW_TOKENS = 64  # written at most
@@ -30,8 +28,10 @@ TOLD = 1 << 12  # tokens whose chances over the whole vocabulary are held at a t
 Score = Literal["greedy", "likelihood"]
 
 
-class TitleWriter(nn.Module):
+class TitleWriter(Reader):
     """Titles out of `slots`: of `heads`, what fills slots and what is put into the language model is trained."""
+
+    prompts: ChoiceBuilder
 
     def __init__(
         self,
@@ -42,34 +42,13 @@ class TitleWriter(nn.Module):
         recipe: Recipe,
         num_candidates: int,
     ) -> None:
-        super().__init__()
         assert backbone.writer is not None, "load it with its head"
-        self.config, self.recipe = config, recipe
-        self.slots = Slots(config, recipe, backbone, teacher)
-        self.choices = ChoiceBuilder(
+        super().__init__(config, recipe, backbone, teacher)
+        self.prompts = ChoiceBuilder(
             backbone.tokenizer, catalog.titles, self.slots.shape, num_candidates
         )
         self.ends = backbone.ends
-        self.names = [normalise(self._text(title)) for title in self.choices.titles]
-
-    @property
-    def heads(self) -> Heads:
-        return self.slots.heads
-
-    @property
-    def backbone(self) -> Backbone:
-        return self.slots.backbone
-
-    @property
-    def teacher(self) -> SASRec:
-        return self.slots.teacher
-
-    def text_only(self) -> "TitleWriter":
-        """The same networks before prompts without the teacher's vectors."""
-        found = copy.copy(self)
-        found.recipe = replace(self.recipe, user_slot=False, item_slots=False)
-        found.choices = self.choices.text_only()
-        return found
+        self.names = [normalise(self._text(title)) for title in self.prompts.titles]
 
     def loss(
         self,
@@ -79,7 +58,7 @@ class TitleWriter(nn.Module):
         teacher_users: Float[Tensor, "rows teacher"] | None = None,
     ) -> Float[Tensor, ""]:
         """The mean over tokens of the cross-entropy of the targets' titles and their ends."""
-        asked = self.choices.told(histories, candidates, targets[:, None])
+        asked = self.prompts.told(histories, candidates, targets[:, None])
         return -self._log_likelihoods(asked, teacher_users).mean()
 
     @torch.no_grad()
@@ -87,7 +66,7 @@ class TitleWriter(nn.Module):
         self, histories: Sequences, candidates: Int[np.ndarray, "rows columns"]
     ) -> Int[np.ndarray, "rows"]:
         """The column of the title that the model would write most readily, for each of its tokens."""
-        asked = self.choices.told(histories, candidates, candidates)
+        asked = self.prompts.told(histories, candidates, candidates)
         each = self._log_likelihoods(asked, self._users(histories)).double().cpu().numpy()
         totals = np.bincount(asked.owners, each) / np.bincount(asked.owners)
         return totals.reshape(candidates.shape).argmax(axis=1)
@@ -97,7 +76,7 @@ class TitleWriter(nn.Module):
         self, histories: Sequences, candidates: Int[np.ndarray, "rows columns"]
     ) -> list[str]:
         """What it writes, each next token the likeliest; its first line."""
-        prompts = self.choices.choices(histories, candidates)
+        prompts = self.prompts.choices(histories, candidates)
         users = self._users(histories)
         texts = [""] * len(prompts)
         for chunk in chunks(np.argsort(prompts.lengths, kind="stable"), prompts.lengths):
@@ -127,7 +106,7 @@ class TitleWriter(nn.Module):
             max_new_tokens=NEW_TOKENS,
             do_sample=False,
             eos_token_id=sorted(self.ends),
-            pad_token_id=self.choices.end,
+            pad_token_id=self.prompts.end,
         )
         return [self._text(row) for row in found.tolist()]
 

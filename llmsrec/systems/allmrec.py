@@ -9,8 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmsrec.student.backbone import Backbone
-from llmsrec.student.model import LLMSRec
-from llmsrec.student.titles import TitleWriter
+from llmsrec.student.slots import Reader
 from llmsrec.systems.alignment import Alignment, AlignmentConfig, AlignmentTrainer, stage_of
 from llmsrec.systems.language import LanguageRanker, LanguageWriter
 from llmsrec.systems.system import Given, Model, Stage
@@ -20,9 +19,7 @@ from llmsrec.systems.texts import encoder_of, mean_states, text_vectors, texts_o
 class ALLMRecNetwork(nn.Module):
     """`reader` takes what stands in its item slots from `alignment`."""
 
-    def __init__(
-        self, given: Given, reader: LLMSRec | TitleWriter, config: AlignmentConfig
-    ) -> None:
+    def __init__(self, given: Given, reader: Reader, config: AlignmentConfig) -> None:
         super().__init__()
         encoder = encoder_of(config.text_encoder, given)
         codes = reader.recipe.codes

@@ -7,8 +7,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import nn
 
-from llmsrec.student.model import LLMSRec
-from llmsrec.student.titles import TitleWriter
+from llmsrec.student.slots import Reader
 from llmsrec.student.train import Trainer
 from llmsrec.student.train_titles import TitleTrainer
 from llmsrec.systems.system import Stage
@@ -19,7 +18,6 @@ SCHEDULES: dict[str, tuple[Schedule, ...]] = {
     "llara": ("joint", "curriculum"),
     "collm": ("joint", "two_stage"),
 }
-Reader = LLMSRec | TitleWriter
 
 
 @runtime_checkable  # tests check types at every call

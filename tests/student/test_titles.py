@@ -71,7 +71,7 @@ def plain_states(
 
 
 def prompt_of(model: TitleWriter, row: int) -> tuple[list[int], list[int], Any]:
-    prompts = model.choices.choices(HISTORIES, CANDIDATES)
+    prompts = model.prompts.choices(HISTORIES, CANDIDATES)
     items = prompts.items[prompts.item_offsets[row] : prompts.item_offsets[row + 1]]
     user = model.teacher.represent(HISTORIES)[row] if model.recipe.user_slot else None
     return prompts.row(row).tolist(), items.tolist(), user
@@ -107,8 +107,8 @@ def test_the_loss_is_that_of_the_title_and_its_end_alone(writer: Any, name: str)
     each = []
     for row in range(3):
         tokens, items, user = prompt_of(model, row)
-        title = model.choices.titles[targets[row]]
-        assert title[-1] == model.choices.end
+        title = model.prompts.titles[targets[row]]
+        assert title[-1] == model.prompts.end
         logits = plain_states(model, [*tokens, *title], items, user).log_softmax(dim=1)
         each += [logits[len(tokens) - 1 + place, token] for place, token in enumerate(title)]
     torch.testing.assert_close(found, -torch.stack(each).mean())
@@ -127,7 +127,7 @@ def test_the_likeliest_is_that_of_each_candidate_alone(
         tokens, items, user = prompt_of(model, row)
         scores = []
         for item in CANDIDATES[row]:
-            title = model.choices.titles[item]
+            title = model.prompts.titles[item]
             logits = plain_states(model, [*tokens, *title], items, user).log_softmax(dim=1)
             told = [logits[len(tokens) - 1 + place, token] for place, token in enumerate(title)]
             scores.append(float(torch.stack(told).mean().detach()))
@@ -148,7 +148,7 @@ def test_what_is_written_is_the_likeliest_token_each_time(
         for _ in range(6):
             logits = plain_states(model, [*tokens, *answer], items, user)
             answer.append(int(logits[-1].argmax()))
-            if answer[-1] == model.choices.end:
+            if answer[-1] == model.prompts.end:
                 answer.pop()
                 break
         lines = tokenizer.decode(answer).strip().splitlines()
@@ -180,8 +180,8 @@ def test_a_model_s_own_ways_of_writing_are_left_out(small_backbone: Path, tmp_pa
 
 def test_a_text_ends_at_any_of_the_model_s_ends(writer: Any) -> None:
     model = writer("tallrec")
-    title = model.choices.titles[3][:-1]
-    model.ends = {model.choices.end, 7}
+    title = model.prompts.titles[3][:-1]
+    model.ends = {model.prompts.end, 7}
     for end in sorted(model.ends):
         assert model._text([*title, end, *title]) == model._text(title)
 
