@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import yaml
 
+from orchestration.alive import alive_executor, dead_runs_sensor
 from orchestration.arrivals import arrivals_asset, arrivals_job, inbox_sensor
 from orchestration.catalogue import catalogue_sensor
 from orchestration.dvc_assets import dvc_assets
@@ -75,10 +76,10 @@ def build(root: Path = ROOT) -> dg.Definitions:
             arrivals_job,
             retraining_job,
         ],
-        sensors=[inbox_sensor(project, list(inboxes)), catalogue_sensor(project)],
+        sensors=[inbox_sensor(project, list(inboxes)), catalogue_sensor(project), dead_runs_sensor],
         schedules=retraining_schedules(project, of_datasets("schedules", root)),
         loggers={"terminal": terminal_logger},
-        executor=dg.in_process_executor,  # the steps are processes of their own already
+        executor=alive_executor,  # the steps are processes of their own already
     )
 
 

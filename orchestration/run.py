@@ -4,12 +4,14 @@ import json
 import logging
 import sys
 import time
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from orchestration import alive
 from orchestration.instance import prepare
 
 
@@ -24,12 +26,7 @@ def main() -> int:
     with dg.DagsterInstance.get() as instance:
         for dataset, source in datasets().items():
             print(f"\n{dataset} (from {source})", flush=True)
-            result = job.execute_in_process(
-                instance=instance,
-                partition_key=dataset,
-                run_config={"loggers": {"terminal": {}}},
-                raise_on_error=False,
-            )
+            result = execute(job, instance, dataset)
             if not result.success:
                 print_failures(dataset, result)
                 return 1
@@ -39,6 +36,28 @@ def main() -> int:
     print(f"\nDone in {minutes} min {seconds} s. `make ui` opens the assets and the MLflow runs:")
     print("  Dagster http://127.0.0.1:3000   MLflow http://127.0.0.1:5000")
     return 0
+
+
+def execute(
+    job: dg.JobDefinition, instance: dg.DagsterInstance, dataset: str
+) -> dg.ExecuteInProcessResult:
+    """In this process, when no other works on the dataset and those that died are out of the way."""
+    end_turn = alive.turn(dataset, lambda line: print(f"    {line}", flush=True))
+    for run in alive.bury(instance):
+        print(f"    run {run[:8]} was killed: this one goes on from what it left", flush=True)
+    run_id = str(uuid.uuid4())
+    end = alive.begin(run_id)
+    try:
+        return job.execute_in_process(
+            instance=instance,
+            partition_key=dataset,
+            run_config={"loggers": {"terminal": {}}},
+            raise_on_error=False,
+            run_id=run_id,
+        )
+    finally:
+        end()
+        end_turn()
 
 
 def print_failures(dataset: str, result: dg.ExecuteInProcessResult) -> None:

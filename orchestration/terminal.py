@@ -22,6 +22,8 @@ class Lines(logging.Formatter):
             return f"✗ {step} failed"
         if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
             return _materialised(step, event)
+        if event.event_type == dg.DagsterEventType.ENGINE_EVENT and step:
+            return _blocked(step, event)
         return ""
 
 
@@ -29,6 +31,12 @@ def _materialised(step: str, event: dg.DagsterEvent) -> str:
     metadata = event.step_materialization_data.materialization.metadata
     outcome, seconds = metadata["outcome"].value, metadata["seconds"].value
     return f"✓ {step}: {outcome}, {seconds} s"
+
+
+def _blocked(step: str, event: dg.DagsterEvent) -> str:
+    """By the pool that other runs' steps fill."""
+    pool = event.engine_event_data.metadata.get("pool")
+    return f"    {step} waits for a place in the pool {pool.value}" if pool else ""
 
 
 class LinesHandler(logging.StreamHandler[Any]):

@@ -1,11 +1,7 @@
-"""A store that answers 500 or 503, or hangs up, is asked again: fetching, sending and the inbox come through."""
+"""A store in trouble (500, 503, no answer, a lost or cut one) is asked again: fetching, sending, inbox come through."""
 
-import http.client
-import socketserver
-import threading
 from collections.abc import Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +14,10 @@ from llmsrec.data.remote import S3Remote
 from llmsrec.data.sources import fetch, upload
 from llmsrec.errors import SourceError
 from llmsrec.files import sha256
+from reliability.proxy import CUT, HANG_UP, LOST, troubled
 
+TROUBLES = [500, 503, HANG_UP, LOST, CUT]
 BODY = b'{"user_id": "U"}\n' * 1000
-HANG_UP = 0
 
 
 class Trouble:
@@ -47,55 +44,16 @@ class Trouble:
 def trouble(
     s3: Any, endpoint: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Trouble]:
-    """A proxy before the store that ours talks to; the test's own client talks to the store itself."""
+    """Ours talks to a proxy before the store; the test's own client talks to the store itself."""
     found = Trouble()
-
-    class Proxy(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # who sends a body waits for a word to go on
-
-        def pass_on(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.close_connection = True
-            answer = found.next()
-            if answer == HANG_UP:
-                return
-            if answer is not None:
-                self.send_response(answer)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            onward = http.client.HTTPConnection(*endpoint)
-            onward.request(self.command, self.path, body, dict(self.headers))
-            response = onward.getresponse()
-            content = response.read()
-            self.send_response_only(response.status)
-            for name, value in response.getheaders():
-                if name.lower() not in ("transfer-encoding", "connection"):
-                    self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-            onward.close()
-
-        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = pass_on
-
-        def log_message(self, *_: Any) -> None:
-            """Not into the test's output."""
-
     monkeypatch.setattr(sources, "PAUSE", 0.001)
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.server_address))
-        try:
-            yield found
-        finally:
-            server.shutdown()
-            thread.join()
+    with troubled(endpoint, found.next) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        yield found
 
 
-@pytest.mark.parametrize("answer", [500, 503, HANG_UP])
+@pytest.mark.parametrize("answer", TROUBLES)
 def test_raw_files_come_through(trouble: Trouble, s3: Any, tmp_path: Path, answer: int) -> None:
     s3.put_object(Bucket="bucket", Key="raw/store.jsonl", Body=BODY)
     trouble.answers = [answer, answer]
@@ -104,7 +62,7 @@ def test_raw_files_come_through(trouble: Trouble, s3: Any, tmp_path: Path, answe
     assert trouble.met == 2
 
 
-@pytest.mark.parametrize("answer", [500, 503, HANG_UP])
+@pytest.mark.parametrize("answer", TROUBLES)
 def test_an_export_comes_through(trouble: Trouble, s3: Any, tmp_path: Path, answer: int) -> None:
     (tmp_path / "items.parquet").write_bytes(BODY)
     trouble.answers = [answer, answer]
@@ -113,7 +71,7 @@ def test_an_export_comes_through(trouble: Trouble, s3: Any, tmp_path: Path, answ
     assert trouble.met == 2
 
 
-@pytest.mark.parametrize("answer", [500, 503, HANG_UP])
+@pytest.mark.parametrize("answer", TROUBLES)
 def test_an_inbox_comes_through(trouble: Trouble, s3: Any, tmp_path: Path, answer: int) -> None:
     """Trouble before each of: list, read, and put away."""
     s3.put_object(Bucket="bucket", Key="in/new.jsonl", Body=BODY)

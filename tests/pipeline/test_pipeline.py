@@ -1,20 +1,15 @@
 """The whole chain on a tiny store: through Dagster, and by `dvc repro` alone in another copy, with equal bytes."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from mlflow.tracking import MlflowClient
 
+from reliability.project import STAGES, outputs, python, write_project
 from tests.conftest import DAY, markov_histories
 
 pytestmark = [
@@ -23,35 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader"),  # MLflow with SQLAlchemy
 ]
 
-CHECKOUT = Path(__file__).parents[2]
 DATASET = "tiny"
-STAGES = [
-    "interactions",
-    "splits",
-    "teacher",
-    "backbone",
-    "student",
-    "item_embeddings",
-    "evaluation",
-]
-
-# A knob that has another name by now is left at the project's value.
-SMALL: dict[str, dict[str, Any]] = {
-    "splits": {
-        "user_threshold": 1, "item_threshold": 1, "negatives": 9, "generation_negatives": 4,
-        "min_users": 5, "min_items": 5,
-    },
-    "teacher": {"embedding_size": 16, "max_length": 16, "epochs": 2, "validate_every": 1},
-    "backbone": {
-        "num_layers": 2, "hidden_size": 32, "num_heads": 2, "vocabulary_size": 400, "steps": 5,
-        "batch_tokens": 512,
-    },
-    "student": {
-        "window": 4, "title_tokens": 8, "shared_size": 16, "head_size": 32, "epochs": 1,
-        "batch_size": 16, "stride": 2,
-    },
-    "evaluation": {"bootstrap": 50},
-}  # fmt: skip
 
 
 def write_raw(folder: Path) -> Path:
@@ -71,75 +38,6 @@ def write_raw(folder: Path) -> Path:
     ]
     (folder / f"meta_{DATASET}.jsonl").write_text("\n".join(things) + "\n")
     return folder
-
-
-def tracked() -> list[str]:
-    """What a clone would hold, and new modules that are not committed yet."""
-
-    def listed(*options: str) -> list[str]:
-        command = ["git", "ls-files", "-z", *options]
-        done = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True)
-        return [name for name in done.stdout.split("\0") if name]
-
-    new = [name for name in listed("--others", "--exclude-standard") if name.endswith(".py")]
-    return [name for name in [*listed(), *new] if (CHECKOUT / name).exists()]
-
-
-def write_project(root: Path, raw: Path) -> Path:
-    for name in tracked():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(CHECKOUT / name, root / name)
-    document = yaml.safe_load((root / "params.yaml").read_text())
-    document["datasets"] = {DATASET: str(raw)}
-    for section, values in SMALL.items():
-        document[section].update({k: v for k, v in values.items() if k in document[section]})
-    (root / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
-    call(root, "git", "init", "--quiet")
-    call(root, "git", "add", "--all")
-    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    call(root, "git", *identity, "commit", "--quiet", "--message", "test")
-    return root
-
-
-def environment(root: Path) -> dict[str, str]:
-    """With homes of its own."""
-    home = root.parent / "home"
-    home.mkdir(exist_ok=True)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    return {
-        **kept,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "DAGSTER_HOME": str(home / root.name),
-        "DVC_SITE_CACHE_DIR": str(home / "site"),
-        "DVC_GLOBAL_CONFIG_DIR": str(home / "global"),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "OMP_NUM_THREADS": "1",
-    }
-
-
-def call(root: Path, *command: str) -> str:
-    """Run in the copy; returns all that was said."""
-    done = subprocess.run(
-        command,
-        cwd=root,
-        env=environment(root),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def python(root: Path, *arguments: str) -> str:
-    return call(root, sys.executable, "-m", *arguments)
-
-
-def outputs(root: Path) -> dict[str, str]:
-    """Every output of the store's stages, and its md5 in dvc.lock."""
-    locked = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
-    stages = [locked[f"{name}@{DATASET}"] for name in STAGES]
-    return {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +67,10 @@ def with_dvc_alone(root: Path) -> Built:
 def both(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Built, Built]:
     """Side by side: most of the time goes into imports, one processor each."""
     builds = (through_dagster, with_dvc_alone)
-    roots = [write_project(tmp_path_factory.mktemp(b.__name__) / "project", raw) for b in builds]
+    roots = [
+        write_project(tmp_path_factory.mktemp(b.__name__) / "project", DATASET, str(raw))
+        for b in builds
+    ]
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda build, root: build(root), builds, roots)
     return first, second
@@ -228,7 +129,7 @@ def test_afterwards_dvc_finds_nothing_to_do(by_dagster: Built) -> None:
 
 
 def test_dvc_alone_builds_the_same_models_and_numbers(by_dagster: Built, by_dvc: Built) -> None:
-    ours, theirs = outputs(by_dagster.root), outputs(by_dvc.root)
+    ours, theirs = outputs(by_dagster.root, DATASET), outputs(by_dvc.root, DATASET)
     results = [path for path in ours if path.startswith("artifacts/")]
     results += [f"reports/{DATASET}/{name}" for name in ("metrics.json", "report.html", "ndcg.png")]
     assert len(results) == 9
@@ -238,7 +139,7 @@ def test_dvc_alone_builds_the_same_models_and_numbers(by_dagster: Built, by_dvc:
 
 def test_no_output_tells_when_or_how_fast_it_was_made(by_dagster: Built, by_dvc: Built) -> None:
     """Else its md5, which is Dagster's data version, changes when nothing did."""
-    ours, theirs = outputs(by_dagster.root), outputs(by_dvc.root)
+    ours, theirs = outputs(by_dagster.root, DATASET), outputs(by_dvc.root, DATASET)
     assert set(ours) == set(theirs)
     changed = sorted(path for path in ours if ours[path] != theirs[path])
     assert changed == [], ", ".join(changed)

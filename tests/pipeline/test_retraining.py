@@ -12,16 +12,10 @@ import pytest
 import yaml
 
 from benchmarks.serving import served
+from reliability.project import STAGES, environment, python, write_project
 from tests.conftest import DAY
 from tests.orchestration.daemon import daemon
-from tests.pipeline.test_pipeline import (
-    DATASET,
-    STAGES,
-    environment,
-    python,
-    raw,
-    write_project,
-)
+from tests.pipeline.test_pipeline import DATASET, raw
 
 __all__ = ["raw"]  # a fixture
 
@@ -36,7 +30,7 @@ SECONDS = 400
 @pytest.fixture
 def watched(raw: Path, tmp_path: Path) -> Iterator[Path]:
     """A project whose raw files are there but whose models are not, and a daemon that may train every minute."""
-    root = write_project(tmp_path / "project", raw)
+    root = write_project(tmp_path / "project", DATASET, str(raw))
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["inbox"] = {DATASET: {"source": "inbox", "settled_seconds": 0, "push": False}}
     params["schedules"] = {

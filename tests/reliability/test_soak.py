@@ -1,0 +1,255 @@
+"""The soak would notice: each of its checks finds what it looks for, and each strike hits what it is meant for."""
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from reliability import attempt as attempts
+from reliability.attempt import (
+    FULL_DISK,
+    KILL_ALL,
+    KILL_RUN,
+    KILL_STEP,
+    RUN,
+    Fault,
+    attempt,
+    step_of,
+)
+from reliability.checks import against_ledger, left_aside, of_inbox
+from reliability.disk import UNSHARE
+from reliability.shop import Delivery, Ledger, Shop
+from reliability.soak import Soak
+from reliability.watch import Watcher
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def test_a_shop_sends_the_same_to_everybody_and_each_round_something_new() -> None:
+    first, second = Shop(3).deliveries(1), Shop(3).deliveries(2)
+    assert first == Shop(3).deliveries(1)
+    assert {file.content for file in first}.isdisjoint(file.content for file in second)
+    good, again, twice, broken, cut = first
+    assert twice.content == good.content
+    assert [file.refused for file in first] == [False, False, False, True, True]
+    assert broken.content.count(b"\n") > 5
+    with pytest.raises(EOFError):
+        gzip.decompress(cut.content)
+    assert len(gzip.decompress(again.content).splitlines()) == len(again.purchases)
+
+
+def test_the_ledger_keeps_the_first_purchase_of_each_pair() -> None:
+    ledger = Ledger()
+    ledger.enter(Delivery("a", b"", (("U", "I", 5), ("U", "J", 6), ("U", "I", 9)), broken=1))
+    ledger.enter(Delivery("b", b"", (("U", "I", 3),)))
+    ledger.enter(Delivery("c", b"", (("V", "I", 3),), refused=True))
+    ledger.enter(Delivery("d", b"", (("V", "I", 3),), repeats=True))
+    assert ledger.firsts == {("U", "I"): 3, ("U", "J"): 6}
+    assert (ledger.lines, ledger.broken) == (5, 1)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    for folder in ("artifacts/shop/interactions", "reports/shop", "data/shop", "champions"):
+        (root / folder).mkdir(parents=True)
+    return root
+
+
+def write_interactions(root: Path, rows: list[tuple[str, str, int]], **counts: int) -> None:
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+    frame.to_parquet(root / "artifacts/shop/interactions/interactions.parquet")
+    report = {"reviews": {"lines": 2, "rejects": 0, **counts}}
+    (root / "reports/shop/interactions.json").write_text(json.dumps(report))
+
+
+@pytest.mark.parametrize(
+    ("rows", "counts", "findings"),
+    [
+        ([("U", "I", 3), ("U", "J", 6)], {}, []),
+        ([("U", "I", 3)], {}, ["interactions.parquet: 1 of ('U', 'J', 6) lost"]),
+        (
+            [("U", "I", 3), ("U", "J", 6), ("U", "J", 6)],
+            {},
+            ["interactions.parquet: 1 more of ('U', 'J', 6) than there are"],
+        ),
+        (
+            [("U", "I", 3), ("U", "J", 6)],
+            {"rejects": 1},
+            ["interactions.json counts 1 rejects of 0"],
+        ),
+    ],
+)
+def test_lost_and_doubled_purchases_are_found(
+    project: Path, rows: list[tuple[str, str, int]], counts: dict[str, int], findings: list[str]
+) -> None:
+    write_interactions(project, rows, **counts)
+    ledger = Ledger({("U", "I"): 3, ("U", "J"): 6}, lines=2)
+    assert against_ledger(project, "shop", ledger) == findings
+
+
+def test_what_stays_in_an_inbox_or_has_no_reason_is_found(s3: Any) -> None:
+    good, bad = Delivery("good.jsonl", b"good"), Delivery("bad.jsonl", b"bad", refused=True)
+    for key, content in {"in/done/good.jsonl": b"good", "in/rejected/bad.jsonl": b"bad"}.items():
+        s3.put_object(Bucket="bucket", Key=key, Body=content)
+    assert of_inbox(s3, "bucket", [good, bad]) == ["rejected/bad.jsonl has no reason beside it"]
+    s3.put_object(Bucket="bucket", Key="in/rejected/bad.jsonl.reason.txt", Body=b"why")
+    assert of_inbox(s3, "bucket", [good, bad]) == []
+    s3.put_object(Bucket="bucket", Key="in/late.jsonl", Body=b"late")
+    s3.put_object(Bucket="bucket", Key="in/done/good.jsonl", Body=b"other")
+    assert of_inbox(s3, "bucket", [good, bad]) == [
+        "late.jsonl stayed in the inbox",
+        "done/good.jsonl has other bytes",
+        "4 files below the inbox, 3 are explained",
+    ]
+
+
+def test_what_is_half_written_is_seen_and_what_is_whole_or_aside_is_not(project: Path) -> None:
+    folder = project / "artifacts/shop"
+    with Watcher(project, {"shop.jsonl": "0" * 64}) as watcher:
+        pd.DataFrame({"a": [1]}).to_parquet(folder / "whole.parquet")
+        save_file({"a": np.ones(9)}, folder / "whole.safetensors")
+        (folder / ".aside.parquet").write_bytes(b"PAR1")
+        (folder / "whole.json").write_text("{}")
+    assert watcher.broken == []
+    assert watcher.looked >= 3
+    with Watcher(project, {"shop.jsonl": "0" * 64}) as watcher:
+        for name in ("whole.parquet", "whole.safetensors", "whole.json"):
+            whole = (folder / name).read_bytes()
+            (folder / name.replace("whole", "half")).write_bytes(whole[:-1])
+        (project / "data/shop/shop.jsonl").write_text("other")
+        (project / "reports/shop/report.html").write_text("<html><p>")
+    names = sorted(Path(line.split(" was not whole")[0]).name for line in watcher.broken)
+    assert names == ["half.json", "half.parquet", "half.safetensors", "report.html", "shop.jsonl"]
+
+
+def test_leftovers_are_found(project: Path) -> None:
+    (project / "artifacts/shop/.teacher.partial").mkdir()
+    (project / ".dvc/tmp").mkdir(parents=True)
+    (project / ".dvc/tmp/.one.partial").touch()
+    assert left_aside(project) == ["artifacts/shop/.teacher.partial was left behind"]
+
+
+@pytest.mark.parametrize(
+    ("command", "step"),
+    [
+        ("python -m llmsrec.stages.train_teacher --splits x", "train_teacher"),
+        ("/venv/bin/python3.11 -m llmsrec.stages.arrivals take --dataset d", "arrivals take"),
+        ("python -m dvc --wait-for-lock repro --single-item a@b", "dvc repro"),
+        ("python -m orchestration.run", None),
+        ("tail -F x", None),
+        ("python -c pass", None),
+    ],
+)
+def test_a_step_is_known_by_its_command(command: str, step: str | None) -> None:
+    assert step_of(command.split()) == step
+
+
+PIPELINE = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-m", "llmsrec.stages.slow"])
+print(child.pid, flush=True)
+sys.exit(child.wait() != 0)
+"""
+STEP = "import time\ntime.sleep(3)\n"
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """A project whose run has one step, which sleeps for three seconds."""
+    root = tmp_path / "project"
+    for name, text in {"orchestration/run.py": PIPELINE, "llmsrec/stages/slow.py": STEP}.items():
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text(text)
+    for package in ("orchestration", "llmsrec", "llmsrec/stages"):
+        (root / package / "__init__.py").touch()
+    return root
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+@pytest.mark.parametrize(
+    ("strike", "step", "returncode", "spared"),
+    [(KILL_STEP, "slow", 1, False), (KILL_RUN, "slow", -9, True), (KILL_ALL, RUN, -9, False)],
+)
+def test_a_strike_hits_what_it_is_meant_for(
+    pipeline: Path, strike: str, step: str, returncode: int, spared: bool
+) -> None:
+    found = attempt(pipeline, "http://127.0.0.1:1", Fault(step, strike, 0.5), usual=2.0)
+    assert found.struck
+    assert found.returncode == returncode
+    assert {RUN, "slow"} == set(found.spans)
+    assert alive(int(found.said)) is spared
+
+
+def test_an_unstruck_run_is_watched_to_its_end(pipeline: Path) -> None:
+    found = attempt(pipeline, "http://127.0.0.1:1")
+    assert (found.returncode, found.struck) == (0, False)
+    first, last = found.spans["slow"]
+    assert 2.5 < last - first < 60
+
+
+def test_a_run_that_hangs_is_ended_and_said_to_hang(pipeline: Path) -> None:
+    found = attempt(pipeline, "http://127.0.0.1:1", patience=1.0)
+    assert found.hung
+    assert not alive(int(found.said))
+
+
+FILLED = """
+import sys
+from pathlib import Path
+from reliability.disk import filled
+folder = Path(sys.argv[1])
+release = filled(folder)
+try:
+    (folder / "file").write_bytes(bytes(100_000))
+except OSError as error:
+    print(error.strerror)
+release()
+(folder / "file").write_bytes(bytes(100_000))
+print("written")
+"""
+
+
+def test_a_filled_disk_takes_no_more_until_it_is_released(tmp_path: Path) -> None:
+    if shutil.which("unshare") is None or subprocess.run([*UNSHARE, "true"]).returncode:
+        pytest.skip("unshare makes no disk here")
+    mount = 'mount -t tmpfs -o size=4m none "$0" && exec "$@"'
+    command = [
+        *UNSHARE,
+        "sh",
+        "-c",
+        mount,
+        str(tmp_path),
+        sys.executable,
+        "-c",
+        FILLED,
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["No space left on device", "written"], done.stderr
+
+
+def test_strikes_go_round_so_that_each_step_meets_each(tmp_path: Path) -> None:
+    soak = Soak(0, tmp_path, None, ("127.0.0.1", 1))
+    peaceful = attempts.Attempt(spans={RUN: (0, 9), "ingest": (1, 2), "dvc repro": (1, 3)})
+    met = set()
+    for _ in range(8):
+        for fault in soak._faults(peaceful, 2):
+            soak.tally.faults[fault.step, fault.strike] += 1
+            met.add((fault.step, fault.strike))
+    assert {KILL_STEP, KILL_ALL, KILL_RUN} <= {strike for _, strike in met}
+    assert (RUN, KILL_STEP) not in met
+    assert max(soak.tally.faults.values()) - min(soak.tally.faults.values()) <= 1
+    assert FULL_DISK not in {strike for _, strike in met}, "no disk of its own here"
