@@ -30,7 +30,8 @@ def home() -> Path | None:
 
 
 def begin(run_id: str) -> Callable[[], None]:
-    """This process is the run's, until the call that is returned or its end."""
+    """This process is the run's, until the call that is returned or its end. The file stays for `bury`: a run that
+    ended may have been unable to say so, or to leave its pools, where the disk was full."""
     folder = home()
     if folder is None:
         return lambda: None
@@ -40,12 +41,7 @@ def begin(run_id: str) -> Callable[[], None]:
     _held[path.name] = _open(aside)
     fcntl.flock(_held[path.name], fcntl.LOCK_EX)
     os.replace(aside, path)
-
-    def end() -> None:
-        path.unlink(missing_ok=True)
-        os.close(_held.pop(path.name))
-
-    return end
+    return lambda: os.close(_held.pop(path.name))
 
 
 def turn(partition: str, say: Callable[[str], None]) -> Callable[[], None]:
@@ -66,7 +62,7 @@ def turn(partition: str, say: Callable[[str], None]) -> Callable[[], None]:
 
 
 def bury(instance: dg.DagsterInstance) -> list[str]:
-    """Runs that died since the last time: failed now, and their places in the pools free."""
+    """Runs that died since the last time, failed now; the places of those and of all that ended are free."""
     folder = home()
     found = []
     for path in sorted(folder.glob("*.run")) if folder else []:

@@ -123,6 +123,9 @@ class Soak:
         peaceful = attempt(self.peaceful.root, "http://{}:{}".format(*self.endpoint))
         if peaceful.returncode:
             raise SystemExit(f"error: without any fault the run fails:\n{peaceful.said[-3000:]}")
+        print(
+            f"  in peace: {peaceful.spans[RUN][1]:.0f} s, {len(peaceful.spans)} steps", flush=True
+        )
         before = len(self.tally.findings)
         with (
             troubled(self.endpoint, self._answer) as address,

@@ -133,8 +133,12 @@ def test_the_living_and_the_ended_are_left_alone(home: Path) -> None:
         end = alive.begin(living.run_id)
         assert alive.bury(instance) == []
         instance.report_run_canceled(living)
+        storage = instance.event_log_storage
+        storage.initialize_concurrency_limit_to_default("cpu")
+        assert storage.claim_concurrency_slot("cpu", living.run_id, "step").is_claimed
         end()
         assert alive.bury(instance) == []
+        assert storage.get_concurrency_info("cpu").active_slot_count == 0, "it could not leave"
         assert list((home / "alive").iterdir()) == []
 
 
