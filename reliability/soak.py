@@ -131,8 +131,9 @@ class Soak:
             troubled(self.endpoint, self._answer) as address,
             Watcher(self.struck.root, self.known) as watcher,
         ):
-            for fault in self._faults(peaceful, faults):
-                self._run(address, fault, peaceful)
+            planned = self._faults(peaceful, faults)
+            for fault in planned:  # a second operator would do all that is left for later faults
+                self._run(address, fault, peaceful, second=fault is planned[-1])
             self._finish(address)
         self.tally.looked += watcher.looked
         self.tally.findings += watcher.broken
@@ -148,15 +149,15 @@ class Soak:
         chosen = sorted(pairs[:number], key=lambda pair: peaceful.spans[pair[0]][0])
         return [Fault(step, strike, self.draws.random()) for step, strike in chosen]
 
-    def _run(self, address: str, fault: Fault, peaceful: Attempt) -> None:
-        """One that is struck; every third beside a second operator, every other before a store in trouble."""
+    def _run(self, address: str, fault: Fault, peaceful: Attempt, *, second: bool) -> None:
+        """One that is struck, perhaps beside a second operator; every other before a store in trouble."""
         first, last = peaceful.spans[fault.step]
         self.tally.runs += 1
         self.rate = 0.1 if self.tally.runs % 2 else 0.0
         root = self.struck.root
         with ThreadPoolExecutor(2) as pool:
             runs = [pool.submit(attempt, root, address, fault, last - first)]
-            if self.tally.runs % 3 == 0:
+            if second:
                 self.tally.second_operators += 1
                 runs.append(pool.submit(attempt, root, address))
         ended = [run.result() for run in runs]
