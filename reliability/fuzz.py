@@ -1,4 +1,4 @@
-"""Feeds every parser of what comes from outside a million odd inputs, and says what became of them (docs/reliability.md).
+"""Feeds all parsers of what comes from outside a million odd inputs; says what became of them (docs/reliability.md).
 
 Inputs are drawn from the seed and their number, so that any of them can be made again. What fails is shrunk and kept.
 """
@@ -69,8 +69,8 @@ class Fuzzer:
             problem = problem_of(batch.target, content, self.folder, result.tally)
             if problem is not None:
                 result.failed += 1
-                if _way(problem) not in result.failures:
-                    result.failures[_way(problem)] = self._failure(batch, content, problem)
+                if way(problem) not in result.failures:
+                    result.failures[way(problem)] = self._failure(batch, content, problem)
         result.inputs += batch.stop - batch.start
         result.kinds.update(batch.kinds)
         result.seconds += time.monotonic() - started
@@ -81,7 +81,7 @@ class Fuzzer:
 
         def fails(fewer: bytes) -> bool:
             found = problem_of(target, fewer, self.folder, Tally())
-            return found is not None and _way(found) == _way(problem)
+            return found is not None and way(found) == way(problem)
 
         small = shrink(content, fails)
         self.failed.mkdir(parents=True, exist_ok=True)
@@ -104,10 +104,10 @@ def problem_of(target: Target, content: bytes, folder: Path, tally: Tally) -> st
     try:
         return next(target.check(content, folder, tally), None)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return ascii(f"{type(error).__name__}: {error}")[1:-1]
 
 
-def _way(problem: str) -> str:
+def way(problem: str) -> str:
     return problem.partition(":")[0]
 
 

@@ -72,7 +72,7 @@ def check_reviews(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
     whole = [reviews.parse_block(block, "reviews", PERIOD) for block in cut(content, draws)]
     tally.add(whole)
     yield from fates.differ(whole)
-    for row in draws.sample(range(len(lines)), min(len(lines), len(lines) // 25 + 1)):
+    for row in draws.sample(range(len(lines)), min(len(lines), len(lines) // 50 + 1)):
         alone = Block(1, lines[row] + b"\n", np.array([0, len(lines[row]) + 1]))
         parsed = reviews.parse_block(alone, "reviews", PERIOD)
         yield from Fates("reviews", [lines[row]], [verdicts[row]]).differ([parsed])
@@ -93,7 +93,7 @@ def cut(content: bytes, draws: Random) -> list[Block]:
     text = content if content.endswith(b"\n") or not content else content + b"\n"
     ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + 1
     starts = np.concatenate([[0], ends])
-    blocks, first, most = [], 0, draws.choice([1, 8, 40, 100, 400])
+    blocks, first, most = [], 0, draws.choice([4, 20, 60, 150, 400])
     while first < len(ends):
         last = min(len(ends), first + draws.randint(max(1, most // 4), most))
         begin = starts[first]

@@ -6,6 +6,7 @@ from random import Random
 from reliability.fuzzing.inputs import Made
 from reliability.fuzzing.mutations import mutate, splice
 
+
 def plain_file(draws: Random, spice: float) -> Made:
     """A few lines of anything, with every kind of end."""
     lines = [
@@ -14,8 +15,8 @@ def plain_file(draws: Random, spice: float) -> Made:
     ]
     end = draws.choice([b"\n", b"\n", b"\r\n", b"\r", b"\n\n"])
     text = end.join(lines) + draws.choice([b"", end, b"\n"])
-    if draws.random() < 0.01:
-        return text * 3000, ["long"]
+    if draws.random() < 0.003:
+        return text * 1000, ["long"]
     return mutate(text, draws) if draws.random() < 0.3 else (text, [f"ends {end!r}"])
 
 
@@ -26,7 +27,9 @@ def gzip_file(draws: Random, spice: float) -> Made:
         for _ in range(draws.choice([1, 1, 1, 2, 3]))
     ]
     whole = b"".join(members)
-    kind = draws.choice(["whole", "cut", "flipped", "tail", "zeros between", "torn", "mutated", "header"])
+    kind = draws.choice(
+        ["whole", "cut", "flipped", "tail", "zeros between", "torn", "mutated", "header"]
+    )
     if kind == "cut":
         whole = whole[: draws.randrange(len(whole))]
     elif kind == "flipped":

@@ -16,30 +16,33 @@ TIMES = [1_500_000_000_000, 1_262_304_000_123, 805_852_800_000, 2_051_222_399_99
 
 # Values as they stand in a JSON text.
 ODD_VALUES = {
-    "null": "null", "true": "true", "zero": "0", "minus zero": "-0", "negative": "-1", "whole": "7", "decimal": "4.5",
-    "seconds": "1500000000", "time as text": '"1500000000000"', "time as decimal": "1500000000000.0",
-    "time as exponent": "15e11", "day before the first": "805852799999", "the end": "2051222400000",
-    "64 bits": "9223372036854775807", "over 64 bits": "9223372036854775808", "30 digits": "1" * 30,
-    "400 digits": "9" * 400, "5000 digits": "9" * 5000, "minus 5000 digits": "-" + "9" * 5000,
-    "1e999": "1e999", "-1e999": "-1e999", "1e-400": "1e-400", "denormal": "5e-324", "largest": "1.7976931348623157e308",
-    "long fraction": "0." + "3" * 400, "NaN": "NaN", "-NaN": "-NaN", "Infinity": "Infinity", "-Infinity": "-Infinity",
-    "Inf": "Inf", "-Inf": "-Inf", "leading zero": "01", "plus": "+1", "bare point": "1.", "no zero": ".5", "hex": "0x10",
+    "null": "null", "true": "true", "zero": "0", "minus zero": "-0", "negative": "-1", "whole": "7",
+    "decimal": "4.5", "seconds": "1500000000", "time as text": '"1500000000000"',
+    "time as decimal": "1500000000000.0", "time as exponent": "15e11", "day before the first": "805852799999",
+    "the end": "2051222400000", "64 bits": "9223372036854775807", "over 64 bits": "9223372036854775808",
+    "30 digits": "1" * 30, "400 digits": "9" * 400, "5000 digits": "9" * 5000,
+    "minus 5000 digits": "-" + "9" * 5000, "1e999": "1e999", "-1e999": "-1e999", "1e-400": "1e-400",
+    "denormal": "5e-324", "largest": "1.7976931348623157e308", "long fraction": "0." + "3" * 400, "NaN": "NaN",
+    "-NaN": "-NaN", "Infinity": "Infinity", "-Infinity": "-Infinity", "Inf": "Inf", "-Inf": "-Inf",
+    "leading zero": "01", "plus": "+1", "bare point": "1.", "no zero": ".5", "hex": "0x10",
     "underscore": "1_000", "empty": '""', "space": '" "', "letter": '"x"', "unicode": '"Zoë 🎸 日本"',
     "escaped pair": '"\\ud83c\\udfb8"', "high surrogate": '"a\\ud800"', "low surrogate": '"\\udc00b"',
     "swapped surrogates": '"\\udfb8\\ud83c"', "two highs": '"\\ud83c\\ud83c\\udfb8"', "NUL": '"a\\u0000b"',
     "raw NUL": '"a\x00b"', "raw tab": '"a\tb"', "DEL": '"\x7f"', "escapes": '"\\"\\\\\\/\\b\\f\\n\\r\\t"',
     "bad escape": '"\\x41"', "short escape": '"\\u12"', "line separators": '"a\u2028b\u2029c\u0085d"',
-    "zero width": '"\u200b\ufeff\u200d"', "private use": '"\ue000"', "noncharacter": '"\uffff"', "quote": '"a"b"',
-    "unclosed": '"a', "long text": '"' + "x" * 3000 + '"', "huge text": '"' + "ab " * 50_000 + '"', "list": "[]",
-    "list of one": '["x"]', "list of blanks": '["", " ", "\\t", "y"]', "list of much": '[null, 1, {}, [], "z"]',
-    "object": "{}", "object in object": '{"user_id": "V", "Brand": "Lux"}', "deep 100": "[" * 100 + "]" * 100,
-    "deep 5000": "[" * 5000 + "]" * 5000, "deep objects": '{"a":' * 4000 + "1" + "}" * 4000, "deep, unclosed": "[" * 2000,
-    "nothing": "", "word": "None", "comment": "1 /* one */", "single quotes": "'x'", "trailing comma": "[1,]",
+    "zero width": '"\u200b\ufeff\u200d"', "private use": '"\ue000"', "noncharacter": '"\uffff"',
+    "quote": '"a"b"', "unclosed": '"a', "long text": '"' + "x" * 3000 + '"',
+    "huge text": '"' + "ab " * 50_000 + '"', "list": "[]", "list of one": '["x"]',
+    "list of blanks": '["", " ", "\\t", "y"]', "list of much": '[null, 1, {}, [], "z"]', "object": "{}",
+    "object in object": '{"user_id": "V", "Brand": "Lux"}', "deep 100": "[" * 100 + "]" * 100,
+    "deep 5000": "[" * 5000 + "]" * 5000, "deep objects": '{"a":' * 4000 + "1" + "}" * 4000,
+    "deep, unclosed": "[" * 2000, "nothing": "", "word": "None", "comment": "1 /* one */",
+    "single quotes": "'x'", "trailing comma": "[1,]",
 }  # fmt: skip
 RARE = {"huge text", "deep 5000", "deep objects", "5000 digits", "minus 5000 digits"}
 COMMON = sorted(ODD_VALUES.keys() - RARE)
 ODD_KEYS = ['"user\\u005fid"', '"user_id\\u0000"', '"User_ID"', '"user_id "', '""', '"\\ud800"', '"helpful_vote"',
-            '"\u2028"', "user_id", "5", '"details"', '"a\x00"', '"x" '] # fmt: skip
+            '"\u2028"', "user_id", "5", '"details"', '"a\x00"', '"x" ']  # fmt: skip
 
 
 def _odd_value(draws: Random) -> tuple[str, str]:
@@ -112,8 +115,11 @@ def _reshape(draws: Random, pairs: list[tuple[str, str]]) -> str:
     return what
 
 
-JUNK = [b"", b" ", b"\t \x0b", b"null", b"[]", b"{}", b'"text"', b"7", b"NaN", b"\xef\xbb\xbf", b"\x00", b"}{", b"{}}", b"{{}",
-        b"[" * 3000, b"user_id,parent_asin,timestamp", b"<html>", b"\x1f\x8b\x08", b'{"a":1}{"b":2}', b'{"a":1}\x00{}', b"\r"]  # fmt: skip
+JUNK = [
+    b"", b" ", b"\t \x0b", b"null", b"[]", b"{}", b'"text"', b"7", b"NaN", b"\xef\xbb\xbf", b"\x00", b"}{",
+    b"{}}", b"{{}", b"[" * 3000, b"user_id,parent_asin,timestamp", b"<html>", b"\x1f\x8b\x08",
+    b'{"a":1}{"b":2}', b'{"a":1}\x00{}', b"\r",
+]  # fmt: skip
 
 
 def damaged(draws: Random, spice: float, made: Made, other: Callable[[], Made]) -> Made:

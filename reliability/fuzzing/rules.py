@@ -23,7 +23,9 @@ REASONS = {
     *(f"{what} {field}" for what in ("missing", "mistyped") for field in ("user_id", "parent_asin", "timestamp")),
     "absurd timestamp",
 }  # fmt: skip
-DEEP = 300  # nesting of which Python's reader and Arrow's may think differently (reviews.py says so)
+DEEP = (
+    300  # nesting of which Python's reader and Arrow's may think differently (reviews.py says so)
+)
 LONGEST_FIELD = 131_072  # of CSV, the standard library's
 BLANK = b" \t\n\r\x0b\x0c"
 TEXTS = ("title", "description", "brand", "category")
@@ -139,7 +141,8 @@ def _tokens(text: str) -> bool:
 
 @lru_cache(maxsize=100_000)
 def _is_space(letter: str) -> bool:
-    return unicodedata.category(letter) == "Zs" or unicodedata.bidirectional(letter) in "WS B S".split()
+    separates = unicodedata.bidirectional(letter) in ("WS", "B", "S")
+    return separates or unicodedata.category(letter) == "Zs"
 
 
 @lru_cache(maxsize=100_000)
@@ -217,7 +220,7 @@ def _fields(line: str, *, strict: bool) -> list[str]:
 
 
 def _quoted(line: str, place: int, *, strict: bool) -> tuple[str, int]:
-    parts = []
+    parts: list[str] = []
     while True:
         end = line.find('"', place)
         if end < 0:

@@ -45,19 +45,23 @@ SECTIONS: dict[str, type[Any]] = {
 }
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 ODD_SETTINGS = {
-    "nothing": "", "null": "null", "yes": "yes", "one": "1", "zero": "0", "negative": "-1", "decimal": "1.0", "text": "x",
-    "quoted number": "'1'", "exponent": "1e-4", "NaN": ".nan", "NaN as text": "nan", "infinite": ".inf", "-infinite": "-.inf",
-    "400 digits": "9" * 400, "5000 digits": "9" * 5000, "5000 hex digits": "0x" + "F" * 5000, "octal": "017", "sexagesimal": "1:30",
-    "binary without digits": "0b_", "hex without digits": "0x_", "a point": "._", "date": "2001-02-03", "no date": "2001-99-99",
-    "quoted date": "'2001-02-03'", "week date": "2001-W05-1", "moment": "2001-02-03 04:05:06", "no moment": "2001-02-03 99:05:06",
-    "tag int": "!!int x", "tag empty int": "!!int ''", "tag float": "!!float x", "tag bool": "!!bool x", "tag timestamp": "!!timestamp x",
-    "tag binary": "!!binary a", "tag set": "!!set {a, b}", "tag omap": "!!omap [a: 1]", "tag pairs": "!!pairs [a: 1]",
-    "tag python": "!!python/object/apply:os.getcwd []", "unknown tag": "!x y", "anchor to itself": "&a [*a]", "no anchor": "*a",
-    "mapping to itself": "&a {a: *a}", "merged with itself": "&a {<<: *a}", "merged with a list": "{<<: [1]}", "list": "[1, 2]",
-    "list of lists": "[[1]]", "list of nulls": "[null]", "empty list": "[]", "mapping": "{a: 1}", "list as key": "{[a]: 1}",
-    "mapping as key": "{{a: 1}: 1}", "deep": "[" * 400 + "]" * 400, "very deep": "[" * 3000 + "]" * 3000, "unclosed": "[1",
-    "tab": "\tx", "unclosed quote": "'x", "letters": '"Zoë \\u2028 \\ud800"', "NUL": '"\\0"', "long": "x" * 5000, "block": "|\n    a\n    b",
-    "doubled, and so on": "[&a [x, x, x, x], &b [*a, *a, *a, *a], &c [*b, *b, *b, *b], &d [*c, *c, *c, *c], &e [*d, *d, *d, *d]]",
+    "nothing": "", "null": "null", "yes": "yes", "one": "1", "zero": "0", "negative": "-1", "decimal": "1.0",
+    "text": "x", "quoted number": "'1'", "exponent": "1e-4", "NaN": ".nan", "NaN as text": "nan",
+    "infinite": ".inf", "-infinite": "-.inf", "400 digits": "9" * 400, "5000 digits": "9" * 5000,
+    "5000 hex digits": "0x" + "F" * 5000, "octal": "017", "sexagesimal": "1:30", "binary without digits": "0b_",
+    "hex without digits": "0x_", "a point": "._", "date": "2001-02-03", "no date": "2001-99-99",
+    "quoted date": "'2001-02-03'", "week date": "2001-W05-1", "moment": "2001-02-03 04:05:06",
+    "no moment": "2001-02-03 99:05:06", "tag int": "!!int x", "tag empty int": "!!int ''",
+    "tag float": "!!float x", "tag bool": "!!bool x", "tag timestamp": "!!timestamp x",
+    "tag binary": "!!binary a", "tag set": "!!set {a, b}", "tag omap": "!!omap [a: 1]",
+    "tag pairs": "!!pairs [a: 1]", "tag python": "!!python/object/apply:os.getcwd []", "unknown tag": "!x y",
+    "anchor to itself": "&a [*a]", "no anchor": "*a", "mapping to itself": "&a {a: *a}",
+    "merged with itself": "&a {<<: *a}", "merged with a list": "{<<: [1]}", "list": "[1, 2]",
+    "list of lists": "[[1]]", "list of nulls": "[null]", "empty list": "[]", "mapping": "{a: 1}",
+    "list as key": "{[a]: 1}", "mapping as key": "{{a: 1}: 1}", "deep": "[" * 100 + "]" * 100,
+    "very deep": "[" * 500 + "]" * 500, "unclosed": "[1", "tab": "\tx", "unclosed quote": "'x",
+    "letters": '"Zoë \\u2028 \\ud800"', "NUL": '"\\0"', "long": "x" * 5000, "block": "|\n    a\n    b",
+    "doubled, and so on": "[&a [x, x, x, x], &b [*a, *a, *a, *a], &c [*b, *b, *b, *b], &d [*c, *c, *c], [*d, *d]]",
 }  # fmt: skip
 
 
@@ -94,11 +98,15 @@ def settings_file(draws: Random, spice: float) -> Made:
 
 
 def _change(draws: Random, pairs: list[tuple[str, str]]) -> str:
-    what = draws.choice(["value"] * 6 + ["missing", "unknown", "twice", "shuffled", "value of another"])
+    what = draws.choice(
+        ["value"] * 6 + ["missing", "unknown", "twice", "shuffled", "value of another"]
+    )
     place = draws.randrange(len(pairs)) if pairs else 0
     odd = draws.choice(list(ODD_SETTINGS))
     if not pairs or what == "unknown":
-        key = draws.choice(["seeds", "5", "null", "true", "''", "[a]", "? x", "&a b", "<<", "2001-99-99"])
+        key = draws.choice(
+            ["seeds", "5", "null", "true", "''", "[a]", "? x", "&a b", "<<", "2001-99-99"]
+        )
         pairs.insert(place, (key, draws.choice(["1", ODD_SETTINGS[odd]])))
     elif what == "value":
         pairs[place] = (pairs[place][0], ODD_SETTINGS[odd])

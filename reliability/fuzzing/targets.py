@@ -16,7 +16,7 @@ SPICES = (0.02, 0.3, 1.0)
 
 @dataclass(frozen=True)
 class Target:
-    """`share` of the inputs, `batch` of them in one file; `files` makes the files of a batch, from its first number on."""
+    """`share` of the inputs, `batch` of them in one file (of lines) or looked at together (files)."""
 
     name: str
     unit: str  # line: several inputs stand in one file | file: an input is one
