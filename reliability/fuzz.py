@@ -187,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parser", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--minutes", type=float, help="stop after so long")
     parser.add_argument("--report", type=Path, help="write all counts to this JSON file")
-    parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"))
+    parser.add_argument("--failures", type=Path, default=Path("scratch/fuzz"))
     parser.add_argument("--file", type=Path, help="check one kept input of --parser")
     args = parser.parse_args(arguments)
     if args.file:

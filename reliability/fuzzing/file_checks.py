@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -15,6 +16,9 @@ from llmsrec.data.lines import Block, read_blocks
 from llmsrec.errors import ConfigError, DataError
 from reliability.fuzzing.checks import Tally, lines_of
 from reliability.fuzzing.settings import SECTIONS, allowed
+
+# Refused by libyaml even where a later key takes its place.
+HALF = re.compile(rb"\\(u|U0000)[dD][89a-fA-F]")
 
 
 def check_plain(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
@@ -101,8 +105,20 @@ def check_settings(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
                 yield f"an error of {len(told)} letters: {told[:200]}"
         else:
             tally.rows += 1
-            if not whole:
-                yield f"settings are taken that the rules refuse: {config}"
+            if _half_pairs(config):
+                yield f"the section {section} holds half a pair of surrogates"
+            elif not whole and not HALF.search(content):
+                yield f"the section {section} is taken, and the rules refuse it"
+
+
+def _half_pairs(config: Any) -> bool:
+    texts = [
+        text
+        for value in vars(config).values()
+        for text in (value if isinstance(value, tuple) else [value])
+        if isinstance(text, str)
+    ]
+    return any("\ud800" <= letter <= "\udfff" for text in texts for letter in text)
 
 
 def _kind(told: str) -> str:
