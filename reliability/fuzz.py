@@ -65,14 +65,15 @@ class Fuzzer:
 
     def run(self, batch: Batch, result: Result) -> None:
         started = time.monotonic()
-        for content in batch.contents():
+        contents, kinds = batch.contents()
+        for content in contents:
             problem = problem_of(batch.target, content, self.folder, result.tally)
             if problem is not None:
                 result.failed += 1
                 if way(problem) not in result.failures:
                     result.failures[way(problem)] = self._failure(batch, content, problem)
         result.inputs += batch.stop - batch.start
-        result.kinds.update(batch.kinds)
+        result.kinds.update(kinds)
         result.seconds += time.monotonic() - started
 
     def _failure(self, batch: Batch, content: bytes, problem: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The parsers under test: what each is fed, in what portions, and how it is judged."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -11,6 +11,7 @@ from reliability.fuzzing.inputs import Made
 from reliability.fuzzing.mutations import mutate
 from reliability.fuzzing.settings import settings_file
 
+PORTION = 400  # inputs that share a spice, and a CSV header
 SPICES = (0.02, 0.3, 1.0)
 
 
@@ -27,7 +28,7 @@ class Target:
 
     def input(self, seed: int, number: int) -> Made:
         """The input of this number: the same whichever others are made."""
-        portion = number // 400
+        portion = number // PORTION
         draws = Random(f"{self.name}-{seed}-{number}")
         return self.make(draws, SPICES[portion % len(SPICES)], portion)
 
@@ -48,24 +49,23 @@ class Batch:
     seed: int
     start: int
     stop: int
-    kinds: list[str] = field(default_factory=list)
 
-    def contents(self) -> list[bytes]:
-        """The files that hold them; `kinds` are theirs from then on."""
+    def contents(self) -> tuple[list[bytes], list[str]]:
+        """The files that hold them, and the kinds of oddness in these."""
         made = [self.target.input(self.seed, number) for number in range(self.start, self.stop)]
-        self.kinds[:] = [kind for _, kinds in made for kind in kinds or ["as it should be"]]
+        odd = [kind for _, kinds in made for kind in kinds or ["as it should be"]]
         texts = [text for text, _ in made]
         if self.target.unit == "file":
-            return texts
+            return texts, odd
         draws = Random(f"{self.target.name}-{self.seed}-batch-{self.start}")
         end = draws.choice([b"\n", b"\n", b"\n", b"\r\n"])
         body = end.join(texts) + draws.choice([end, b""])
         if self.target.name != "csv":
-            return [body]
-        header = csv_inputs.HEADERS[_shape(self.start // 400)].encode()
+            return [body], odd
+        header = csv_inputs.HEADERS[_shape(self.start // PORTION)].encode()
         damaged, kinds = mutate(header, draws)
-        self.kinds.extend(f"header: {kind}" for kind in kinds)
-        return [header + end + body, damaged + end + texts[0]]
+        odd += [f"header: {kind}" for kind in kinds]
+        return [header + end + body, damaged + end + texts[0]], odd
 
 
 def _shape(portion: int) -> int:
@@ -75,11 +75,11 @@ def _shape(portion: int) -> int:
 TARGETS = {
     target.name: target
     for target in (
-        Target("reviews", "line", 0.5, 400,
+        Target("reviews", "line", 0.5, PORTION,
                lambda draws, spice, _: inputs.review_line(draws, spice), checks.check_reviews),
-        Target("csv", "line", 0.22, 400,
+        Target("csv", "line", 0.22, PORTION,
                lambda draws, spice, portion: csv_inputs.csv_line(draws, spice, _shape(portion)), checks.check_csv),
-        Target("metadata", "line", 0.22, 400,
+        Target("metadata", "line", 0.22, PORTION,
                lambda draws, spice, _: inputs.item_line(draws, spice), checks.check_items),
         Target("lines", "file", 0.02, 100,
                lambda draws, spice, _: file_inputs.plain_file(draws, spice), file_checks.check_plain),

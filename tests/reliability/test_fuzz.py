@@ -65,6 +65,11 @@ def test_the_whole_command_reports_every_parser(
     assert "FAILED" not in printed
 
 
+def test_a_run_stops_after_its_minutes(run: Callable[..., Any]) -> None:
+    code, found = run("lines", "--minutes", "0.0001", "--inputs", "1000")
+    assert (code, found["inputs"]) == (0, 100)  # a batch
+
+
 def dropping(block: lines.Block) -> tuple[list[Any], list[int]]:
     """Of a block's lines one, unless it stands alone."""
     return [], list(range(len(block) - (len(block) > 1)))
@@ -148,7 +153,7 @@ def test_an_input_depends_on_seed_and_number_alone(parser: str) -> None:
     whole = Batch(target, 3, 0, 50).contents()
     assert whole == Batch(target, 3, 0, 50).contents()
     (batch,) = target.batches(3, 41, 1)
-    assert target.input(3, 41)[0] in batch.contents()[0]
+    assert target.input(3, 41)[0] in batch.contents()[0][0]
 
 
 def test_batches_cover_all_numbers_once() -> None:
