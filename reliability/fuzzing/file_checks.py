@@ -15,10 +15,7 @@ from llmsrec.config import load_section
 from llmsrec.data.lines import Block, read_blocks
 from llmsrec.errors import ConfigError, DataError
 from reliability.fuzzing.checks import Tally, lines_of
-from reliability.fuzzing.settings import SECTIONS, allowed
-
-# Tabs, byte order marks and half pairs: libyaml and PyYAML's own reader do not take the same ones.
-EITHER = re.compile(rb"\t|\xef\xbb\xbf|\\(u|U0000)[dD][89a-fA-F]")
+from reliability.fuzzing.settings import READERS, SECTIONS, allowed
 
 
 def check_plain(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
@@ -87,28 +84,26 @@ def check_settings(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
     tally.files += 1
     named = re.findall(rb"^([a-z]+):", content, re.MULTILINE)
     for section in [name for name in SECTIONS if name.encode() in named] or ["interactions"]:
-        whole = allowed(content, section)
         try:
             config = load_section(SECTIONS[section], section, file)
         except ConfigError as error:
             tally.rejects[f"(file) {_kind(str(error))}"] += 1
-            yield from _refused(str(error), f"{file}: {section}", content, whole)
+            yield from _refused(str(error), file, section, content)
         else:
             tally.rows += 1
             if _half_pairs(config):
                 yield f"the section {section} holds half a pair of surrogates"
-            elif not whole and not EITHER.search(content):
+            elif not any(allowed(content, section, reader) for reader in READERS):
                 yield f"the section {section} is taken, and the rules refuse it"
 
 
-def _refused(told: str, where: str, content: bytes, whole: bool) -> Iterator[str]:
-    """`whole`: the rules allow what was refused; only a section's own __post_init__ may do so, or PyYAML."""
-    file = where.partition(": ")[0]
+def _refused(told: str, file: Path, section: str, content: bytes) -> Iterator[str]:
+    """What the rules allow, only a section's own __post_init__ may refuse."""
+    where = f"{file}: {section}"
     if not told.startswith((f"{where}.", f"{where}: ", f"{file} is not YAML", f"{file} has no ")):
         yield f"an error does not name file and key: {told}"
-    # libyaml also reads what is nested deep and of no effect, as a later key takes its place.
-    pyyaml = EITHER.search(content) or "maximum recursion depth" in told
-    if whole and f"{where}: " not in told and not (pyyaml and f"{file} is not YAML" in told):
+    own = told.startswith(f"{where}: ")
+    if not own and all(allowed(content, section, reader) for reader in READERS):
         yield f"settings are refused that the rules allow: {told}"
     if len(told) > 2000:
         yield f"an error of {len(told)} letters: {told[:200]}"

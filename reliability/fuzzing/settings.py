@@ -43,6 +43,8 @@ SECTIONS: dict[str, type[Any]] = {
     "serving": ServingConfig,
     "comparison": ComparisonConfig,
 }
+# They differ over tabs, byte order marks, half pairs and `[p?]`: there either outcome will do.
+READERS = (yaml.CSafeLoader, yaml.SafeLoader)
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 ODD_SETTINGS = {
     "nothing": "", "null": "null", "yes": "yes", "one": "1", "zero": "0", "negative": "-1", "decimal": "1.0",
@@ -122,10 +124,10 @@ def _change(draws: Random, pairs: list[tuple[str, str]]) -> str:
     return what
 
 
-def allowed(content: bytes, section: str) -> bool:
+def allowed(content: bytes, section: str, reader: Any) -> bool:
     """Whether this section may be taken; its own __post_init__ may still refuse."""
     try:
-        document = yaml.load(content.decode("utf-8"), yaml.CSafeLoader)
+        document = yaml.load(content.decode("utf-8"), reader)
         values = document[section] if isinstance(document, dict) else None
     except Exception:  # whatever it is, it is no file of settings
         return False
