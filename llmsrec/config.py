@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import math
+import re
+import reprlib
 import types
 import typing
 from datetime import date
@@ -14,6 +16,13 @@ import yaml
 from llmsrec.errors import ConfigError
 
 T = TypeVar("T")
+
+# PyYAML lets through what int(), date() and a dict say to `!!int x`, `2001-99-99` and `!!bool x`.
+_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+_HALVES = re.compile("[\ud800-\udfff]")  # of a pair: no text, and nothing could write it
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 3, 10, 10
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +53,7 @@ def read_section(section: str, params: Path) -> dict[str, Any]:
         document = yaml.safe_load(params.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{params} does not exist: run from the project's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _NOT_YAML as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{params} is not YAML: {reason}") from None
     if not isinstance(document, dict) or not isinstance(document.get(section), dict):
@@ -58,7 +67,8 @@ def from_mapping(cls: type[T], values: dict[str, Any], where: str) -> T:
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
-            raise ConfigError(f"{where}.{key} is unknown; known keys: {', '.join(names)}")
+            shown = key if isinstance(key, str) else _shown(key)
+            raise ConfigError(f"{where}.{shown} is unknown; known keys: {', '.join(names)}")
     for name in names:
         if name not in values:
             raise ConfigError(f"{where}.{name} is missing; presets/ shows a complete file")
@@ -73,7 +83,8 @@ def _check(value: Any, hint: Any, where: str) -> Any:
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in options:
-            raise ConfigError(f"{where} is {value!r}; choose from {', '.join(map(str, options))}")
+            known = ", ".join(map(str, options))
+            raise ConfigError(f"{where} is {_shown(value)}; choose from {known}")
         return value
     if origin in (Union, types.UnionType):
         if value is None and type(None) in options:
@@ -84,19 +95,21 @@ def _check(value: Any, hint: Any, where: str) -> Any:
     if typing.get_origin(hint) is Annotated:
         return _within(hint.__metadata__[0], _check(value, hint.__origin__, where), where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        with contextlib.suppress(OverflowError):
+            return float(value)
     if hint in _FROM_TEXT and isinstance(value, str):
         with contextlib.suppress(ValueError):
             return _FROM_TEXT[hint](value)
-    if type(value) is not hint:  # `isinstance` would take true for 1, and a moment for a date
-        raise ConfigError(f"{where} is {value!r}; expected {_name(hint)}")
+    # `isinstance` would take true for 1, and a moment for a date
+    if type(value) is not hint or (hint is str and _HALVES.search(value)):
+        raise ConfigError(f"{where} is {_shown(value)}; expected {_name(hint)}")
     return value
 
 
 def _each(value: Any, hint: Any, where: str) -> tuple[Any, ...]:
     """A list, all of one kind."""
     if not isinstance(value, list):
-        raise ConfigError(f"{where} is {value!r}; expected a list")
+        raise ConfigError(f"{where} is {_shown(value)}; expected a list")
     return tuple(_check(part, hint, f"{where}[{place}]") for place, part in enumerate(value))
 
 
@@ -104,7 +117,15 @@ def _within(allowed: Range, value: int | float, where: str) -> int | float:
     if allowed.low <= value <= allowed.high:
         return value
     upper = "" if allowed.high == math.inf else f" and at most {allowed.high:g}"
-    raise ConfigError(f"{where} is {value!r}; it must be at least {allowed.low:g}{upper}")
+    raise ConfigError(f"{where} is {_shown(value)}; it must be at least {allowed.low:g}{upper}")
+
+
+def _shown(value: Any) -> str:
+    """In an error; not endless, as numbers, and lists of the same list, can be."""
+    try:
+        return _SHORT.repr(value)[:500]
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _name(hint: Any) -> str:

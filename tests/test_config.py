@@ -129,6 +129,7 @@ def test_an_option_may_be_null_or_a_value() -> None:
         ("rate", None, "a number"),
         ("name", 5, "a text"),
         ("name", None, "a text"),
+        ("name", "half \ud800 of a pair", "a text"),
         ("flag", 1, "true or false"),
         ("flag", "yes", "true or false"),
         ("day", "yesterday", "a date"),
@@ -138,6 +139,7 @@ def test_an_option_may_be_null_or_a_value() -> None:
         ("limit", [1], "a whole number"),
         ("share", "half", "a number"),
     ],
+    ids=ascii,
 )
 def test_a_wrong_type_is_refused_with_key_value_and_what_is_expected(
     key: str, value: Any, expected: str
@@ -145,6 +147,25 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_expected(
     assert refusal(**{key: value}).startswith(
         f"params.yaml: knobs.{key} is {value!r}; expected {expected}"
     )
+
+
+def test_a_number_beyond_all_floats_is_no_number() -> None:
+    assert refusal(rate=10**400).endswith("; expected a number")
+
+
+@pytest.mark.parametrize("key", ["name", "day", "mode", "flag"])
+def test_a_value_without_end_is_told_in_short(key: str) -> None:
+    much: list[Any] = ["x"] * 10
+    for _ in range(8):
+        much = [much] * 10
+    for value in (16**5000, much, {"a": much}, "x" * 5000):
+        if key != "name" or not isinstance(value, str):
+            assert len(refusal(**{key: value})) < 700
+
+
+def test_an_unknown_key_may_be_a_number_without_end() -> None:
+    with pytest.raises(ConfigError, match=r"^here\.a number of .* digits is unknown"):
+        from_mapping(Knobs, {**GOOD, 16**5000: 1}, where="here")
 
 
 def test_a_bad_choice_is_told_the_choices() -> None:
@@ -177,7 +198,15 @@ def test_what_a_dataclass_refuses_is_told_with_its_section() -> None:
         ("", "has no section 'knobs:'"),
         ("- a list", "has no section 'knobs:'"),
         ("knobs: \udcff", "is not YAML"),
+        ("knobs: 2001-99-99", "is not YAML: month must be in 1..12"),
+        ("knobs: !!int x", "is not YAML"),
+        ("knobs: !!int", "is not YAML"),
+        ("knobs: !!bool x", "is not YAML"),
+        ("knobs: !!timestamp x", "is not YAML"),
+        ("knobs: " + "9" * 5000, "is not YAML"),
+        ("knobs: " + "[" * 1000, "is not YAML"),
     ],
+    ids=lambda text: ascii(text)[:30],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     path = written(tmp_path, text)

@@ -73,5 +73,7 @@ def _block(first: int, text: bytes) -> Block:
 
 def _open(file: Path) -> Any:
     if file.suffix == ".gz":
+        if not file.stat().st_size:
+            raise EOFError("it is empty, which no gzip is")
         return igzip_threaded.open(file, "rb")  # inflates on a thread of its own
     return file.open("rb")

@@ -56,12 +56,12 @@ def item_texts(record: dict[str, Any]) -> tuple[Texts | None, str | None]:
     if not isinstance(item_id, str) or not is_text(item_id):
         return None, "mistyped parent_asin"
     details = record.get("details")
-    brand = record.get("store") or (details.get("Brand") if isinstance(details, dict) else None)
+    brand = details.get("Brand") if isinstance(details, dict) else None
     return {
         "item_id": item_id,
         "title": clean(record.get("title")),
         "description": clean(record.get("description")),
-        "brand": clean(brand),
+        "brand": clean(record.get("store")) or clean(brand),
         "category": clean(record.get("main_category")) or clean(record.get("categories")),
     }, None
 

@@ -4,6 +4,7 @@
 """
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,14 @@ from llmsrec.data.reviews import (
     Texts,
     check_record,
     parse_reviews,
+    whole,
 )
 from llmsrec.errors import DataError
 
 NAMES = {"user": "user_id", "item": "parent_asin", "item_id": "parent_asin"}
+# int() and float() read more, such as 1_000, and digits of every script.
+WHOLE = re.compile(r"[-+]?[0-9]+")
+DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 TEXTS = ("title", "description", "brand", "category")
 
 
@@ -93,14 +98,9 @@ def _record(line: bytes, header: list[str]) -> tuple[dict[str, Any] | None, str 
     if len(values) != len(header):
         return None, "wrong number of columns"
     record: dict[str, Any] = dict(zip(header, values, strict=True))
-    for name, kind in (("timestamp", int), ("rating", float)):
-        if text := record.get(name):
-            try:
-                record[name] = kind(text)
-            except ValueError:
-                if name == "timestamp":
-                    return None, "mistyped timestamp"
-                record[name] = None
-        else:
-            record[name] = None
+    time, rating = (record.get(name, "").strip() for name in ("timestamp", "rating"))
+    if time and not WHOLE.fullmatch(time):
+        return None, "mistyped timestamp"
+    record["timestamp"] = whole(time) if time else None
+    record["rating"] = float(rating) if DECIMAL.fullmatch(rating) else None
     return record, None

@@ -112,6 +112,11 @@ def test_a_damaged_gzip_tells_how_far_it_could_be_read(
     assert f"after line {sum(lengths)} " in str(caught.value)
 
 
+def test_a_gzip_of_no_bytes_is_named(write: Callable[[str, bytes], Path]) -> None:
+    with pytest.raises(DataError, match=r"nothing\.gz breaks off after line 0 \(it is empty"):
+        list(read_blocks(write("nothing.gz", b"")))
+
+
 def test_a_file_that_is_no_gzip_is_named(write: Callable[[str, bytes], Path]) -> None:
     with pytest.raises(DataError, match=r"plain\.jsonl\.gz"):
         list(read_blocks(write("plain.jsonl.gz", b'{"a": 1}\n')))

@@ -43,9 +43,10 @@ def test_what_is_missing_or_mistyped_is_null() -> None:
 
 def test_brand_and_category_have_a_second_source() -> None:
     record = {"parent_asin": "P", "details": {"Brand": "Lux"}, "categories": ["", "Lamps"]}
-    texts, _ = item_texts(record)
-    assert texts is not None
-    assert (texts["brand"], texts["category"]) == ("Lux", "Lamps")
+    for first in ({}, {"store": " ", "main_category": " "}, {"store": 5, "main_category": 5}):
+        texts, _ = item_texts({**record, **first})
+        assert texts is not None
+        assert (texts["brand"], texts["category"]) == ("Lux", "Lamps")
 
 
 @pytest.mark.parametrize(

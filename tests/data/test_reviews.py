@@ -57,6 +57,8 @@ ACCEPTED = [
     (raw(', "rating": 1e999'), ROW),
     (line(rating=10**30), {**ROW, "rating": 1e30}),
     (line(rating=10**400), ROW),
+    (raw(', "rating": ' + "9" * 5000), ROW),  # more digits than Python converts
+    (raw(', "helpful_vote": -' + "9" * 5000), ROW),
     (line(parent_asin=None), {**ROW, "item_id": "A"}),
     (without("parent_asin"), {**ROW, "item_id": "A"}),
     (without("asin"), ROW),
@@ -107,6 +109,9 @@ REJECTED = [
     (line(timestamp=0), "absurd timestamp"),
     (line(timestamp=-1), "absurd timestamp"),
     (line(timestamp=10**30), "absurd timestamp"),
+    (raw(', "timestamp": ' + "9" * 5000), "absurd timestamp"),
+    (raw(', "rating": Inf'), "broken JSON"),
+    (raw(', "rating": -NaN'), "broken JSON"),
 ]
 
 
@@ -135,6 +140,19 @@ def test_a_block_sorts_all_these_lines_out() -> None:
     assert [(reject["line"], reject["reason"]) for reject in found] == rejects
     assert {reject["file"] for reject in found} == {"some.jsonl"}
     assert (parsed.num_lines, parsed.num_blank) == (len(lines), len(REJECTED))
+
+
+@pytest.mark.parametrize(("text", "row"), ACCEPTED)
+def test_a_good_line_alone_gives_its_row(text: bytes, row: dict[str, Any]) -> None:
+    """Where no neighbour sends it the slow way."""
+    parsed = parse_block(block_of([text]), "f", PERIOD)
+    assert (parsed.rows.to_pylist(), len(parsed.rejects)) == ([{**row, "line": 101}], 0)
+
+
+@pytest.mark.parametrize(("text", "reason"), REJECTED, ids=[reason for _, reason in REJECTED])
+def test_a_bad_line_alone_gives_its_reason(text: bytes, reason: str) -> None:
+    parsed = parse_block(block_of([text]), "f", PERIOD)
+    assert (parsed.rows.num_rows, parsed.rejects["reason"].to_pylist()) == (0, [reason])
 
 
 def test_a_reject_keeps_the_start_of_its_text() -> None:

@@ -63,6 +63,10 @@ def test_every_bad_line_has_its_number_and_reason(tmp_path: Path) -> None:
         (b"U,P,1,", "missing timestamp"),
         (b"U,P,1,2017-07-14", "mistyped timestamp"),
         (b"U,P,1,1.5e12", "mistyped timestamp"),
+        (b"U,P,1,1_500_000_000_000", "mistyped timestamp"),
+        ("U,P,1,\u0661\u0665".encode() + "\u0660".encode() * 11, "mistyped timestamp"),
+        (b"U,P,1," + b"9" * 5000, "absurd timestamp"),
+        (b"U,P,1, ", "missing timestamp"),
         (b"U,P,1,0", "absurd timestamp"),
         (b"U,P,1,1500000000", "absurd timestamp"),
         (f"U,P,{TIME}".encode(), "wrong number of columns"),
@@ -75,7 +79,7 @@ def test_every_bad_line_has_its_number_and_reason(tmp_path: Path) -> None:
     assert rejects == [(number, reason) for number, (_, reason) in enumerate(bad, start=2)]
 
 
-@pytest.mark.parametrize("rating", ["five", "nan", "inf", "1e999", ""])
+@pytest.mark.parametrize("rating", ["five", "nan", "inf", "1e999", "1_0", ""])
 def test_a_rating_that_is_no_number_costs_no_purchase(tmp_path: Path, rating: str) -> None:
     rows, rejects, _ = parsed(tmp_path / "x.csv", HEADER + f"U,P,{rating},{TIME}".encode())
     assert [row["rating"] for row in rows] == [None]

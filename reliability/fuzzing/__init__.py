@@ -1,0 +1,1 @@
+"""What `python -m reliability.fuzz` is made of: inputs, rules, parsers and shrinking."""

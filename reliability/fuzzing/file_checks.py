@@ -1,0 +1,126 @@
+"""What must hold of the line reader and of the settings, whatever they are fed (see `checks`)."""
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from llmsrec.config import load_section
+from llmsrec.data.lines import Block, read_blocks
+from llmsrec.errors import ConfigError, DataError
+from reliability.fuzzing.checks import Tally, lines_of
+from reliability.fuzzing.settings import READERS, SECTIONS, allowed
+
+
+def check_plain(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
+    file = folder / "lines.jsonl"
+    file.write_bytes(content)
+    blocks = list(read_blocks(file, _size(content)))
+    yield from _blocks(blocks, content)
+    tally.files += 1
+    tally.lines += len(lines_of(content))
+
+
+def check_gzip(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
+    """zlib, through the standard library, says what is a whole gzip and what it holds."""
+    file = folder / "lines.jsonl.gz"
+    file.write_bytes(content)
+    blocks: list[Block] = []
+    tally.files += 1
+    try:
+        blocks.extend(read_blocks(file, _size(content)))
+    except DataError as error:
+        tally.rejects["(file) damaged gzip"] += 1
+        if str(file) not in str(error):
+            yield f"an error does not name the file: {error}"
+        if _inflated(content) is not None and content:
+            yield f"a whole gzip is refused: {error}"
+        return
+    text = _inflated(content)
+    if text is None or not content:
+        yield f"a damaged gzip is taken for a whole one of {sum(map(len, blocks))} lines"
+        return
+    yield from _blocks(blocks, text)
+    tally.lines += len(lines_of(text))
+
+
+def _inflated(content: bytes) -> bytes | None:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        return None
+
+
+def _size(content: bytes) -> int:
+    """Of a block; larger for what is long, as short blocks of it would take all day."""
+    return int(2 ** Random(crc32(content)).uniform(0, 12)) + len(content) // 50
+
+
+def _blocks(blocks: list[Block], text: bytes) -> Iterator[str]:
+    """Joined they are the text, closed by a line end; lines are numbered through."""
+    closed = text if text.endswith(b"\n") or not text else text + b"\n"
+    if b"".join(block.text for block in blocks) != closed:
+        yield f"the blocks are not the file: {len(blocks)} blocks"
+    found = [(block.first + row, block.line(row)) for block in blocks for row in range(len(block))]
+    if found != list(enumerate(lines_of(text), start=1)):
+        yield f"other lines or numbers than the file's: {len(found)}"
+    for block in blocks[:3]:
+        rows = np.flatnonzero(np.arange(len(block)) % 3 != 1)
+        lines = [block.text[block.starts[row] : block.starts[row + 1]] for row in rows]
+        if len(rows) and bytes(block.take(rows)) != b"".join(lines):
+            yield f"other lines are taken than asked for: {rows}"
+
+
+def check_settings(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
+    """A section becomes its dataclass, or an error that names the file and, where it has come so far, the key."""
+    file = folder / "params.yaml"
+    file.write_bytes(content)
+    tally.files += 1
+    named = re.findall(rb"^([a-z]+):", content, re.MULTILINE)
+    for section in [name for name in SECTIONS if name.encode() in named] or ["interactions"]:
+        try:
+            config = load_section(SECTIONS[section], section, file)
+        except ConfigError as error:
+            tally.rejects[f"(file) {_kind(str(error))}"] += 1
+            yield from _refused(str(error), file, section, content)
+        else:
+            tally.rows += 1
+            if _half_pairs(config):
+                yield f"the section {section} holds half a pair of surrogates"
+            elif not any(allowed(content, section, reader) for reader in READERS):
+                yield f"the section {section} is taken, and the rules refuse it"
+
+
+def _refused(told: str, file: Path, section: str, content: bytes) -> Iterator[str]:
+    """What the rules allow, only a section's own __post_init__ may refuse."""
+    where = f"{file}: {section}"
+    if not told.startswith((f"{where}.", f"{where}: ", f"{file} is not YAML", f"{file} has no ")):
+        yield f"an error does not name file and key: {told}"
+    own = told.startswith(f"{where}: ")
+    if not own and all(allowed(content, section, reader) for reader in READERS):
+        yield f"settings are refused that the rules allow: {told}"
+    if len(told) > 2000:
+        yield f"an error of {len(told)} letters: {told[:200]}"
+
+
+def _half_pairs(config: Any) -> bool:
+    texts = [
+        text
+        for value in vars(config).values()
+        for text in (value if isinstance(value, tuple) else [value])
+        if isinstance(text, str)
+    ]
+    return any("\ud800" <= letter <= "\udfff" for text in texts for letter in text)
+
+
+def _kind(told: str) -> str:
+    for words in ("is not YAML", "has no section", "unknown", "missing", "expected", "choose from"):
+        if words in told:
+            return words
+    return "must be at least" if "must be at least" in told else "refused by the section"
