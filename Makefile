@@ -17,7 +17,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format ui stack serve bench clean
+.PHONY: help setup run test check format ui stack serve bench soak fuzz clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -54,6 +54,12 @@ serve: setup  ## the champion of a store on http://127.0.0.1:5001: make serve DA
 bench: setup  ## every benchmark; its last lines are ratios against a goal
 	@for file in $$(grep -l __main__ benchmarks/*.py); do \
 	  python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+soak: setup  ## retrain a tiny shop under faults for half an hour (docs/reliability.md)
+	python -m reliability.soak
+
+fuzz: setup  ## feed the parsers a million odd inputs
+	python -m reliability.fuzz
 
 clean:  ## remove tools' caches and Dagster's history; data, artifacts and MLflow's runs stay
 	rm -rf .dagster .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

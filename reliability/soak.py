@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reliability.attempt import (
+from reliability.project import python, write_project
+from reliability.proxy import CUT, HANG_UP, LOST, troubled
+from reliability.soaking.attempt import (
     FULL_DISK,
     KILL_ALL,
     KILL_RUN,
@@ -30,12 +32,10 @@ from reliability.attempt import (
     Fault,
     attempt,
 )
-from reliability.checks import against_ledger, left_aside, of_inbox, same
-from reliability.disk import MOUNTED, on_own_disk
-from reliability.project import python, write_project
-from reliability.proxy import CUT, HANG_UP, LOST, troubled
-from reliability.shop import Delivery, Ledger, Shop
-from reliability.watch import Watcher
+from reliability.soaking.checks import against_ledger, left_aside, of_inbox, same
+from reliability.soaking.disk import MOUNTED, on_own_disk
+from reliability.soaking.shop import Delivery, Ledger, Shop
+from reliability.soaking.watch import Watcher
 
 DATASET = "shop"
 TROUBLE = (500, 503, HANG_UP, LOST, CUT)

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from reliability import attempt as attempts
-from reliability.attempt import (
+from reliability.soak import Soak
+from reliability.soaking import attempt as attempts
+from reliability.soaking.attempt import (
     FULL_DISK,
     KILL_ALL,
     KILL_RUN,
@@ -24,11 +25,10 @@ from reliability.attempt import (
     attempt,
     step_of,
 )
-from reliability.checks import against_ledger, left_aside, of_inbox
-from reliability.disk import UNSHARE
-from reliability.shop import Delivery, Ledger, Shop
-from reliability.soak import Soak
-from reliability.watch import Watcher
+from reliability.soaking.checks import against_ledger, left_aside, of_inbox
+from reliability.soaking.disk import UNSHARE
+from reliability.soaking.shop import Delivery, Ledger, Shop
+from reliability.soaking.watch import Watcher
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -209,7 +209,7 @@ def test_a_run_that_hangs_is_ended_and_said_to_hang(pipeline: Path) -> None:
 FILLED = """
 import sys
 from pathlib import Path
-from reliability.disk import filled
+from reliability.soaking.disk import filled
 folder = Path(sys.argv[1])
 release = filled(folder)
 try:

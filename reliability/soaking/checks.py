@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from reliability.project import outputs
-from reliability.shop import Delivery, Ledger
-from reliability.watch import visible
+from reliability.soaking.shop import Delivery, Ledger
+from reliability.soaking.watch import visible
 
 
 def against_ledger(root: Path, dataset: str, ledger: Ledger) -> list[str]:

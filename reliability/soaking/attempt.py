@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from reliability.disk import filled
 from reliability.project import environment
+from reliability.soaking.disk import filled
 
 RUN = "run"  # the step that all others are children of
 LOOK = 0.02  # seconds between two looks at the processes
