@@ -132,8 +132,9 @@ class Soak:
             Watcher(self.struck.root, self.known) as watcher,
         ):
             planned = self._faults(peaceful, faults)
-            for fault in planned:  # a second operator would do all that is left for later faults
-                self._run(address, fault, peaceful, second=fault is planned[-1])
+            for fault in planned:
+                if not self._run(address, fault, peaceful, second=fault is planned[-1]):
+                    break  # it ran to its end: nothing is left to strike
             self._finish(address)
         self.tally.looked += watcher.looked
         self.tally.findings += watcher.broken
@@ -141,16 +142,16 @@ class Soak:
         self._tell(len(self.tally.findings) - before)
 
     def _faults(self, peaceful: Attempt, number: int) -> list[Fault]:
-        """Of the steps and strikes that had the fewest, in the order in which the steps come."""
+        """Of the steps and strikes that had the fewest, in the order of their moments: what is done is not redone."""
         pairs = [(step, strike) for step in peaceful.spans for strike in self.strikes]
         pairs = [pair for pair in pairs if pair != (RUN, KILL_STEP)]  # the same as to kill the run
         self.draws.shuffle(pairs)
         pairs.sort(key=lambda pair: self.tally.faults[pair])
-        chosen = sorted(pairs[:number], key=lambda pair: peaceful.spans[pair[0]][0])
-        return [Fault(step, strike, self.draws.random()) for step, strike in chosen]
+        chosen = [Fault(step, strike, self.draws.random()) for step, strike in pairs[:number]]
+        return sorted(chosen, key=lambda fault: moment(fault, peaceful))
 
-    def _run(self, address: str, fault: Fault, peaceful: Attempt, *, second: bool) -> None:
-        """One that is struck, perhaps beside a second operator; every other before a store in trouble."""
+    def _run(self, address: str, fault: Fault, peaceful: Attempt, *, second: bool) -> bool:
+        """Whether it was struck; every other of them is before a store in trouble, one beside a second operator."""
         first, last = peaceful.spans[fault.step]
         self.tally.runs += 1
         self.rate = 0.1 if self.tally.runs % 2 else 0.0
@@ -173,6 +174,7 @@ class Soak:
             f"{'' if ended[0].struck else ' (missed)'}: ended with {[run.returncode for run in ended]}",
             flush=True,
         )
+        return ended[0].struck
 
     def _finish(self, address: str) -> None:
         self.rate = 0.0
@@ -211,6 +213,12 @@ class Soak:
             f"{self.tally.requests:,}; {'all as it should be' if not findings else f'{findings} FINDINGS'}",
             flush=True,
         )
+
+
+def moment(fault: Fault, peaceful: Attempt) -> float:
+    """Seconds after the start of a run in peace."""
+    first, last = peaceful.spans[fault.step]
+    return first + fault.share * (last - first)
 
 
 def soak(seed: int, minutes: float, faults: int, folder: Path) -> Tally:
