@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -245,6 +246,12 @@ def soak(seed: int, minutes: float, faults: int, folder: Path) -> Tally:
     return soaked.tally
 
 
+def keep(folder: Path, place: Path) -> None:
+    """Out of the disk in memory, to be looked at."""
+    shutil.copytree(folder, place, symlinks=True, dirs_exist_ok=True)
+    print(f"both copies are kept in {place}")
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
@@ -252,6 +259,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--faults", type=int, default=6, help="runs of a round that are struck")
     parser.add_argument("--report", type=Path, help="a JSON file for the counts")
     parser.add_argument("--folder", type=Path, help="to work in; without it a disk in memory")
+    parser.add_argument(
+        "--keep", type=Path, default=Path("scratch/soak"), help="for what was found"
+    )
     args = parser.parse_args(argv)
     folder = args.folder or on_own_disk(Path(tempfile.gettempdir()) / "llmsrec-soak", 2000)
     tally = soak(args.seed, args.minutes, args.faults, folder)
@@ -259,6 +269,8 @@ def main(argv: list[str] | None = None) -> int:
         args.report.write_text(json.dumps(tally.document(), indent=2) + "\n")
     for finding in tally.findings:
         print(f"FOUND: {finding}")
+    if tally.findings and not args.folder:
+        keep(folder, args.keep)
     return 1 if tally.findings else 0
 
 
