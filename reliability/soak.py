@@ -40,7 +40,6 @@ from reliability.soaking.watch import Watcher
 
 DATASET = "shop"
 TROUBLE = (500, 503, HANG_UP, LOST, CUT)
-LAST_TRIES = 3  # undisturbed runs in which a round must come to its end
 
 
 @dataclass
@@ -75,7 +74,6 @@ class Tally:
 
     rounds: int = 0
     runs: int = 0
-    second_operators: int = 0
     requests: int = 0  # to S3, through the proxy
     looked: int = 0  # files found whole or not
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)  # by step and strike
@@ -113,7 +111,7 @@ class Soak:
             site.open(files)
 
     def round(self, faults: int) -> None:
-        """New files, a run in peace, and `faults` runs with one each before one that must succeed."""
+        """New files, a run in peace, and `faults` runs with one each before two at once that must succeed."""
         self.tally.rounds += 1
         deliveries = self.shop.deliveries(self.tally.rounds) if self.tally.rounds > 1 else []
         self.sent += deliveries
@@ -132,9 +130,8 @@ class Soak:
             troubled(self.endpoint, self._answer) as address,
             Watcher(self.struck.root, self.known) as watcher,
         ):
-            planned = self._faults(peaceful, faults)
-            for fault in planned:
-                if not self._run(address, fault, peaceful, second=fault is planned[-1]):
+            for fault in self._faults(peaceful, faults):
+                if not self._run(address, fault, peaceful):
                     break  # it ran to its end: nothing is left to strike
             self._finish(address)
         self.tally.looked += watcher.looked
@@ -151,42 +148,38 @@ class Soak:
         chosen = [Fault(step, strike, self.draws.random()) for step, strike in pairs[:number]]
         return sorted(chosen, key=lambda fault: moment(fault, peaceful))
 
-    def _run(self, address: str, fault: Fault, peaceful: Attempt, *, second: bool) -> bool:
-        """Whether it was struck; every other of them is before a store in trouble, one beside a second operator."""
+    def _run(self, address: str, fault: Fault, peaceful: Attempt) -> bool:
+        """Whether it was struck; every other one is before a store in trouble."""
         first, last = peaceful.spans[fault.step]
         self.tally.runs += 1
         self.rate = 0.1 if self.tally.runs % 2 else 0.0
-        root = self.struck.root
-        with ThreadPoolExecutor(2) as pool:
-            runs = [pool.submit(attempt, root, address, fault, last - first)]
-            if second:
-                self.tally.second_operators += 1
-                runs.append(pool.submit(attempt, root, address))
-        ended = [run.result() for run in runs]
-        if ended[0].struck:
+        ended = attempt(self.struck.root, address, fault, last - first)
+        if ended.struck:
             self.tally.faults[fault.step, fault.strike] += 1
         else:
             self.tally.missed += 1
-        self.tally.findings += [
-            f"round {self.tally.rounds}: a run hung ({fault})" for run in ended if run.hung
-        ]
+        if ended.hung:
+            self.tally.findings.append(f"round {self.tally.rounds}: a run hung ({fault})")
         print(
             f"  {fault.strike} in {fault.step} after {fault.share:.0%}"
-            f"{'' if ended[0].struck else ' (missed)'}: ended with {[run.returncode for run in ended]}",
+            f"{'' if ended.struck else ' (missed)'}: ended with {ended.returncode}",
             flush=True,
         )
-        return ended[0].struck
+        return ended.struck
 
     def _finish(self, address: str) -> None:
+        """Two operators at once, and nothing in their way but what was left; both must come to an end."""
         self.rate = 0.0
-        for _ in range(LAST_TRIES):
-            self.tally.runs += 1
-            last = attempt(self.struck.root, address)
-            if last.returncode == 0:
-                return
-        self.tally.findings.append(
-            f"round {self.tally.rounds}: no end after {LAST_TRIES} undisturbed runs:\n{last.said[-2000:]}"
-        )
+        root = self.struck.root
+        self.tally.runs += 2
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(attempt, root, address) for _ in range(2)]
+        for run in both:
+            if run.result().returncode:
+                said = run.result().said[-2000:]
+                self.tally.findings.append(
+                    f"round {self.tally.rounds}: undisturbed, one of two operators failed:\n{said}"
+                )
 
     def _check(self) -> None:
         root = self.struck.root
