@@ -16,7 +16,7 @@ from jaxtyping import Int
 
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
-from llmsrec.files import read_frame, whole_folder
+from llmsrec.files import read_frame, readable, whole_folder
 
 Part = Literal["valid", "test"]
 
@@ -152,11 +152,13 @@ def _load_part(folder: Path, part: str) -> tuple[Targets, Candidates, Candidates
     targets = read_frame(folder / f"{part}_targets.parquet")
 
     def candidates(mode: str) -> Candidates:
-        frame = read_frame(folder / f"{part}_candidates_{mode}.parquet")
-        items = (
-            np.stack(frame["item_indices"].to_list()) if len(frame) else np.zeros((0, 0), np.int64)
-        )
-        return Candidates(frame["target_row"].to_numpy(), items, frame["target_column"].to_numpy())
+        file = folder / f"{part}_candidates_{mode}.parquet"
+        with readable(file):
+            table = pq.read_table(file)
+        rows, columns = (np.array(table[name]) for name in ("target_row", "target_column"))
+        listed = table["item_indices"].combine_chunks().flatten()
+        items = listed.to_numpy(zero_copy_only=False, writable=True)
+        return Candidates(rows, items.reshape(len(rows), -1 if len(rows) else 0), columns)
 
     return (
         Targets(targets["user_index"].to_numpy(), targets["position"].to_numpy()),
