@@ -20,6 +20,7 @@ from llmsrec.errors import ArtifactError
 def whole_file(path: Path) -> Iterator[Path]:
     """A path to write to; renamed to `path` when the block ends well, removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield aside
@@ -27,6 +28,26 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """What processes that were killed left aside of this file."""
+    start, end = f".{path.name}.", ".partial"
+    for left in path.parent.iterdir():
+        if left.name.startswith(start) and left.name.endswith(end):
+            writer = left.name[len(start) : -len(end)]
+            if writer.isdecimal() and not _lives(int(writer)):
+                left.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 @contextmanager

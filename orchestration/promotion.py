@@ -198,7 +198,7 @@ def _sha256(file: Path) -> str:
 
 
 def _write(path: Path, document: Any) -> None:
-    """Whole, or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Whole, or not at all; one run of a dataset works at a time, so what a killed one left is written over."""
+    aside = path.with_name(f".{path.name}.partial")
     aside.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     os.replace(aside, path)

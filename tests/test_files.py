@@ -1,6 +1,7 @@
 """Under its final name stands what is whole: the old or the new, whatever ends the writer."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -124,6 +125,11 @@ def test_a_file_keeps_its_old_content_when_the_writer_is_killed(tmp_path: Path) 
     assert python(KILLED_INSIDE, path, "file") == -signal.SIGKILL
     assert [file for file in tmp_path.iterdir() if not file.name.startswith(".")] == [path]
     assert path.read_text() == "old"
+    living = tmp_path / f".x.txt.{os.getppid()}.partial"
+    living.touch()
+    with whole_file(path) as aside:
+        aside.write_text("new")
+    assert sorted(tmp_path.iterdir()) == [living, path], "nothing of the killed run"
 
 
 def test_a_folder_keeps_its_old_content_when_the_writer_is_killed(tmp_path: Path) -> None:

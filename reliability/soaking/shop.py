@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 DAY = 86_400_000
-ITEMS, SHOPPERS, NEWCOMERS = 30, 40, 8
+ITEMS, SHOPPERS, NEWCOMERS = 400, 40, 8
 Purchase = tuple[str, str, int]  # user, item, milliseconds
 Row = dict[str, object]
 
