@@ -23,7 +23,7 @@ class Exhibit:
 
 
 def exhibits(found: Comparison) -> list[Exhibit]:
-    """Those that have something to show, best first in each."""
+    """Those that have something to show beside chance, best first in each."""
     made = [
         _overall(found),
         *_by_order(found, "shuffled_training"),
@@ -31,7 +31,7 @@ def exhibits(found: Comparison) -> list[Exhibit]:
         _written(found),
         _similar(found),
     ]
-    return [exhibit for exhibit in made if exhibit.rows]
+    return [exhibit for exhibit in made if any(row[0] != CHANCE for row in exhibit.rows)]
 
 
 def chosen(found: Comparison, **wanted: str) -> dict[tuple[str, str], Row]:

@@ -8,6 +8,7 @@ import jinja2
 from llmsrec.comparison.exhibits import exhibits
 from llmsrec.comparison.pictures import quality
 from llmsrec.comparison.results import Comparison
+from llmsrec.comparison.tidy import CHANCE
 from llmsrec.evaluation.plots import PRINT, save_png, svg
 from llmsrec.files import whole_file
 
@@ -26,11 +27,11 @@ def save_page(found: Comparison, folder: Path) -> None:
         ]
     )
     environment = jinja2.Environment(loader=loader, autoescape=True)
-    asked = {(row.protocol, row.metric) for row in found.rows}
+    asked = {(row.protocol, row.metric) for row in found.rows if row.system != CHANCE}
+    shown = [picture for picture in PICTURES if picture[:2] in asked]
     pictures = [
         (title, svg(quality(found, protocol, metric)), caption.format(**found.about))
-        for protocol, metric, title, caption in PICTURES
-        if (protocol, metric) in asked
+        for protocol, metric, title, caption in shown
     ]
     page = environment.get_template("comparison.html").render(
         about=found.about,
@@ -41,7 +42,7 @@ def save_page(found: Comparison, folder: Path) -> None:
     )
     with whole_file(folder / "comparison.html") as aside:
         aside.write_text(page, encoding="utf-8")
-    save_png(quality(found, "sampled", "ndcg@10", PRINT), folder / "comparison.png")
+    save_png(quality(found, *shown[0][:2], PRINT), folder / "comparison.png")
 
 
 def verdict(found: Comparison) -> list[str]:

@@ -79,6 +79,23 @@ def test_the_page_needs_nothing_beside_it(found: Comparison, tmp_path: Path) -> 
     assert (tmp_path / "one/comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_nothing_is_shown_of_a_mode_in_which_chance_stands_alone(
+    found: Comparison, tmp_path: Path
+) -> None:
+    mode_g: dict[str, Any] = {"protocol": "generation", "metric": "hr@1"}
+    written = [row("tallrec", 0.2, mode="generation", **mode_g), row("chance", 0.05, **mode_g)]
+    alone = [
+        row("chance", 0.05, metric=metric, protocol=protocol)
+        for metric in ("ndcg@10", "hr@10")
+        for protocol in ("sampled", "full")
+    ]
+    save_page(replace(found, rows=[*written, *alone], tests=[]), tmp_path)
+    page = (tmp_path / "comparison.html").read_text()
+    assert page.count("<svg") == 1
+    assert "HR@1 among 20 candidates, mode G." in page
+    assert "Overall" not in page
+
+
 def test_the_verdict_is_that_of_the_corrected_tests(found: Comparison) -> None:
     assert verdict(found) == [
         "On NDCG@10 among candidates llmsrec is ahead of sasrec; it cannot be told from twin."
