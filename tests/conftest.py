@@ -1,6 +1,13 @@
 """Small stores and models that every test can afford, quiet libraries, checked shapes, and no network."""
 
 import os
+import sys
+from types import SimpleNamespace
+
+main = sys.modules["__main__"]
+if main.__spec__ is None and not hasattr(main, "__file__"):  # a worker of xdist
+    # Great Expectations imports what it finds of Spark, which takes such a process for its own doctests, and ends it.
+    main.__spec__ = SimpleNamespace(name=None)  # type: ignore[assignment]
 
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
