@@ -8,39 +8,13 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from llmsrec.comparison.config import ComparisonConfig
 from llmsrec.config import Count, Share, from_mapping, load_section
-from llmsrec.data.engines import RelationalConfig
 from llmsrec.data.inbox import InboxConfig, inbox_configs
 from llmsrec.errors import ConfigError
-from llmsrec.stages.build_backbone import BackboneConfig
-from llmsrec.stages.compare import PromotionConfig
-from llmsrec.stages.evaluate import EvaluationConfig, GatesConfig
-from llmsrec.stages.export_embeddings import EmbeddingsConfig
-from llmsrec.stages.ingest import InteractionsConfig
-from llmsrec.stages.pack import ServingConfig
-from llmsrec.stages.split import SplitsConfig
-from llmsrec.stages.train_student import StudentConfig
-from llmsrec.stages.train_teacher import TeacherConfig
-from llmsrec.unit import RetrainingConfig
+from reliability.fuzzing.settings import SECTIONS
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
-SECTIONS: dict[str, type] = {
-    "interactions": InteractionsConfig,
-    "relational": RelationalConfig,
-    "splits": SplitsConfig,
-    "teacher": TeacherConfig,
-    "backbone": BackboneConfig,
-    "student": StudentConfig,
-    "embeddings": EmbeddingsConfig,
-    "evaluation": EvaluationConfig,
-    "gates": GatesConfig,
-    "retraining": RetrainingConfig,
-    "promotion": PromotionConfig,
-    "serving": ServingConfig,
-    "comparison": ComparisonConfig,
-}
 
 
 @dataclass(frozen=True)

@@ -55,13 +55,7 @@ def same(root: Path, other: Path, dataset: str) -> list[str]:
     for path in sorted(ours | theirs):
         if ours.get(path) != theirs.get(path):
             found.append(f"dvc.lock: {path} is not what it is without faults")
-    tracked = [
-        yaml.safe_load((folder / "data.dvc").read_text())["outs"] for folder in (root, other)
-    ]
-    for out in (*tracked[0], *tracked[1]):
-        out.pop(
-            "size", None
-        )  # DVC leaves it out where its own notes were lost; the hash tells what matters
+    tracked = [_tracked(folder) for folder in (root, other)]
     if tracked[0] != tracked[1]:
         found.append(f"data.dvc is {tracked[0]} and without faults {tracked[1]}")
     ours, theirs = contents(root), contents(other)
@@ -69,6 +63,12 @@ def same(root: Path, other: Path, dataset: str) -> list[str]:
         if ours.get(path) != theirs.get(path):
             found.append(f"{path} is not what it is without faults")
     return found
+
+
+def _tracked(root: Path) -> Any:
+    """What data.dvc says but the size: DVC leaves that out where its own notes were lost."""
+    outs = yaml.safe_load((root / "data.dvc").read_text())["outs"]
+    return [{key: value for key, value in out.items() if key != "size"} for out in outs]
 
 
 def contents(root: Path) -> dict[str, str]:

@@ -30,10 +30,10 @@ def on_own_disk(folder: Path, megabytes: int) -> Path:
     raise AssertionError("exec does not return")
 
 
-def filled(folder: Path, spare: int = 0) -> Callable[[], None]:
-    """Leave but `spare` bytes to it; what is returned gives them back."""
+def filled(folder: Path) -> Callable[[], None]:
+    """No byte is free until the call that is returned."""
     ballast = folder / ".ballast"
-    free = shutil.disk_usage(folder).free - spare
+    free = shutil.disk_usage(folder).free
     with ballast.open("wb") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, max(1, free))
