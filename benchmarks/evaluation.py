@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.figures import Figure, in_own_process, print_figures
 from llmsrec.data.sequences import Sequences
 from llmsrec.evaluation.bootstrap import resampled_means
-from llmsrec.evaluation.protocol import MB, SCORES_MB, rank_catalogue
+from llmsrec.ranking.protocol import MB, SCORES_MB, rank_catalogue
 
 USERS, ITEMS = 10_000, 100_000
 SIZES = (64, 128)  # of the vectors of teacher and student

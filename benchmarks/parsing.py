@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from isal import igzip
 
 from benchmarks.figures import Figure, Measured, in_own_process, print_figures
-from llmsrec.data.interactions import InteractionsConfig, ingest
-from llmsrec.data.reviews import ROWS, Period, parse_reviews
+from llmsrec.parsing.ingest import InteractionsConfig, ingest
+from llmsrec.parsing.reviews import ROWS, Period, parse_reviews
 
 CONFIG = InteractionsConfig(date(1995, 7, 16), date(2035, 1, 1), max_reject_share=0.05, tie_seed=0)
 PERIOD = Period(CONFIG.earliest, CONFIG.latest)

@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llmsrec.data.sequences import Sequences
+from llmsrec.llm.prompts import ITEM_END, ITEM_START, USER_END, USER_START, day_text
 from llmsrec.student.losses import distillation_loss, retrieval_loss, uniformity_loss
-from llmsrec.student.prompts import ITEM_END, ITEM_START, USER_END, USER_START, day_text
-from llmsrec.student.train import Trainer
+from llmsrec.student.trainer import Trainer
 
 WORDS, WINDOW, DAY = 4_000, 10, 86_400_000
 HISTORY, USER, ITEM = "<HIST>", "<UOUT>", "<IOUT>"

@@ -16,12 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.figures import Figure, Measured, in_own_process, print_figures
-from llmsrec.config import load_section
-from llmsrec.data.engines import RelationalConfig, engine, write
-from llmsrec.data.filtering import SplitsConfig
-from llmsrec.data.interactions import PARSED, Interactions, ordered
-from llmsrec.data.metadata import ITEMS
-from llmsrec.data.splitting import split
+from llmsrec.core.config import load_section
+from llmsrec.parsing.ingest import PARSED, ordered
+from llmsrec.parsing.metadata import ITEMS
+from llmsrec.preprocessing.k_core import SplitsConfig
+from llmsrec.preprocessing.splitting import split
+from llmsrec.relational.interactions import Interactions
+from llmsrec.relational.sql_engine import RelationalConfig, engine, write
 
 BLOCK = 500_000
 USERS, ITEM_SHARE = 0.5, 0.04  # of each row, at most: as many as Electronics has

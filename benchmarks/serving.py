@@ -27,9 +27,9 @@ import torch
 from benchmarks.figures import Figure, print_figures
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.serving import Recommender, Shopper
-from llmsrec.stages import pack
-from llmsrec.student.kept_users import KeptUsers
+from llmsrec.serving.recommender import Recommender, Shopper
+from llmsrec.serving.user_kv_cache import KeptUsers
+from llmsrec.stages import pack_bundle
 
 K = 10
 KEPT = 300  # shoppers who come again
@@ -163,7 +163,7 @@ def main() -> None:
         bare.append(time.perf_counter() - start)
     show("without HTTP, 1 row", bare)
     with tempfile.TemporaryDirectory() as aside:
-        pack.main(["--artifacts", str(store), "--out", f"{aside}/model"])
+        pack_bundle.main(["--artifacts", str(store), "--out", f"{aside}/model"])
         with served(Path(aside) / "model") as url, httpx.Client() as client:
             ask(client, url, rows[:32])
             one = [ask(client, url, some) for some in batches(rows, 1, args.requests)]

@@ -21,17 +21,17 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.figures import Figure, in_own_process, median_seconds, peak_bytes, print_figures
 from benchmarks.released import DAY, WINDOW, WORDS, Released, word_tokenizer
-from llmsrec.config import from_mapping, load_section, read_section
+from llmsrec.core.config import from_mapping, load_section, read_section
 from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.student.backbone import Backbone
+from llmsrec.llm.backbone import Backbone
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.train import Trainer, new_student
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import TeacherConfig
-from llmsrec.training import generator
+from llmsrec.student.trainer import Trainer, new_student
+from llmsrec.training.loop import generator
 
 USERS, ITEMS = 600, 1_500
 BATCH, NEGATIVES = 20, 3

@@ -16,14 +16,14 @@ import torch
 from torch.nn import functional
 
 from benchmarks.figures import Figure, print_figures
-from llmsrec.config import load_section
-from llmsrec.data.candidates import draw_candidates
+from llmsrec.core.config import load_section
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Candidates, Targets
-from llmsrec.evaluation.protocol import rank_candidates
-from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import TeacherConfig, Trainer
+from llmsrec.preprocessing.candidates import draw_candidates
+from llmsrec.ranking.protocol import rank_candidates
+from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.sequential.trainer import TeacherConfig, Trainer
 
 USERS, ITEMS, WORKERS = 20_000, 10_000, 2
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from experiments import case_study, cross_domain, statistics, students, teachers, timing, warm_start
-from llmsrec.errors import LLMSRecError
+from llmsrec.core.errors import LLMSRecError
 
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     **{

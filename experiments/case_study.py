@@ -15,12 +15,12 @@ from jaxtyping import Bool, Int
 
 from experiments.commands import parser_of, save
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.metrics import hit_rate
-from llmsrec.evaluation.protocol import rank_candidates
-from llmsrec.evaluation.ranker import VectorRanker
-from llmsrec.serving import Recommender
-from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.training import device
+from llmsrec.ranking.metrics import hit_rate
+from llmsrec.ranking.protocol import rank_candidates
+from llmsrec.ranking.ranker import VectorRanker
+from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.serving.recommender import Recommender
+from llmsrec.training.loop import device
 
 SHOWN = 10  # purchases of a history
 

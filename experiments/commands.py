@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmsrec.files import whole_file
+from llmsrec.core.files import whole_file
 
 REPORTS = Path("reports/experiments")
 

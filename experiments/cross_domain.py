@@ -22,20 +22,19 @@ from experiments.commands import parser_of, save
 from experiments.study import TRAINED
 from experiments.trained import PARAMS, settings, student_of, trained_teacher
 from llmsrec.comparison.published import paper_table, published_in, verdict
-from llmsrec.config import load_section, read_section
+from llmsrec.core.config import load_section, read_section
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
 from llmsrec.evaluation.bootstrap import interval, resampled_means
-from llmsrec.evaluation.protocol import evaluate
-from llmsrec.evaluation.ranker import Ranker
-from llmsrec.evaluation.results import METRICS, EvaluationConfig, per_user
-from llmsrec.student.backbone import load_backbone
+from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, per_user
+from llmsrec.llm.backbone import load_backbone
+from llmsrec.ranking.protocol import evaluate
+from llmsrec.ranking.ranker import Ranker
+from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.serving.transfer import beside, shared_items, transferred, unseen_rows, with_table
 from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.transfer import beside
-from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.transfer import shared_items, transferred, unseen_rows, with_table
-from llmsrec.training import device
+from llmsrec.training.loop import device
 
 SHOWN = ("hr@10", "ndcg@10")
 

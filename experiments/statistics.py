@@ -16,7 +16,7 @@ from rich.table import Table
 from experiments.commands import parser_of, save
 from llmsrec.comparison.published import PAPER_NAMES, paper_table, published_in
 from llmsrec.data.splits import Splits
-from llmsrec.data.splitting import statistics
+from llmsrec.preprocessing.splitting import statistics
 
 IN_PAPER = {"users": "n_users", "items": "n_items", "interactions": "n_interactions"}
 

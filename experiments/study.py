@@ -13,26 +13,26 @@ from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
 from experiments.trained import PARAMS, student_of, trained_teacher
-from llmsrec.comparison.keys import code_of
+from llmsrec.comparison.cache_keys import code_of
 from llmsrec.comparison.shuffled import ShuffledTraining
-from llmsrec.config import load_section, read_section
+from llmsrec.core.config import load_section, read_section
+from llmsrec.core.errors import ConfigError
+from llmsrec.core.files import whole_folder
 from llmsrec.data.splits import Part, Splits
-from llmsrec.errors import ConfigError
-from llmsrec.evaluation.protocol import evaluate
-from llmsrec.evaluation.ranker import Ranker
-from llmsrec.evaluation.results import (
+from llmsrec.evaluation.per_user import (
     PROTOCOLS,
     EvaluationConfig,
     cosine,
     per_user,
     shuffled_histories,
 )
-from llmsrec.files import whole_folder
-from llmsrec.student.backbone import Backbone, load_backbone
+from llmsrec.llm.backbone import Backbone, load_backbone
+from llmsrec.ranking.protocol import evaluate
+from llmsrec.ranking.ranker import Ranker
+from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.sasrec import SASRec
 from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.training import device, fingerprint
+from llmsrec.training.loop import device, fingerprint
 
 TRAINED = Path("scratch/students")
 TEACHER = "teacher"

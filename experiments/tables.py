@@ -12,8 +12,8 @@ from rich.table import Table
 from experiments.study import FULL, TEACHER, Arm, Order, Study, Values
 from llmsrec.comparison.tidy import Number
 from llmsrec.evaluation.bootstrap import resampled_means
-from llmsrec.evaluation.groups import all_groups
-from llmsrec.evaluation.results import METRICS, PROTOCOLS
+from llmsrec.evaluation.per_user import METRICS, PROTOCOLS
+from llmsrec.report.groups import all_groups
 
 KEPT = ("ndcg@10", "hr@10", "ndcg@20", "hr@20")
 

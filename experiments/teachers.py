@@ -12,12 +12,12 @@ from pathlib import Path
 from experiments.commands import parser_of
 from experiments.trained import trained_teacher
 from llmsrec import cli
-from llmsrec.config import load_section, read_section
+from llmsrec.core.config import load_section, read_section
+from llmsrec.core.files import write_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import baselines
-from llmsrec.evaluation.results import EvaluationConfig, evaluate_all, summarise
-from llmsrec.files import write_json
-from llmsrec.teacher.ranker import TeacherRanker
+from llmsrec.evaluation.per_user import EvaluationConfig, evaluate_all, summarise
+from llmsrec.sequential.ranker import TeacherRanker
 
 FOUND = Path("scratch/teachers")
 

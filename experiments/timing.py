@@ -28,16 +28,16 @@ from benchmarks.figures import in_own_process
 from experiments.commands import parser_of, save
 from experiments.trained import PARAMS
 from llmsrec.comparison.config import ComparisonConfig
-from llmsrec.config import load_section
+from llmsrec.core.config import load_section
+from llmsrec.core.progress import Progress
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.protocol import evaluate
-from llmsrec.progress import Progress
-from llmsrec.student.recipe import Mode
-from llmsrec.systems.fit import num_trained
+from llmsrec.llm.variants import Mode
+from llmsrec.ranking.protocol import evaluate
+from llmsrec.sequential.sasrec import SASRec
 from llmsrec.systems.registry import RETRIEVAL, system_of
 from llmsrec.systems.system import Answerer, Given, Model, Stage
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.training import device, seed_torch
+from llmsrec.systems.training import num_trained
+from llmsrec.training.loop import device, seed_torch
 
 WARM_UP = 3  # steps
 USUAL = ("sasrec", "llmsrec")

@@ -7,17 +7,17 @@ from typing import Any
 
 import yaml
 
-from llmsrec.comparison.keys import code_of, learned_from
+from llmsrec.comparison.cache_keys import code_of, learned_from
 from llmsrec.comparison.teachers import teacher_of
-from llmsrec.config import from_mapping, read_section
+from llmsrec.core.config import from_mapping, read_section
 from llmsrec.data.splits import Splits
-from llmsrec.student.backbone import Backbone
+from llmsrec.llm.backbone import Backbone
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.train import train_student
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import TeacherConfig
-from llmsrec.training import Checkpoints, MetricLog, fingerprint
+from llmsrec.student.trainer import train_student
+from llmsrec.training.loop import Checkpoints, MetricLog, fingerprint
 
 PARAMS = Path("params.yaml")
 

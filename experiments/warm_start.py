@@ -4,7 +4,7 @@
 
 reads artifacts/<dataset>/{interactions,splits,backbone}; the users are those of the splits. A champion is trained on
 all purchases before `until` less so many months. On those before `until` two others are trained: a fresh one, and one
-that goes on from the champion, whose student gets `retraining.student_epochs`. Both are ranked on the test users at
+that starts from the champion, whose student gets five epochs. Both are ranked on the test users at
 `until`. Table: reports/experiments/warm_start/<dataset>.csv; seconds are of training, validation included.
 """
 
@@ -23,28 +23,28 @@ from rich.table import Table
 
 from experiments.commands import parser_of, save
 from experiments.trained import PARAMS, settings
-from llmsrec.config import from_mapping, load_section, read_section
-from llmsrec.data.engines import lent
-from llmsrec.data.filtering import SplitsConfig
-from llmsrec.data.interactions import Interactions
+from llmsrec.core.config import from_mapping, load_section, read_section
 from llmsrec.data.splits import Splits
-from llmsrec.data.splitting import split
 from llmsrec.evaluation.bootstrap import interval, resampled_means
-from llmsrec.evaluation.protocol import evaluate
-from llmsrec.evaluation.results import METRICS, PROTOCOLS, EvaluationConfig, per_user
-from llmsrec.student.backbone import load_backbone
+from llmsrec.evaluation.per_user import METRICS, PROTOCOLS, EvaluationConfig, per_user
+from llmsrec.llm.backbone import load_backbone
+from llmsrec.preprocessing.k_core import SplitsConfig
+from llmsrec.preprocessing.splitting import split
+from llmsrec.ranking.protocol import evaluate
+from llmsrec.relational.interactions import Interactions
+from llmsrec.relational.sql_engine import lent
+from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.sequential.trainer import TeacherConfig, train_teacher
+from llmsrec.serving.transfer import transferred
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.train import train_student
-from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import TeacherConfig, train_teacher
-from llmsrec.teacher.transfer import transferred
-from llmsrec.training import Checkpoints, MetricLog, device
-from llmsrec.unit import RetrainingConfig
+from llmsrec.student.trainer import train_student
+from llmsrec.training.loop import Checkpoints, MetricLog, device
 
 MODELS = ("teacher", "student")
+WARM_EPOCHS = 5  # of a student that starts from the champion
 
 
 class Store:
@@ -83,8 +83,7 @@ def trained(
         before, model = champion
         known = transferred(model.teacher, before.catalog, splits.catalog)
         learned = model.heads.state_dict()
-        epochs = load_section(RetrainingConfig, "retraining").student_epochs
-        learning = replace(learning, epochs=epochs)
+        learning = replace(learning, epochs=WARM_EPOCHS)
     nowhere = Checkpoints(None, "")
     start = time.perf_counter()
     teacher = train_teacher(splits, teaching, MetricLog(), nowhere, device(), known)

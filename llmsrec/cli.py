@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmsrec.errors import LLMSRecError
+from llmsrec.core.errors import LLMSRecError
 
 app = typer.Typer(
     help="LLM-SRec: recommend from the order of purchases. `make run` builds what these commands read.",
@@ -30,7 +30,7 @@ def recommend(
     artifacts: Annotated[Path, typer.Option(help="Where trained stores lie.")] = Path("artifacts"),
 ) -> None:
     """What to offer a shopper next; without a history, what is popular."""
-    from llmsrec.serving import Recommender
+    from llmsrec.serving.recommender import Recommender
 
     bought = [item.strip() for item in history.split(",") if item.strip()]
     found = Recommender.load(artifacts / dataset).recommend(bought, k)
@@ -72,7 +72,7 @@ def results(
     """The result table of a store, with 95% intervals."""
     from rich.table import Table
 
-    from llmsrec.files import read_json
+    from llmsrec.core.files import read_json
 
     metrics = read_json(reports / dataset / "metrics.json")
     table = Table(title=f"{dataset}: {metrics['users']:,} users, {metrics['items']:,} items")

@@ -7,8 +7,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from llmsrec.errors import ConfigError
-from llmsrec.files import whole_file
+from llmsrec.core.errors import ConfigError
+from llmsrec.core.files import whole_file
 
 
 class _Representer(RoundTripRepresenter):

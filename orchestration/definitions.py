@@ -6,14 +6,14 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from orchestration.alive import alive_executor, dead_runs_sensor
 from orchestration.arrivals import arrivals_asset, arrivals_job, inbox_sensor
-from orchestration.catalogue import catalogue_sensor
 from orchestration.dvc_assets import dvc_assets
 from orchestration.dvc_project import DvcProject
+from orchestration.lock_sensor import catalogue_sensor
 from orchestration.mlflow_runs import MlflowRuns
 from orchestration.promotion import champion_asset
 from orchestration.raw_reviews import FOLDER, raw_reviews_asset
+from orchestration.run_liveness import alive_executor, dead_runs_sensor
 from orchestration.schedules import ASIDE, retraining_job, retraining_schedules
 from orchestration.terminal import terminal_logger
 

@@ -89,7 +89,6 @@ class _Promotion:
         student = _sha256(self.project.root / self.artifacts / "student" / "model.safetensors")
         version, champion = self.registry.of_student(student), self.registry.aliased("champion")
         if version is not None and champion is not None and version.number == champion.number:
-            self.registry.place()
             why = f"version {version.number} is the champion: {version.tags.get(WHY, '')}"
             return self._standing(Verdict("unchanged", why, version.number, None))
         part_of = Pass(self.context.run.run_id, self.dataset)
@@ -107,7 +106,6 @@ class _Promotion:
                 self.registry.promote(version, verdict.why)
             else:
                 self.registry.tag(version, WHY, verdict.why)
-            self.registry.place()
             run.outcome, run.metrics = verdict.outcome, _numbers(verdict)
             run.tags |= {"why": verdict.why, "version": verdict.version}
             run.artifacts = [self.project.root / self.reports / "promotion.json"]
@@ -123,7 +121,7 @@ class _Promotion:
 
     def _register(self, run: TrackedRun, student: str) -> Version:
         folder = Path("scratch") / self.dataset / "champion"
-        self._call("pack", ["--artifacts", str(self.artifacts), "--out", str(folder)])
+        self._call("pack_bundle", ["--artifacts", str(self.artifacts), "--out", str(folder)])
         commit = self.tracker.commit()
         stages = self.project.stages()
         hashes = {
@@ -156,7 +154,7 @@ class _Promotion:
             arguments += ["--gates", str(self.reports / "gates.json")]
             if champion is not None:
                 arguments += ["--champion", str(self.registry.unit(champion, Path(aside)))]
-            self._call("compare", arguments)
+            self._call("compare_champion", arguments)
             return dict(json.loads(out.read_text(encoding="utf-8")))
 
     def _call(self, stage: str, arguments: list[str]) -> None:

@@ -7,7 +7,6 @@ python -m orchestration.registry promote --dataset D --version N # by hand
 
 import argparse
 import os
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -21,7 +20,6 @@ from orchestration.mlflow_runs import tracking_uri
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # our own lines are enough
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "model"  # the folder of a run that holds what MLflow serves
-CHAMPIONS, NUMBER = "champions", "version.txt"
 STUDENT, BEFORE, ROLLED_BACK, WHY = "student", "champion_before", "rolled_back", "why"
 
 
@@ -45,7 +43,6 @@ class Registry:
 
     def __init__(self, root: Path, dataset: str) -> None:
         self.uri, self.dataset, self.name = tracking_uri(root), dataset, f"llmsrec-{dataset}"
-        self.placed = root / CHAMPIONS / dataset
 
     @cached_property
     def client(self) -> Any:
@@ -77,7 +74,7 @@ class Registry:
         return next((v for v in self.versions() if alias in v.aliases), None)
 
     def register(self, folder: Path, run_id: str, tags: Mapping[str, str]) -> Version:
-        """`folder` is what llmsrec.stages.pack wrote, `tags` name its student."""
+        """`folder` is what llmsrec.stages.pack_bundle wrote, `tags` name its student."""
         from mlflow.exceptions import MlflowException
 
         if not self.client.search_registered_models(f"name = '{self.name}'"):
@@ -101,24 +98,6 @@ class Registry:
             tracking_uri=self.uri,
         )
         return Path(found)
-
-    def place(self) -> None:
-        """The champion's unit in champions/<dataset>, where trainings that go on from it find it."""
-        champion = self.aliased("champion")
-        if champion is None:
-            return
-        told = self.placed / NUMBER
-        if told.exists() and told.read_text(encoding="utf-8") == champion.number:
-            return
-        aside = self.placed.with_name(f".{self.dataset}.partial")
-        shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
-        aside.mkdir(parents=True)
-        unit = self.unit(champion, aside)
-        (unit / NUMBER).write_text(champion.number, encoding="utf-8")
-        if self.placed.exists():  # whole or gone: a part of it would still bear its number
-            os.replace(self.placed, aside / "old")
-        os.replace(unit, self.placed)
-        shutil.rmtree(aside)
 
     def challenge(self, version: Version) -> None:
         self.client.set_registered_model_alias(self.name, "challenger", version.number)
@@ -188,13 +167,11 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     try:
         if args.command == "rollback":
             left, back = registry.rollback()
-            registry.place()
             print(
                 f"{registry.name}: champion is version {back} again, version {left} was rolled back"
             )
         elif args.command == "promote":
             registry.promote(registry.version(str(args.version)), "promoted by hand")
-            registry.place()
             print(f"{registry.name}: champion is version {args.version}, by hand")
         else:
             print(registry.show())

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration import alive
+from orchestration import run_liveness
 from orchestration.instance import prepare
 
 
@@ -42,11 +42,11 @@ def execute(
     job: dg.JobDefinition, instance: dg.DagsterInstance, dataset: str
 ) -> dg.ExecuteInProcessResult:
     """In this process, when no other works on the dataset and those that died are out of the way."""
-    end_turn = alive.turn(dataset, lambda line: print(f"    {line}", flush=True))
-    for run in alive.bury(instance):
+    end_turn = run_liveness.turn(dataset, lambda line: print(f"    {line}", flush=True))
+    for run in run_liveness.bury(instance):
         print(f"    run {run[:8]} was killed: this one goes on from what it left", flush=True)
     run_id = str(uuid.uuid4())
-    end = alive.begin(run_id)
+    end = run_liveness.begin(run_id)
     try:
         return job.execute_in_process(
             instance=instance,

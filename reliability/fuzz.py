@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from llmsrec.data import lines
-from llmsrec.progress import Progress
+from llmsrec.core.progress import Progress
+from llmsrec.parsing import line_reader
 from reliability.fuzzing.checks import Tally
 from reliability.fuzzing.shrink import shrink
 from reliability.fuzzing.targets import TARGETS, Batch, Target
@@ -135,7 +135,7 @@ def fuzz(args: argparse.Namespace) -> list[Result]:
     progress = Progress("fuzzing", args.inputs, "inputs", interval=5.0)
     with (
         tempfile.TemporaryDirectory(dir=_memory()) as folder,
-        mock.patch.object(lines, "Progress", mock.Mock()),
+        mock.patch.object(line_reader, "Progress", mock.Mock()),
     ):
         fuzzer = Fuzzer(args.seed, Path(folder), args.failures)
         for batch in schedule(targets, args.seed, args.start, args.inputs):

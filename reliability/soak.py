@@ -57,7 +57,6 @@ class Site:
         inbox = {"source": f"s3://{self.name}/in", "settled_seconds": 0, "push": True}
         changes: dict[str, dict[str, Any]] = {
             "inbox": {DATASET: inbox},
-            "retraining": {"fresh": False},  # what went before shows in what comes after
             "promotion": {"gates": "none"},  # models of this size have no sense of order
         }
         write_project(self.root, DATASET, f"s3://{self.name}/raw", changes)

@@ -33,13 +33,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from llmsrec.core.files import write_json
 from llmsrec.data.catalog import COLUMNS, Catalog
-from llmsrec.data.filtering import SplitsConfig
-from llmsrec.data.interactions import Interactions
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.data.splitting import split
-from llmsrec.files import write_json
+from llmsrec.preprocessing.k_core import SplitsConfig
+from llmsrec.preprocessing.splitting import split
+from llmsrec.relational.interactions import Interactions
 
 DAY = 86_400_000
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -113,8 +113,8 @@ def markov_splits() -> Splits:
 @pytest.fixture(scope="session")
 def small_backbone(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) -> Path:
     """A backbone built by the stage's own code, though only for a few steps."""
-    from llmsrec.student.backbone import BackboneConfig, folder_digest
-    from llmsrec.student.small import build_small
+    from llmsrec.backbones.small import build_small
+    from llmsrec.llm.backbone import BackboneConfig, folder_digest
 
     folder = tmp_path_factory.mktemp("models") / "backbone"
     folder.mkdir()
@@ -142,15 +142,15 @@ class Spoilt(Splits):
 
 def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) -> None:
     """A trained store as the stages leave it; its models learn from `taught`."""
-    from llmsrec.config import load_section
-    from llmsrec.data.seen import SEEN, trained_on
-    from llmsrec.files import sha256
-    from llmsrec.student.backbone import load_backbone
+    from llmsrec.core.config import load_section
+    from llmsrec.core.files import sha256
+    from llmsrec.llm.backbone import load_backbone
+    from llmsrec.sequential.trainer import TeacherConfig, train_teacher
+    from llmsrec.serving.item_embeddings import export
+    from llmsrec.serving.leakage import SEEN, trained_on
     from llmsrec.student.config import StudentConfig
-    from llmsrec.student.embeddings import export
-    from llmsrec.student.train import train_student
-    from llmsrec.teacher.train import TeacherConfig, train_teacher
-    from llmsrec.training import Checkpoints, MetricLog
+    from llmsrec.student.trainer import train_student
+    from llmsrec.training.loop import Checkpoints, MetricLog
 
     params = Path(__file__).parents[1] / "params.yaml"
     log, fresh = MetricLog(), Checkpoints(None, "")

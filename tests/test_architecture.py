@@ -15,7 +15,7 @@ import grimp
 import pytest
 import yaml
 
-from llmsrec.evaluation.gates import GATES
+from llmsrec.report.gates import GATES
 from orchestration.dvc_assets import CHECK
 from orchestration.dvc_project import DvcProject, Stage
 
@@ -29,20 +29,20 @@ SOURCES = sorted(
 STAGES = ROOT / "llmsrec" / "stages"
 NEVER = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 DOORS = {
-    "great_expectations": ["llmsrec/data/expectations.py"],
+    "great_expectations": ["llmsrec/preprocessing/expectations.py"],
     "transformers": [
-        "llmsrec/student/backbone.py",
-        "llmsrec/student/small.py",
+        "llmsrec/llm/backbone.py",
+        "llmsrec/backbones/small.py",
         "llmsrec/systems/recformer/longformer.py",  # no language model: neither frozen nor the project's backbone
     ],
-    "boto3": ["llmsrec/data/remote.py", "llmsrec/data/sources.py", "infra/bucket.py"],
-    "botocore": ["llmsrec/data/remote.py", "llmsrec/data/sources.py", "infra/bucket.py"],
+    "boto3": ["llmsrec/sources/remote.py", "llmsrec/sources/download.py", "infra/bucket.py"],
+    "botocore": ["llmsrec/sources/remote.py", "llmsrec/sources/download.py", "infra/bucket.py"],
     "psycopg2": ["infra/postgres.py"],
-    "pyspark": ["llmsrec/data/spark.py"],
+    "pyspark": ["llmsrec/relational/spark.py"],
     # training logs, pyfunc is what MLflow serves; runs and registry speak to its store
     "mlflow": [
-        "llmsrec/training.py",
-        "llmsrec/pyfunc.py",
+        "llmsrec/training/loop.py",
+        "llmsrec/serving/mlflow_model.py",
         "orchestration/mlflow_runs.py",
         "orchestration/registry.py",
     ],
@@ -271,25 +271,61 @@ def says_nothing(path: Path) -> bool:
     return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
 
 
-def test_code_dependencies_cover_all_that_a_stage_imports(
+def closure_of(stage: Stage, imports: grimp.ImportGraph) -> set[Path]:
+    """The files whose code runs when the command of a stage is imported, and the templates beside them."""
+    module = module_of(stage)
+    names = {module, *imports.find_upstream_modules(module)}
+    code = {file for name in names for file in files_of(name)}
+    return {file for file in code if not (file.name == "__init__.py" and says_nothing(file))}
+
+
+def listed(stage: Stage) -> set[Path]:
+    """The files that the code dependencies of a stage hold."""
+    found: set[Path] = set()
+    for path in (ROOT / name for name in stage.code):
+        found |= set(path.rglob("*.py")) if path.is_dir() else {path}
+    return {file for file in found if not (file.name == "__init__.py" and says_nothing(file))}
+
+
+def test_code_dependencies_are_the_import_closure_of_the_command(
     stages: dict[str, Stage], imports: grimp.ImportGraph
 ) -> None:
-    missing = []
+    """A missing file would leave a stage fresh that is stale; a surplus one would retrain for nothing."""
     for stage in stages.values():
-        module = module_of(stage)
-        held = [ROOT / path for path in stage.code]
-        for name in {module, *imports.find_upstream_modules(module)}:
-            for file in files_of(name):
-                covered = any(file.is_relative_to(path) for path in held)
-                if not covered and not (file.name == "__init__.py" and says_nothing(file)):
-                    missing.append(f"{stage.name}: {named(file)}")
-    assert sorted(set(missing)) == []
+        needed, held = closure_of(stage, imports), listed(stage)
+        assert sorted(map(named, needed - held)) == [], f"{stage.name} lacks"
+        surplus = {file for file in held - needed if file.suffix == ".py"}
+        assert sorted(map(named, surplus)) == [], f"{stage.name} has more than it runs"
+
+
+@pytest.mark.parametrize(
+    ("edited", "stale"),
+    [
+        ("llmsrec/report/report.html", {"evaluation"}),
+        ("llmsrec/report/style.css", {"evaluation", "comparison"}),
+        ("llmsrec/report/plots.py", {"evaluation", "comparison"}),
+        ("llmsrec/arrivals/inbox.py", set()),
+        ("llmsrec/generation/titles.py", {"system", "comparison"}),
+        ("llmsrec/systems/gru4rec.py", {"system", "comparison"}),
+        ("llmsrec/serving/recommender.py", set()),
+    ],
+)
+def test_an_edit_makes_stale_what_depends_on_it_and_nothing_else(
+    stages: dict[str, Stage], edited: str, stale: set[str]
+) -> None:
+    assert (ROOT / edited).exists()
+    found = {
+        stage.name
+        for stage in stages.values()
+        if any(Path(edited).is_relative_to(path) for path in stage.code)
+    }
+    assert found == stale
 
 
 def test_the_import_graph_sees_imports_inside_functions(imports: grimp.ImportGraph) -> None:
     """What is imported late counts too; the command line, which does so, proves it."""
     found = imports.find_modules_directly_imported_by("llmsrec.cli")
-    assert "llmsrec.serving" in found
+    assert "llmsrec.serving.recommender" in found
 
 
 def test_dependencies_name_nothing_that_does_not_exist(stages: dict[str, Stage]) -> None:
@@ -319,7 +355,10 @@ def test_every_stage_module_is_a_step_of_the_graph_or_of_an_asset_written_by_han
     stages: dict[str, Stage],
 ) -> None:
     modules = {f"llmsrec.stages.{file.stem}" for file in STAGES.glob("[a-z]*.py")}
-    by_hand = {f"llmsrec.stages.{name}" for name in ("download", "arrivals", "pack", "compare")}
+    by_hand = {
+        f"llmsrec.stages.{name}"
+        for name in ("download", "arrivals", "pack_bundle", "compare_champion")
+    }
     assert modules == {module_of(stage) for stage in stages.values()} | by_hand
 
 

@@ -3,7 +3,7 @@
 from benchmarks.evaluation import Store, our_ranks, plain_ranks
 from benchmarks.released import word_tokenizer
 from benchmarks.student import Shape, check, made_up_store
-from llmsrec.student.prompts import PromptBuilder, PromptShape
+from llmsrec.llm.prompts import PromptBuilder, PromptShape
 
 
 def test_the_released_way_and_ours_have_the_same_losses() -> None:

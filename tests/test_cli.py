@@ -15,11 +15,11 @@ import yaml
 from typer.testing import CliRunner
 
 from llmsrec.cli import app, main
+from llmsrec.core.errors import ArtifactError, DataError
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
-from llmsrec.errors import ArtifactError, DataError
-from llmsrec.serving import Recommender
+from llmsrec.serving.recommender import Recommender
 from llmsrec.student.model import LLMSRec
 from tests.conftest import train_store
 

@@ -15,12 +15,12 @@ from experiments.study import Arm
 from experiments.tables import Cell
 from llmsrec.comparison import published
 from llmsrec.comparison.shuffled import ShuffledTraining
+from llmsrec.core.files import read_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain
-from llmsrec.evaluation.metrics import hit_rate, ndcg
-from llmsrec.evaluation.protocol import evaluate
-from llmsrec.files import read_json
-from llmsrec.teacher.sasrec import SASRec, SASRecConfig
+from llmsrec.ranking.metrics import hit_rate, ndcg
+from llmsrec.ranking.protocol import evaluate
+from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,7 +54,7 @@ def test_each_preset_is_trained_once_and_shown(
     ]  # fmt: skip
     assert found["teacher (strong)"] != found["teacher (paper)"]
 
-    monkeypatch.setattr("llmsrec.teacher.train.run", None)  # calling it again would fail
+    monkeypatch.setattr("llmsrec.sequential.trainer.run", None)  # calling it again would fail
     main(["teachers", "--dataset", "tiny"])
     assert capsys.readouterr().out == first
     assert f"{found['markov']['full']['ndcg@10']['value']:.4f}" in first
@@ -117,8 +117,8 @@ def test_students_of_two_seeds_are_trained_once_and_set_against_their_teachers(
     assert (rows["lowest_seed"] <= rows["value"] + 1e-9).all()
     assert len(list((tmp_path / "scratch/students/tiny").glob("*/model"))) == 6
 
-    monkeypatch.setattr("llmsrec.teacher.train.run", None)  # calling them again would fail
-    monkeypatch.setattr("llmsrec.student.train.train", None)
+    monkeypatch.setattr("llmsrec.sequential.trainer.run", None)  # calling them again would fail
+    monkeypatch.setattr("llmsrec.student.trainer.train", None)
     main(argv)
     assert capsys.readouterr().out == first
 

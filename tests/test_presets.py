@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from llmsrec import presets
-from llmsrec.errors import ConfigError
+from llmsrec.core.errors import ConfigError
 from llmsrec.systems.registry import GENERATION, RETRIEVAL, system_of
 
 ROOT = Path(__file__).parents[1]

@@ -1,1 +1,4 @@
-"""Systems side by side on one store (SPEC 8): trained once, ranked alike, tested in pairs, shown."""
+"""Studies: systems trained once, evaluated alike, in one table.
+
+Imported by stages and the command line.
+"""

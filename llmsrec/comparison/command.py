@@ -8,8 +8,8 @@ from llmsrec.comparison.page import save_page
 from llmsrec.comparison.results import Comparison, compared
 from llmsrec.comparison.run import Store, compare
 from llmsrec.comparison.show import show
-from llmsrec.config import from_mapping, load_section, read_section
-from llmsrec.evaluation.results import EvaluationConfig
+from llmsrec.core.config import from_mapping, load_section, read_section
+from llmsrec.evaluation.per_user import EvaluationConfig
 
 PARAMS = Path("params.yaml")
 

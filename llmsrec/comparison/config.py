@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from llmsrec.config import Count, Share
-from llmsrec.errors import ConfigError
-from llmsrec.student.recipe import Mode
+from llmsrec.core.config import Count, Share
+from llmsrec.core.errors import ConfigError
+from llmsrec.llm.variants import Mode
 from llmsrec.systems.registry import GENERATION, RETRIEVAL
 
 Order = Literal["original", "shuffled"]

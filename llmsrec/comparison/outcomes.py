@@ -12,16 +12,16 @@ import numpy as np
 from jaxtyping import Float, Int
 from safetensors.numpy import load_file, save_file
 
+from llmsrec.core.errors import DataError
+from llmsrec.core.files import read_json, whole_file, whole_folder, write_json
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.errors import DataError
-from llmsrec.evaluation.metrics import hit_rate
-from llmsrec.evaluation.protocol import evaluate
-from llmsrec.evaluation.ranker import Ranker, VectorRanker
-from llmsrec.evaluation.results import EvaluationConfig, cosine, per_user, shuffled_histories
-from llmsrec.files import read_json, whole_file, whole_folder, write_json
+from llmsrec.evaluation.per_user import EvaluationConfig, cosine, per_user, shuffled_histories
+from llmsrec.ranking.metrics import hit_rate
+from llmsrec.ranking.protocol import evaluate
+from llmsrec.ranking.ranker import Ranker, VectorRanker
 from llmsrec.systems.system import Answerer
-from llmsrec.training import fingerprint
+from llmsrec.training.loop import fingerprint
 
 Values = dict[str, Float[np.ndarray, "..."]]
 Rows = Int[np.ndarray, "users"]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import jinja2
 
-from llmsrec.comparison.exhibits import exhibits
-from llmsrec.comparison.pictures import quality
+from llmsrec.comparison.plots import quality
 from llmsrec.comparison.results import Comparison
+from llmsrec.comparison.tables import exhibits
 from llmsrec.comparison.tidy import CHANCE
-from llmsrec.evaluation.plots import PRINT, save_png, svg
-from llmsrec.files import whole_file
+from llmsrec.core.files import whole_file
+from llmsrec.report.plots import PRINT, save_png, svg
 
 PICTURES = (
     ("sampled", "ndcg@10", "Ranking", "NDCG@10 among {candidates} candidates, mode R."),
@@ -21,10 +21,7 @@ PICTURES = (
 def save_page(found: Comparison, folder: Path) -> None:
     """comparison.html, and its first picture as comparison.png."""
     loader = jinja2.ChoiceLoader(
-        [
-            jinja2.PackageLoader(f"llmsrec.{package}", ".")
-            for package in ("comparison", "evaluation")
-        ]
+        [jinja2.PackageLoader(f"llmsrec.{package}", ".") for package in ("comparison", "report")]
     )
     environment = jinja2.Environment(loader=loader, autoescape=True)
     asked = {(row.protocol, row.metric) for row in found.rows if row.system != CHANCE}

@@ -7,10 +7,10 @@ from typing import Any
 
 from llmsrec.comparison.config import Arm, ComparisonConfig
 from llmsrec.comparison.outcomes import Asked, Chance, Outcome, ranked
-from llmsrec.comparison.pairs import Difference, differences
+from llmsrec.comparison.paired_tests import Difference, differences
 from llmsrec.comparison.published import paper_table, published_of
 from llmsrec.comparison.tidy import CHANCE, Resampled, Row, columns_of, frame, rows_of
-from llmsrec.files import whole_file, write_json
+from llmsrec.core.files import whole_file, write_json
 
 
 @dataclass(frozen=True)

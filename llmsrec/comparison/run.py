@@ -10,22 +10,22 @@ from pathlib import Path
 
 import torch
 
+from llmsrec.comparison.cache_keys import code_of, encoders_of, learned_from
 from llmsrec.comparison.config import Arm, ComparisonConfig, Order
-from llmsrec.comparison.keys import code_of, encoders_of, learned_from
 from llmsrec.comparison.outcomes import Asked, Outcome, answered, ranked
 from llmsrec.comparison.shuffled import ShuffledTraining
 from llmsrec.comparison.teachers import teacher_of
-from llmsrec.config import load_section
+from llmsrec.core.config import load_section
+from llmsrec.core.files import read_json, write_json
+from llmsrec.core.progress import Progress
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.results import EvaluationConfig
-from llmsrec.files import read_json, write_json
-from llmsrec.progress import Progress
-from llmsrec.systems.fit import fitted, num_trained
+from llmsrec.evaluation.per_user import EvaluationConfig
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import Answerer, Given, System
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import TeacherConfig
-from llmsrec.training import Rows, device, fingerprint
+from llmsrec.systems.training import fitted, num_trained
+from llmsrec.training.loop import Rows, device, fingerprint
 
 VALIDATED = ("ndcg@10", "hr@10", "hr@1")  # the first that a training has is told of a last look
 

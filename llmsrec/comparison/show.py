@@ -4,8 +4,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from llmsrec.comparison.exhibits import exhibits
 from llmsrec.comparison.results import Comparison
+from llmsrec.comparison.tables import exhibits
 
 
 def show(found: Comparison) -> None:

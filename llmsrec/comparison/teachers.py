@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from llmsrec.comparison.keys import code_of, learned_from
+from llmsrec.comparison.cache_keys import code_of, learned_from
+from llmsrec.core.files import alone
 from llmsrec.data.splits import Splits
-from llmsrec.files import alone
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import TeacherConfig, train_teacher
-from llmsrec.training import Checkpoints, MetricLog, device, fingerprint
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.sequential.trainer import TeacherConfig, train_teacher
+from llmsrec.training.loop import Checkpoints, MetricLog, device, fingerprint
 
 
 def teacher_of(config: TeacherConfig, splits: Splits, folder: Path, name: str) -> SASRec:

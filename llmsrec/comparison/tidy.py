@@ -12,10 +12,10 @@ from jaxtyping import Float
 from llmsrec.comparison.config import Arm, Order
 from llmsrec.comparison.outcomes import Outcome
 from llmsrec.comparison.published import verdict
-from llmsrec.errors import ArtifactError
+from llmsrec.core.errors import ArtifactError
 from llmsrec.evaluation.bootstrap import interval, resampled_means
-from llmsrec.evaluation.results import METRICS, PROTOCOLS
-from llmsrec.student.recipe import Mode
+from llmsrec.evaluation.per_user import METRICS, PROTOCOLS
+from llmsrec.llm.variants import Mode
 
 CHANCE = "chance"  # a row of its own: what a random order gives
 

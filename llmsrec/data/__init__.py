@@ -1,1 +1,4 @@
-"""From raw files to validated splits."""
+"""What models read: item catalog, histories, splits.
+
+Imported by everything that ranks or trains.
+"""

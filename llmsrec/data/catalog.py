@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from llmsrec.errors import DataError
-from llmsrec.files import read_frame, whole_file
+from llmsrec.core.errors import DataError
+from llmsrec.core.files import read_frame, whole_file
 
 COLUMNS = ["item_index", "item_id", "title", "description", "brand", "category"]
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
+from llmsrec.core.files import read_frame, readable, whole_folder
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
-from llmsrec.files import read_frame, readable, whole_folder
 
 Part = Literal["valid", "test"]
 

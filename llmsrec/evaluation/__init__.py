@@ -1,1 +1,4 @@
-"""Ranks, metrics, intervals and the report."""
+"""Metrics for each user, intervals and simple rankers.
+
+Imported by report, comparison, serving and stages.
+"""

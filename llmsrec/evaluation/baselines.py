@@ -6,7 +6,7 @@ from scipy import sparse
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.ranker import Ranker
+from llmsrec.ranking.ranker import Ranker
 
 
 def baselines(splits: Splits, seed: int) -> dict[str, Ranker]:

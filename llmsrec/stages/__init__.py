@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from llmsrec.errors import LLMSRecError
+from llmsrec.core.errors import LLMSRecError
 
 
 def run(main: Callable[[], None]) -> None:

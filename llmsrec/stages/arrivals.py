@@ -10,13 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llmsrec.config import from_mapping, load_section
-from llmsrec.data import arrivals
-from llmsrec.data.arrivals import Arrival
-from llmsrec.data.inbox import Dropped, inbox_configs, open_inbox, settled
-from llmsrec.data.interactions import InteractionsConfig
-from llmsrec.errors import ConfigError, LLMSRecError
-from llmsrec.files import read_json, write_json
+from llmsrec.arrivals import arrivals
+from llmsrec.arrivals.arrivals import Arrival
+from llmsrec.arrivals.inbox import Dropped, inbox_configs, open_inbox, settled
+from llmsrec.core.config import from_mapping, load_section
+from llmsrec.core.errors import ConfigError, LLMSRecError
+from llmsrec.core.files import read_json, write_json
+from llmsrec.parsing.ingest import InteractionsConfig
 from llmsrec.stages import run
 
 PARAMS = Path("params.yaml")

@@ -8,9 +8,9 @@ from llmsrec.comparison.config import ComparisonConfig, arms_of
 from llmsrec.comparison.outcomes import Asked
 from llmsrec.comparison.results import compared
 from llmsrec.comparison.tidy import load_outcomes
-from llmsrec.config import load_section
+from llmsrec.core.config import load_section
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.results import EvaluationConfig
+from llmsrec.evaluation.per_user import EvaluationConfig
 from llmsrec.stages import run
 
 

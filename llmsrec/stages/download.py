@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from llmsrec.config import read_section
-from llmsrec.data.sources import fetch
-from llmsrec.errors import ConfigError
+from llmsrec.core.config import read_section
+from llmsrec.core.errors import ConfigError
+from llmsrec.sources.download import fetch
 from llmsrec.stages import run
 
 

@@ -3,27 +3,27 @@
 import argparse
 from pathlib import Path
 
-from llmsrec.config import load_section
+from llmsrec.core.config import load_section
+from llmsrec.core.files import read_json, write_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import baselines
-from llmsrec.evaluation.cases import pick_cases
-from llmsrec.evaluation.gates import GatesConfig, judge
-from llmsrec.evaluation.plots import PRINT, ndcg_by_system, save_png
-from llmsrec.evaluation.previous import run_before
-from llmsrec.evaluation.probes import by_group, probe
-from llmsrec.evaluation.ranker import Ranker
-from llmsrec.evaluation.report import Diagnosis, Story, write_report
-from llmsrec.evaluation.results import EvaluationConfig, evaluate_all, summarise
-from llmsrec.files import read_json, write_json
+from llmsrec.evaluation.per_user import EvaluationConfig, evaluate_all, summarise
+from llmsrec.llm.backbone import load_backbone
+from llmsrec.ranking.ranker import Ranker
+from llmsrec.report.cases import pick_cases
+from llmsrec.report.gates import GatesConfig, judge
+from llmsrec.report.page import Diagnosis, Story, write_report
+from llmsrec.report.plots import PRINT, ndcg_by_system, save_png
+from llmsrec.report.previous import run_before
+from llmsrec.report.probes import by_group, probe
+from llmsrec.report.representations import maps
+from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.serving.item_embeddings import ItemEmbeddings
 from llmsrec.stages import run
-from llmsrec.student.backbone import load_backbone
-from llmsrec.student.embeddings import ItemEmbeddings
-from llmsrec.student.maps import maps
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker
-from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.training import device
+from llmsrec.training.loop import device
 
 STORY = ("interactions", "splits", "teacher_training", "student_training")
 

@@ -4,16 +4,16 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmsrec.config import load_section
-from llmsrec.data.sources import upload
+from llmsrec.core.config import load_section
+from llmsrec.core.files import sha256
 from llmsrec.data.splits import Splits
-from llmsrec.files import sha256
+from llmsrec.llm.backbone import load_backbone
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.serving.item_embeddings import export
+from llmsrec.sources.download import upload
 from llmsrec.stages import run
-from llmsrec.student.backbone import load_backbone
-from llmsrec.student.embeddings import export
 from llmsrec.student.model import LLMSRec
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.training import device
+from llmsrec.training.loop import device
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from llmsrec.config import load_section
-from llmsrec.data.engines import RelationalConfig
-from llmsrec.data.interactions import InteractionsConfig, ingest
-from llmsrec.files import write_json
+from llmsrec.core.config import load_section
+from llmsrec.core.files import write_json
+from llmsrec.parsing.ingest import InteractionsConfig, ingest
+from llmsrec.relational.sql_engine import RelationalConfig
 from llmsrec.stages import run
 
 

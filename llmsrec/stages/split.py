@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from llmsrec.config import load_section
-from llmsrec.data.engines import RelationalConfig, engine
-from llmsrec.data.expectations import validate
-from llmsrec.data.filtering import SplitsConfig
-from llmsrec.data.interactions import Interactions
-from llmsrec.data.splitting import split, statistics
-from llmsrec.files import write_json
+from llmsrec.core.config import load_section
+from llmsrec.core.files import write_json
+from llmsrec.preprocessing.expectations import validate
+from llmsrec.preprocessing.k_core import SplitsConfig
+from llmsrec.preprocessing.splitting import split, statistics
+from llmsrec.relational.interactions import Interactions
+from llmsrec.relational.sql_engine import RelationalConfig, engine
 from llmsrec.stages import run
 
 

@@ -1,46 +1,35 @@
 """Splits, teacher and backbone -> student."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
-from llmsrec import parallel
-from llmsrec.config import load_section
-from llmsrec.data.seen import fit_to_go_on
+from llmsrec.core.config import load_section
+from llmsrec.core.files import write_json
 from llmsrec.data.splits import Splits
-from llmsrec.files import write_json
+from llmsrec.llm.backbone import load_backbone
+from llmsrec.sequential.sasrec import SASRec
 from llmsrec.stages import run
-from llmsrec.student.backbone import load_backbone
 from llmsrec.student.config import StudentConfig
-from llmsrec.student.train import train_student
-from llmsrec.student.transfer import student_of_champion
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.training import Checkpoints, MetricLog, fingerprint
-from llmsrec.unit import RetrainingConfig
+from llmsrec.student.trainer import train_student
+from llmsrec.training import distributed
+from llmsrec.training.loop import Checkpoints, MetricLog, fingerprint
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits", "teacher", "backbone", "champion", "out", "scratch", "metrics", "curve"):
+    for name in ("splits", "teacher", "backbone", "out", "scratch", "metrics", "curve"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(StudentConfig, "student")
     splits = Splits.load(args.splits)
     teacher = SASRec.load(args.teacher)
-    backbone = load_backbone(args.backbone, parallel.start())
-    retraining = load_section(RetrainingConfig, "retraining")
-    champion = fit_to_go_on(retraining.start(args.champion), splits)
-    start = student_of_champion(champion, config.model(backbone, teacher), teacher)
-    if start is not None:
-        config = replace(config, epochs=retraining.student_epochs)
+    backbone = load_backbone(args.backbone, distributed.start())
     log = MetricLog(args.curve)
-    learned = [] if start is None else [tensor.numpy() for tensor in start.values()]
-    data = (splits.sequences.items, splits.train_lengths, *learned)
-    checkpoints = Checkpoints(
-        args.scratch, fingerprint(config, teacher.digest, backbone.digest, *data)
-    )
-    model = train_student(splits, teacher, backbone, config, log, checkpoints, start)
-    if not parallel.first():
+    data = splits.sequences.items, splits.train_lengths
+    key = fingerprint(config, teacher.digest, backbone.digest, *data)
+    checkpoints = Checkpoints(args.scratch, key)
+    model = train_student(splits, teacher, backbone, config, log, checkpoints)
+    if not distributed.first():
         return
     model.save_pretrained(args.out)
     log.save()
@@ -48,7 +37,6 @@ def main(argv: list[str] | None = None) -> None:
     summary = {
         "valid": {name: best[name] for name in ("hr@10", "ndcg@10")},
         "step": best["step"],
-        "went_on_from_champion": start is not None,
         "parameters": sum(parameter.numel() for parameter in model.heads.parameters()),
     }
     write_json(args.metrics, summary)

@@ -1,1 +1,4 @@
-"""The student: LLM-SRec, a frozen language model with a few trained parts (SPEC 3 and 4.9)."""
+"""LLM-SRec: configuration, model, losses, training, ranker.
+
+Imported by serving, report, systems and stages.
+"""

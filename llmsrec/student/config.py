@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from llmsrec.config import Amount, Count, Natural, Share
-from llmsrec.student.backbone import Backbone
-from llmsrec.student.heads import LLMSRecConfig
-from llmsrec.teacher.sasrec import SASRec
+from llmsrec.core.config import Amount, Count, Natural, Share
+from llmsrec.llm.backbone import Backbone
+from llmsrec.llm.heads import LLMSRecConfig
+from llmsrec.sequential.sasrec import SASRec
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from llmsrec.data.sequences import Sequences, ranges
-from llmsrec.teacher.batches import teachable
+from llmsrec.training.batches import teachable
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,20 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from llmsrec.config import from_mapping
+from llmsrec.core.config import from_mapping
+from llmsrec.core.errors import ArtifactError
+from llmsrec.core.files import read_json, whole_folder
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
-from llmsrec.errors import ArtifactError
-from llmsrec.files import read_json, whole_folder
-from llmsrec.student.backbone import Backbone, load_backbone
-from llmsrec.student.decoder import Rows
-from llmsrec.student.heads import LLMSRecConfig, centre
-from llmsrec.student.padding import chunks
-from llmsrec.student.prefixes import PrefixCache, Prefixes, compute_prefixes
-from llmsrec.student.prompts import IOUT, UOUT, PromptBuilder
-from llmsrec.student.recipe import LLM_SREC, Recipe
-from llmsrec.student.slots import Reader
-from llmsrec.teacher.sasrec import SASRec
+from llmsrec.llm.backbone import Backbone, load_backbone
+from llmsrec.llm.decoder import Rows
+from llmsrec.llm.heads import LLMSRecConfig, centre
+from llmsrec.llm.padding import chunks
+from llmsrec.llm.prefix_cache import PrefixCache, Prefixes, compute_prefixes
+from llmsrec.llm.prompts import IOUT, UOUT, PromptBuilder
+from llmsrec.llm.soft_prompts import Reader
+from llmsrec.llm.variants import LLM_SREC, Recipe
+from llmsrec.sequential.sasrec import SASRec
 
 
 class LLMSRec(Reader):

@@ -4,8 +4,8 @@ import math
 
 import torch
 
+from llmsrec.llm.heads import Heads
 from llmsrec.student.config import StudentConfig
-from llmsrec.student.heads import Heads
 
 WARM = 0.05  # the share of the steps that lead up to the full rate
 

@@ -1,1 +1,4 @@
-"""Every system that the paper compares, and the rivals that a reader will ask for (SPEC 4 and 9)."""
+"""The systems that the paper compares with LLM-SRec, and later rivals.
+
+Imported by comparison alone.
+"""

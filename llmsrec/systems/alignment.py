@@ -9,14 +9,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmsrec.config import Amount, Count
+from llmsrec.core.config import Amount, Count
 from llmsrec.data.sequences import Sequences
+from llmsrec.sequential.network import SequenceNetwork
+from llmsrec.sequential.ranker import ProductRanker
+from llmsrec.sequential.trainer import every_few
 from llmsrec.systems.system import Given
-from llmsrec.teacher.batches import Epochs, NegativeSampler, teachable
-from llmsrec.teacher.causal import SequenceNetwork
-from llmsrec.teacher.ranker import ProductRanker
-from llmsrec.teacher.train import every_few, valid_quality
-from llmsrec.training import GradientTrainer, Plan, generator
+from llmsrec.training.batches import Epochs, NegativeSampler, teachable
+from llmsrec.training.loop import GradientTrainer, Plan, generator
+from llmsrec.training.validation import valid_quality
 
 RECONSTRUCTION, TEXT_RECONSTRUCTION = 0.5, 0.2
 

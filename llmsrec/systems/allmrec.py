@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmsrec.student.backbone import Backbone
-from llmsrec.student.slots import Reader
+from llmsrec.llm.backbone import Backbone
+from llmsrec.llm.soft_prompts import Reader
 from llmsrec.systems.alignment import Alignment, AlignmentConfig, AlignmentTrainer, stage_of
 from llmsrec.systems.language import LanguageRanker, LanguageWriter
 from llmsrec.systems.system import Given, Model, Stage
-from llmsrec.systems.texts import encoder_of, mean_states, text_vectors, texts_of, tokenised
+from llmsrec.systems.text_vectors import encoder_of, mean_states, text_vectors, texts_of, tokenised
 
 
 class ALLMRecNetwork(nn.Module):

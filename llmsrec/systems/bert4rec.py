@@ -13,16 +13,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmsrec.config import Amount, Count, Natural, Share
+from llmsrec.core.config import Amount, Count, Natural, Share
 from llmsrec.data.sequences import Sequences
+from llmsrec.sequential.blocks import attend
+from llmsrec.sequential.epochs import EpochTrainer
+from llmsrec.sequential.losses import full_loss
+from llmsrec.sequential.network import SequenceNetwork, SequenceTraining
+from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.trainer import fitted, plan_of, scores_of
 from llmsrec.systems.system import Given, Stage
-from llmsrec.teacher.batches import alike
-from llmsrec.teacher.blocks import attend
-from llmsrec.teacher.causal import SequenceNetwork, SequenceTraining
-from llmsrec.teacher.epochs import EpochTrainer
-from llmsrec.teacher.losses import full_loss
-from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.train import fitted, plan_of, scores_of
+from llmsrec.training.batches import alike
 
 FEED_WIDTH = 4  # times the embedding, inside a position-wise network
 SPREAD = 0.02  # of the first weights, BERT's

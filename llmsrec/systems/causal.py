@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from llmsrec.sequential.network import CausalTraining, SequenceNetwork
+from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.trainer import stage_of
 from llmsrec.systems.system import Given, Stage
-from llmsrec.teacher.causal import CausalTraining, SequenceNetwork
-from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.train import stage_of
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmsrec.config import Amount, Count
+from llmsrec.core.config import Amount, Count
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
+from llmsrec.sequential.epochs import EpochTrainer
+from llmsrec.sequential.network import SequenceNetwork
+from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.sequential.trainer import TeacherConfig, every_few, fitted, stage_of
 from llmsrec.systems.system import Given, Stage
-from llmsrec.systems.texts import encoded, encoder_of, principal, standardised, text_vectors
-from llmsrec.teacher.causal import SequenceNetwork
-from llmsrec.teacher.epochs import EpochTrainer
-from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import TeacherConfig, every_few, fitted, stage_of
-from llmsrec.training import Plan
+from llmsrec.systems.text_vectors import encoded, encoder_of, principal, standardised, text_vectors
+from llmsrec.training.loop import Plan
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmsrec.config import Amount, Natural, Share
+from llmsrec.core.config import Amount, Natural, Share
 from llmsrec.data.sequences import Sequences
-from llmsrec.teacher.causal import CausalTraining, Lessons, Loss, SequenceNetwork
-from llmsrec.teacher.losses import full_loss, sampled_softmax_loss
-from llmsrec.teacher.train import scores_of
+from llmsrec.sequential.losses import full_loss, sampled_softmax_loss
+from llmsrec.sequential.network import CausalTraining, Lessons, Loss, SequenceNetwork
+from llmsrec.sequential.trainer import scores_of
 
 
 @dataclass(frozen=True)

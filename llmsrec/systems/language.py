@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from llmsrec.student import train_titles
+from llmsrec.generation import trainer
+from llmsrec.generation.titles import Score, TitleAnswerer, TitleWriter
+from llmsrec.llm.variants import Recipe
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.recipe import Recipe
-from llmsrec.student.titles import Score, TitleAnswerer, TitleWriter
-from llmsrec.student.train import Trainer, stage_of
+from llmsrec.student.trainer import Trainer, stage_of
 from llmsrec.systems.schedules import Schedule, scheduled
 from llmsrec.systems.system import Given, Stage
-from llmsrec.training import Plan
+from llmsrec.training.loop import Plan
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class LanguageWriter:
     def stages(self, network: TitleWriter, given: Given) -> Iterator[Stage]:
         config = replace(self.config, seed=given.seed)
 
-        def begin(reader: TitleWriter, *, fresh: bool) -> tuple[train_titles.TitleTrainer, Plan]:
-            return train_titles.stage_of(reader, given.splits, config, self.score)
+        def begin(reader: TitleWriter, *, fresh: bool) -> tuple[trainer.TitleTrainer, Plan]:
+            return trainer.stage_of(reader, given.splits, config, self.score)
 
         yield from scheduled(self.schedule, network, begin, given.seed)
 

@@ -7,11 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmsrec.config import Count, Share
+from llmsrec.core.config import Count, Share
 from llmsrec.data.sequences import Sequences
-from llmsrec.teacher.causal import CausalTraining, Lessons, Loss, SequenceNetwork
-from llmsrec.teacher.losses import full_loss
-from llmsrec.teacher.train import scores_of
+from llmsrec.sequential.losses import full_loss
+from llmsrec.sequential.network import CausalTraining, Lessons, Loss, SequenceNetwork
+from llmsrec.sequential.trainer import scores_of
 
 DILATIONS = (1, 4)  # of a block's first convolution; its second is dilated twice as much
 

@@ -5,17 +5,19 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from llmsrec.config import from_mapping, read_section
-from llmsrec.errors import ConfigError
+from llmsrec.core.config import from_mapping, read_section
+from llmsrec.core.errors import ConfigError
+from llmsrec.llm.variants import RECIPES, Lora, Mode
+from llmsrec.sequential.network import SequenceTraining
+from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.student.config import StudentConfig
-from llmsrec.student.recipe import RECIPES, Lora, Mode
 from llmsrec.systems.alignment import AlignmentConfig
 from llmsrec.systems.allmrec import ALLMRec
 from llmsrec.systems.bert4rec import BERT4RecConfig, BERT4RecSystem
 from llmsrec.systems.causal import CausalSystem
-from llmsrec.systems.counting import ItemKNN, Popularity
 from llmsrec.systems.ctrl import CTRL
 from llmsrec.systems.gru4rec import GRU4RecConfig
+from llmsrec.systems.item_knn import ItemKNN, Popularity
 from llmsrec.systems.language import LanguageRanker, LanguageWriter
 from llmsrec.systems.nextitnet import NextItNetConfig
 from llmsrec.systems.recformer.config import RecformerConfig
@@ -23,8 +25,6 @@ from llmsrec.systems.recformer.system import RecformerSystem
 from llmsrec.systems.sasrec_text import SASRecText
 from llmsrec.systems.schedules import SCHEDULES, Schedule
 from llmsrec.systems.system import System
-from llmsrec.teacher.causal import SequenceTraining
-from llmsrec.teacher.train import TeacherConfig
 
 Values = dict[str, Any]
 Maker = Callable[[Values, Path, str], System]  # settings, params.yaml, where the settings stand

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmsrec.config import Count
+from llmsrec.core.config import Count
+from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.sequential.trainer import TeacherConfig, stage_of
 from llmsrec.systems.system import Given, Stage
-from llmsrec.systems.texts import encoder_of, standardised, text_vectors
-from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import TeacherConfig, stage_of
+from llmsrec.systems.text_vectors import encoder_of, standardised, text_vectors
 
 
 class TextTable(nn.Module):

@@ -7,11 +7,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import nn
 
-from llmsrec.student.slots import Reader
-from llmsrec.student.train import Trainer
-from llmsrec.student.train_titles import TitleTrainer
+from llmsrec.generation.trainer import TitleTrainer
+from llmsrec.llm.soft_prompts import Reader
+from llmsrec.student.trainer import Trainer
 from llmsrec.systems.system import Stage
-from llmsrec.training import Plan, generator
+from llmsrec.training.loop import Plan, generator
 
 Schedule = Literal["joint", "two_stage", "curriculum"]
 SCHEDULES: dict[str, tuple[Schedule, ...]] = {

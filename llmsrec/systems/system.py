@@ -12,10 +12,10 @@ from torch import nn
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.ranker import Ranker
-from llmsrec.student.backbone import Backbone, load_backbone
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.training import Plan, Trainer
+from llmsrec.llm.backbone import Backbone, load_backbone
+from llmsrec.ranking.ranker import Ranker
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.training.loop import Plan, Trainer
 
 
 @dataclass(frozen=True)

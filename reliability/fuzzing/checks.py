@@ -21,10 +21,10 @@ from zlib import crc32
 
 import numpy as np
 
-from llmsrec.data import metadata, reviews, tables
-from llmsrec.data.lines import BLOCK, Block, read_blocks
-from llmsrec.data.reviews import Parsed
-from llmsrec.errors import DataError
+from llmsrec.core.errors import DataError
+from llmsrec.parsing import csv_reviews, metadata, reviews
+from llmsrec.parsing.line_reader import BLOCK, Block, read_blocks
+from llmsrec.parsing.reviews import Parsed
 from reliability.fuzzing import rules
 from reliability.fuzzing.json_reader import NotJson, Reader
 from reliability.fuzzing.rules import Verdict
@@ -118,7 +118,7 @@ def check_csv(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
     if columns is None:
         file.write_bytes(content)
         try:
-            list(tables.parse_csv(file, PERIOD))
+            list(csv_reviews.parse_csv(file, PERIOD))
         except DataError as error:
             if f"{file}, line 1: the header" not in str(error):
                 yield f"an error does not name file and line: {error}"
@@ -128,8 +128,8 @@ def check_csv(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
             yield f"a header is taken that will not do: {lines[0]!r}"
         return
     verdicts = [Verdict(), *(rules.csv_row(line, columns) for line in lines[1:])][: len(lines)]
-    parse = partial(tables.parse_csv, period=PERIOD)
-    yield from _as_a_file(content, file, tables, parse, verdicts, tally)
+    parse = partial(csv_reviews.parse_csv, period=PERIOD)
+    yield from _as_a_file(content, file, csv_reviews, parse, verdicts, tally)
 
 
 def _as_a_file(

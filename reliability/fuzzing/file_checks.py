@@ -11,9 +11,9 @@ from zlib import crc32
 
 import numpy as np
 
-from llmsrec.config import load_section
-from llmsrec.data.lines import Block, read_blocks
-from llmsrec.errors import ConfigError, DataError
+from llmsrec.core.config import load_section
+from llmsrec.core.errors import ConfigError, DataError
+from llmsrec.parsing.line_reader import Block, read_blocks
 from reliability.fuzzing.checks import Tally, lines_of
 from reliability.fuzzing.settings import READERS, SECTIONS, allowed
 

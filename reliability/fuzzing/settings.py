@@ -13,18 +13,17 @@ from typing import Annotated, Any, Literal, Union
 import yaml
 
 from llmsrec.comparison.config import ComparisonConfig
-from llmsrec.data.engines import RelationalConfig
-from llmsrec.data.filtering import SplitsConfig
-from llmsrec.data.interactions import InteractionsConfig
-from llmsrec.evaluation.gates import GatesConfig
-from llmsrec.evaluation.promotion import PromotionConfig
-from llmsrec.evaluation.results import EvaluationConfig
+from llmsrec.evaluation.per_user import EvaluationConfig
+from llmsrec.llm.backbone import BackboneConfig
+from llmsrec.parsing.ingest import InteractionsConfig
+from llmsrec.preprocessing.k_core import SplitsConfig
+from llmsrec.relational.sql_engine import RelationalConfig
+from llmsrec.report.gates import GatesConfig
+from llmsrec.sequential.trainer import TeacherConfig
+from llmsrec.serving.promotion import PromotionConfig
 from llmsrec.stages.export_embeddings import EmbeddingsConfig
-from llmsrec.stages.pack import ServingConfig
-from llmsrec.student.backbone import BackboneConfig
+from llmsrec.stages.pack_bundle import ServingConfig
 from llmsrec.student.config import StudentConfig
-from llmsrec.teacher.train import TeacherConfig
-from llmsrec.unit import RetrainingConfig
 from reliability.fuzzing.inputs import Made
 from reliability.fuzzing.mutations import mutate
 
@@ -39,7 +38,6 @@ SECTIONS: dict[str, type[Any]] = {
     "evaluation": EvaluationConfig,
     "gates": GatesConfig,
     "promotion": PromotionConfig,
-    "retraining": RetrainingConfig,
     "serving": ServingConfig,
     "comparison": ComparisonConfig,
 }

@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 import pyarrow.parquet as pq
 
-FOLDERS = ("artifacts", "champions", "data", "reports")
+FOLDERS = ("artifacts", "data", "reports")
 PAUSE = 0.05  # seconds between two looks
 State = tuple[int, int, int]
 

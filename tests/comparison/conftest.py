@@ -11,13 +11,13 @@ import torch
 import yaml
 from torch import nn
 
+from llmsrec.core.files import write_json
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.files import write_json
+from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.systems import registry
 from llmsrec.systems.system import Given, Stage
-from llmsrec.teacher.sasrec import SASRec, SASRecConfig
-from llmsrec.training import Plan
+from llmsrec.training.loop import Plan
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmsrec.comparison.page import save_page, verdict
-from llmsrec.comparison.pairs import Difference
+from llmsrec.comparison.paired_tests import Difference
 from llmsrec.comparison.results import Comparison
 from llmsrec.comparison.tidy import Row
 

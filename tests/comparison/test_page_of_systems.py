@@ -11,8 +11,8 @@ import yaml
 
 from llmsrec.comparison.config import Arm, ComparisonConfig, arms_of
 from llmsrec.comparison.run import Store, outcome_of
-from llmsrec.config import load_section
-from llmsrec.evaluation.results import METRICS, EvaluationConfig
+from llmsrec.core.config import load_section
+from llmsrec.evaluation.per_user import METRICS, EvaluationConfig
 from llmsrec.systems import registry
 
 PAGE = Path(__file__).parents[2] / "docs" / "systems.md"

@@ -11,18 +11,18 @@ import pytest
 import yaml
 
 from llmsrec.comparison.config import Arm, ComparisonConfig
-from llmsrec.comparison.exhibits import exhibits
 from llmsrec.comparison.outcomes import Asked, Outcome
 from llmsrec.comparison.published import named_in_paper, paper_table, published_of
 from llmsrec.comparison.results import Comparison, compared
 from llmsrec.comparison.show import show
+from llmsrec.comparison.tables import exhibits
 from llmsrec.comparison.tidy import load_outcomes
-from llmsrec.config import load_section
+from llmsrec.core.config import load_section
+from llmsrec.core.errors import ArtifactError
+from llmsrec.core.files import read_json
 from llmsrec.data.splits import Splits
-from llmsrec.errors import ArtifactError
 from llmsrec.evaluation.bootstrap import holm
-from llmsrec.evaluation.results import METRICS, EvaluationConfig
-from llmsrec.files import read_json
+from llmsrec.evaluation.per_user import METRICS, EvaluationConfig
 from llmsrec.systems import registry
 from llmsrec.systems.registry import GENERATION, RETRIEVAL, system_of
 

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 
 from llmsrec.comparison import run as running
+from llmsrec.comparison.cache_keys import code_digest, code_of, encoders_of
 from llmsrec.comparison.config import Arm, ComparisonConfig, arms_of
-from llmsrec.comparison.keys import code_digest, code_of, encoders_of
 from llmsrec.comparison.outcomes import Outcome
 from llmsrec.comparison.run import Store, compare, outcome_of
-from llmsrec.config import load_section
+from llmsrec.core.config import load_section
+from llmsrec.core.errors import ConfigError
+from llmsrec.core.files import write_json
 from llmsrec.data.catalog import Catalog
-from llmsrec.errors import ConfigError
-from llmsrec.evaluation.metrics import hit_rate, ndcg
-from llmsrec.evaluation.protocol import evaluate
-from llmsrec.evaluation.results import METRICS, EvaluationConfig
-from llmsrec.files import write_json
+from llmsrec.evaluation.per_user import METRICS, EvaluationConfig
+from llmsrec.ranking.metrics import hit_rate, ndcg
+from llmsrec.ranking.protocol import evaluate
+from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.trainer import TeacherConfig, Trainer, train_teacher
 from llmsrec.systems.causal import CausalSystem
-from llmsrec.systems.counting import Popularity
+from llmsrec.systems.item_knn import Popularity
 from llmsrec.systems.registry import system_of
-from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.train import TeacherConfig, Trainer, train_teacher
-from llmsrec.training import Checkpoints, MetricLog
+from llmsrec.training.loop import Checkpoints, MetricLog
 
 SASREC = Arm("sasrec", "retrieval", "original", 0)
 WRITER = Arm("writer", "generation", "original", 0)
@@ -88,7 +88,7 @@ def test_what_is_done_is_not_done_again(project: Path, monkeypatch: pytest.Monke
     first = compare(opened(), [SASREC])
     before = files(project / "artifacts/tiny/systems")
     monkeypatch.setattr(running, "ranked", None)  # calling them again would fail
-    monkeypatch.setattr("llmsrec.systems.fit.train", None)
+    monkeypatch.setattr("llmsrec.systems.training.train", None)
     again = compare(opened(), [SASREC])
     assert files(project / "artifacts/tiny/systems") == before
     for name, values in first[SASREC].values.items():

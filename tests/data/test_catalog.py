@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from llmsrec.core.errors import DataError
 from llmsrec.data.catalog import COLUMNS, Catalog
-from llmsrec.errors import DataError
 
 
 @pytest.fixture

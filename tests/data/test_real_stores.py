@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmsrec.data.interactions import Interactions, InteractionsConfig, ingest
+from llmsrec.core.errors import DataError
+from llmsrec.core.files import sha256
 from llmsrec.data.splits import Splits
-from llmsrec.data.splitting import split, statistics
-from llmsrec.errors import DataError
-from llmsrec.files import sha256
+from llmsrec.parsing.ingest import InteractionsConfig, ingest
+from llmsrec.preprocessing.splitting import split, statistics
+from llmsrec.relational.interactions import Interactions
 from tests.conftest import SHARED, splits_config
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real stores: there is no {SHARED}")

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from llmsrec.core.errors import ArtifactError
+from llmsrec.core.files import sha256
 from llmsrec.data.splits import Candidates, Splits
-from llmsrec.data.splitting import split
-from llmsrec.errors import ArtifactError
-from llmsrec.files import sha256
+from llmsrec.preprocessing.splitting import split
 from tests.conftest import interactions_of, markov_histories, splits_config, with_texts
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
-from llmsrec.data.splitting import split
 from llmsrec.evaluation.baselines import MarkovChain, Popularity
-from llmsrec.evaluation.metrics import ndcg
-from llmsrec.evaluation.protocol import evaluate
+from llmsrec.preprocessing.splitting import split
+from llmsrec.ranking.metrics import ndcg
+from llmsrec.ranking.protocol import evaluate
 from tests.conftest import interactions_of, splits_config
 
 # item A is 1, B is 2 and so on; the last two purchases of a user are valid and test, the first three train

@@ -13,12 +13,12 @@ import pytest
 import torch
 import yaml
 
+from llmsrec.core.files import write_json
 from llmsrec.data.splits import Splits
-from llmsrec.files import write_json
-from llmsrec.teacher.sasrec import SASRec, SASRecConfig
-from orchestration.catalogue import catalogue_sensor
+from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from orchestration.dvc_assets import dvc_assets
 from orchestration.dvc_project import DvcProject
+from orchestration.lock_sensor import catalogue_sensor
 from tests.orchestration.small_project import QUIET, commit, copy_project, dvc, git
 
 pytestmark = QUIET

@@ -186,7 +186,7 @@ def test_a_large_file_is_left_to_dvc(tracker: MlflowRuns, tmp_path: Path) -> Non
 def test_a_stage_logs_its_steps_into_the_run_that_it_was_handed(
     tracker: MlflowRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llmsrec.training import MetricLog
+    from llmsrec.training.loop import MetricLog
 
     part_of = Pass("pass-7", "north")
     with tracker.open("teacher", part_of, {}) as open_run:

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from llmsrec.files import sha256
+from llmsrec.core.files import sha256
 from orchestration import promotion
 from orchestration.dvc_project import DvcProject
 from orchestration.mlflow_runs import MlflowRuns
@@ -49,10 +49,10 @@ def root(tmp_path: Path, store: Path, trained_store: Path, monkeypatch: pytest.M
 @pytest.fixture
 def at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stages run in this process, where all is imported already."""
-    from llmsrec.stages import compare, pack
+    from llmsrec.stages import pack_bundle
 
     def run(command: list[str], *_: Any) -> tuple[int, list[str]]:
-        {"pack": pack, "compare": compare}[command[2].rpartition(".")[2]].main(command[3:])
+        {"pack": pack_bundle, "compare": compare}[command[2].rpartition(".")[2]].main(command[3:])
         return 0, []
 
     monkeypatch.chdir(root)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from llmsrec import config
-from llmsrec.data import lines, metadata, reviews, tables
+from llmsrec.core import config
+from llmsrec.parsing import csv_reviews, line_reader, metadata, reviews
 from reliability import fuzz
 from reliability.fuzzing import mutations, rules
 from reliability.fuzzing.csv_inputs import HEADERS, SHAPES
@@ -70,7 +70,7 @@ def test_a_run_stops_after_its_minutes(run: Callable[..., Any]) -> None:
     assert (code, found["inputs"]) == (0, 100)  # a batch
 
 
-def dropping(block: lines.Block) -> tuple[list[Any], list[int]]:
+def dropping(block: line_reader.Block) -> tuple[list[Any], list[int]]:
     """Of a block's lines one, unless it stands alone."""
     return [], list(range(len(block) - (len(block) > 1)))
 
@@ -97,14 +97,14 @@ def planted(patch: pytest.MonkeyPatch, defect: str) -> str:
         patch.setattr(metadata, "clean", lambda value: value if type(value) is str else None)
         return "metadata"
     if defect == "numbers are off by one":
-        block = lines._block
-        patch.setattr(lines, "_block", lambda first, text: block(first + (first > 1), text))
+        block = line_reader._block
+        patch.setattr(line_reader, "_block", lambda first, text: block(first + (first > 1), text))
         return "lines"
     if defect == "underscores are digits":
-        patch.setattr(tables, "WHOLE", tables.re.compile(r"[-+]?[0-9_]+"))
+        patch.setattr(csv_reviews, "WHOLE", csv_reviews.re.compile(r"[-+]?[0-9_]+"))
         return "csv"
     if defect == "a damaged gzip ends early":
-        patch.setattr(lines, "DataError", StopIteration)
+        patch.setattr(line_reader, "DataError", StopIteration)
         return "gzip"
     patch.setattr(config, "_NOT_YAML", (config.yaml.YAMLError, ValueError, RecursionError))
     return "settings"

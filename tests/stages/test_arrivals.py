@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from llmsrec.data import sources
-from llmsrec.errors import ConfigError
+from llmsrec.core.errors import ConfigError
+from llmsrec.sources import download
 from llmsrec.stages.arrivals import main
 
 INBOX = {"source": "s3://bucket/in", "settled_seconds": 0, "push": False}
@@ -49,7 +49,7 @@ def test_a_bucket_is_emptied_in_two_steps(
 def test_an_inbox_that_cannot_be_read_does_not_hide_the_others(
     s3: Any, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "PAUSE", 0.0)
+    monkeypatch.setattr(download, "PAUSE", 0.0)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     found = looked(capsys)

@@ -14,15 +14,15 @@ import yaml
 
 from llmsrec import stages
 from llmsrec.data.splits import Splits
-from llmsrec.data.splitting import split
+from llmsrec.preprocessing.splitting import split
 from llmsrec.stages import (
     build_backbone,
-    compare,
+    compare_champion,
     download,
     evaluate,
     export_embeddings,
     ingest,
-    pack,
+    pack_bundle,
     train_student,
     train_teacher,
 )
@@ -71,8 +71,12 @@ STAGES: dict[str, tuple[str, Any, str]] = {
         "--dataset store --splits splits --teacher teacher --backbone backbone --student student "
         "--embeddings item_embeddings --reports reports",
     ),
-    "pack": ("serving", pack.main, "--artifacts store --out out"),
-    "compare": ("promotion", compare.main, "--artifacts store --gates gates.json --out c.json"),
+    "pack": ("serving", pack_bundle.main, "--artifacts store --out out"),
+    "compare": (
+        "promotion",
+        compare_champion.main,
+        "--artifacts store --gates gates.json --out c.json",
+    ),
 }
 INGEST = [
     "--raw",

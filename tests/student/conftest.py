@@ -7,12 +7,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
+from llmsrec.backbones.small import train_tokenizer
 from llmsrec.data.splits import Splits
-from llmsrec.student.backbone import Backbone
-from llmsrec.student.heads import LLMSRecConfig
+from llmsrec.llm.backbone import Backbone
+from llmsrec.llm.heads import LLMSRecConfig
+from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.small import train_tokenizer
-from llmsrec.teacher.sasrec import SASRec, SASRecConfig
 
 HIDDEN = 32
 

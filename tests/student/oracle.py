@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from llmsrec.data.sequences import Sequences
+from llmsrec.llm.prompts import HIST, IOUT, UOUT, UREP
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.prompts import HIST, IOUT, UOUT, UREP
 
 
 class Oracle:

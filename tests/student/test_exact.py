@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, Qwen2Config
 
-from llmsrec.config import load_section
+from llmsrec.core.config import load_section
 from llmsrec.data.sequences import Sequences, from_rows
 from llmsrec.data.splits import Splits
-from llmsrec.student import padding
-from llmsrec.student.backbone import Backbone
+from llmsrec.llm import padding
+from llmsrec.llm.backbone import Backbone
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.train import Trainer
-from llmsrec.training import generator
+from llmsrec.student.trainer import Trainer
+from llmsrec.training.loop import generator
 from tests.student.conftest import HIDDEN
 from tests.student.oracle import Oracle, assert_close, gradients
 

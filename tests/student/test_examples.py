@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmsrec.core.errors import DataError
 from llmsrec.data.sequences import Sequences, from_rows
-from llmsrec.errors import DataError
 from llmsrec.student.examples import Examples, training_examples
 
 TRAIN = from_rows([[1, 2, 3], [9], [4, 5, 6, 7, 8]], [[1, 2, 3], [1], [1, 2, 3, 4, 5]])

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from llmsrec.core.errors import ArtifactError, ConfigError
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
-from llmsrec.errors import ArtifactError, ConfigError
-from llmsrec.student.backbone import Backbone, BackboneConfig, load_backbone, pin
-from llmsrec.student.heads import Heads, LLMSRecConfig
+from llmsrec.llm.backbone import Backbone, BackboneConfig, load_backbone, pin
+from llmsrec.llm.heads import Heads, LLMSRecConfig
+from llmsrec.sequential.sasrec import SASRec
 from llmsrec.student.model import LLMSRec
-from llmsrec.teacher.sasrec import SASRec
 
 Build = Callable[..., LLMSRec]
 

@@ -9,25 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmsrec.config import load_section
+from llmsrec.backbones.small import build_small
+from llmsrec.core.config import load_section
+from llmsrec.core.files import write_json
 from llmsrec.data.splits import Splits
-from llmsrec.data.splitting import split
 from llmsrec.evaluation.baselines import Popularity
-from llmsrec.evaluation.gates import GatesConfig, judge
-from llmsrec.evaluation.ranker import Ranker
-from llmsrec.evaluation.results import EvaluationConfig, Found, evaluate_all, summarise
-from llmsrec.files import write_json
-from llmsrec.student.backbone import Backbone, BackboneConfig, folder_digest, load_backbone
+from llmsrec.evaluation.per_user import EvaluationConfig, Found, evaluate_all, summarise
+from llmsrec.llm.backbone import Backbone, BackboneConfig, folder_digest, load_backbone
+from llmsrec.preprocessing.splitting import split
+from llmsrec.ranking.ranker import Ranker
+from llmsrec.report.gates import GatesConfig, judge
+from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.sequential.trainer import train_teacher
 from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.small import build_small
-from llmsrec.student.train import train_student
-from llmsrec.teacher.ranker import TeacherRanker
-from llmsrec.teacher.sasrec import SASRec
-from llmsrec.teacher.train import train_teacher
-from llmsrec.training import Checkpoints, MetricLog
+from llmsrec.student.trainer import train_student
+from llmsrec.training.loop import Checkpoints, MetricLog
 from tests.conftest import interactions_of, splits_config, with_texts
+from tests.sequential.test_trainer import teacher_config
 from tests.student.test_exact import student_config
-from tests.teacher.test_train import teacher_config
 
 ROOT = Path(__file__).parents[2]
 EVALUATION = EvaluationConfig(bootstrap=500, shuffles=2, shuffle_window=None, scores_mb=32, seed=0)

@@ -7,9 +7,9 @@ import torch
 import yaml
 
 from llmsrec.data.splits import Splits
+from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import Given
-from llmsrec.teacher.sasrec import SASRec, SASRecConfig
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TEACHER = {

@@ -9,11 +9,11 @@ import torch
 from torch.nn import functional
 
 from llmsrec.data.splits import Splits
+from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.systems.alignment import Alignment, AlignmentConfig, AlignmentTrainer, alignment_loss
 from llmsrec.systems.allmrec import ALLMRecNetwork
 from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import Given
-from llmsrec.teacher.sasrec import SASRec, SASRecConfig
 
 CONFIG = AlignmentConfig("backbone", 32, False, 1, 64, 1e-2, None)
 

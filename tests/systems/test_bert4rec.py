@@ -9,8 +9,8 @@ import torch
 
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
+from llmsrec.sequential.trainer import fitted
 from llmsrec.systems.bert4rec import BERT4Rec, BERT4RecConfig, ClozeTrainer, hidden
-from llmsrec.teacher.train import fitted
 from tests.systems.small import small_system
 
 ITEMS, MASK = 40, 41

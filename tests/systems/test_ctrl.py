@@ -9,12 +9,12 @@ import torch
 
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
-from llmsrec.student.backbone import load_backbone
+from llmsrec.llm.backbone import load_backbone
+from llmsrec.sequential.sasrec import SASRec
 from llmsrec.systems.ctrl import AlignedSASRec, AlignmentTrainer, matching_loss, texts_of
 from llmsrec.systems.sasrec_text import TextTable
 from llmsrec.systems.system import Given
-from llmsrec.systems.texts import principal, standardised, text_vectors
-from llmsrec.teacher.sasrec import SASRec
+from llmsrec.systems.text_vectors import principal, standardised, text_vectors
 from tests.systems.small import small_given, small_system
 
 

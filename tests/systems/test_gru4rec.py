@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from llmsrec.core.errors import ConfigError
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
-from llmsrec.errors import ConfigError
+from llmsrec.sequential.losses import full_loss
+from llmsrec.sequential.network import Lessons
 from llmsrec.systems.gru4rec import GRU4Rec, GRU4RecConfig, GRU4RecLoss, bpr_max_loss
-from llmsrec.teacher.causal import Lessons
-from llmsrec.teacher.losses import full_loss
 from tests.systems.small import small_given, small_system
 
 TRAIN = from_rows(

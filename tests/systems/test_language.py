@@ -12,27 +12,27 @@ import torch
 import yaml
 from torch import Tensor
 
-from llmsrec.data.candidates import draw_candidates, title_labels
+from llmsrec.backbones.small import build_small
+from llmsrec.core.errors import ConfigError
+from llmsrec.core.files import read_json, write_json
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.splits import Splits
-from llmsrec.data.splitting import split
-from llmsrec.errors import ConfigError
-from llmsrec.evaluation.metrics import hit_rate
-from llmsrec.evaluation.protocol import evaluate
-from llmsrec.files import read_json, write_json
-from llmsrec.student.backbone import BackboneConfig, folder_digest, load_backbone
-from llmsrec.student.lora import adapt
-from llmsrec.student.prompts import HIST, UREP
-from llmsrec.student.recipe import LAYERS, RECIPES, Lora
-from llmsrec.student.slots import Slots
-from llmsrec.student.small import build_small
-from llmsrec.student.train import train_student
-from llmsrec.systems.fit import fitted, num_trained
+from llmsrec.llm.backbone import BackboneConfig, folder_digest, load_backbone
+from llmsrec.llm.lora import adapt
+from llmsrec.llm.prompts import HIST, UREP
+from llmsrec.llm.soft_prompts import Slots
+from llmsrec.llm.variants import LAYERS, RECIPES, Lora
+from llmsrec.preprocessing.candidates import draw_candidates, title_labels
+from llmsrec.preprocessing.splitting import split
+from llmsrec.ranking.metrics import hit_rate
+from llmsrec.ranking.protocol import evaluate
+from llmsrec.sequential.sasrec import SASRec, SASRecConfig
+from llmsrec.sequential.trainer import TeacherConfig, train_teacher
+from llmsrec.student.trainer import train_student
 from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import Answerer, Given
-from llmsrec.teacher.sasrec import SASRec, SASRecConfig
-from llmsrec.teacher.train import TeacherConfig, train_teacher
-from llmsrec.training import Checkpoints, MetricLog, seed_torch
+from llmsrec.systems.training import fitted, num_trained
+from llmsrec.training.loop import Checkpoints, MetricLog, seed_torch
 from tests.conftest import interactions_of, splits_config
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -450,7 +450,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
     """Killed in its last stage, after a look; LLaRA and CoLLM by their originals' schedules."""
     system: Any = original(name, "retrieval", params(epochs=2))
     whole = fitted(system, given, tmp_path / "whole", tmp_path / "a", "key").state_dict()
-    from llmsrec.systems import fit
+    from llmsrec.systems import training
 
     calls = {"left": SAVINGS[name]}
     save = Checkpoints.save
@@ -461,7 +461,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
         if calls["left"] == 0:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit.Checkpoints, "save", dying)
+    monkeypatch.setattr(training.Checkpoints, "save", dying)
     with pytest.raises(KeyboardInterrupt):
         fitted(system, given, tmp_path / "cut", tmp_path / "b", "key")
     torch.manual_seed(77)

@@ -11,14 +11,14 @@ import pytest
 import torch
 from transformers import LongformerConfig, LongformerForMaskedLM
 
+from llmsrec.backbones.small import train_tokenizer
+from llmsrec.core.errors import ArtifactError, ConfigError, DataError
 from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
-from llmsrec.errors import ArtifactError, ConfigError, DataError
-from llmsrec.evaluation.metrics import ndcg
-from llmsrec.evaluation.protocol import evaluate
-from llmsrec.student.small import train_tokenizer
-from llmsrec.systems.fit import fitted, num_trained
+from llmsrec.ranking.metrics import ndcg
+from llmsrec.ranking.protocol import evaluate
+from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
 from llmsrec.systems.recformer.finetuning import FineTuning, rate, stage
@@ -27,8 +27,8 @@ from llmsrec.systems.recformer.pretraining import Pretraining, masked
 from llmsrec.systems.recformer.system import RecformerSystem
 from llmsrec.systems.recformer.texts import KEY, SPECIAL, VALUE, Limits, Texts, Vocabulary, Writer
 from llmsrec.systems.system import Given
-from llmsrec.teacher.sasrec import SASRec, SASRecConfig
-from llmsrec.training import Checkpoints, MetricLog, train
+from llmsrec.systems.training import fitted, num_trained
+from llmsrec.training.loop import Checkpoints, MetricLog, train
 
 START, MASK = 1, 2
 LETTERS = Vocabulary(shift=0, pad=0, start=START, mask=MASK, size=128)

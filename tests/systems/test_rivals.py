@@ -10,13 +10,13 @@ import torch
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
-from llmsrec.evaluation.metrics import hit_rate, ndcg
-from llmsrec.evaluation.protocol import evaluate
-from llmsrec.systems import fit
-from llmsrec.systems.fit import fitted, num_trained
+from llmsrec.ranking.metrics import hit_rate, ndcg
+from llmsrec.ranking.protocol import evaluate
+from llmsrec.sequential.network import SequenceNetwork
+from llmsrec.systems import training
 from llmsrec.systems.system import Given
-from llmsrec.teacher.causal import SequenceNetwork
-from llmsrec.training import MetricLog
+from llmsrec.systems.training import fitted, num_trained
+from llmsrec.training.loop import MetricLog
 from tests.systems.small import small_given, small_system
 
 N, D, P = 40, 16, 10  # items, width, positions
@@ -200,12 +200,14 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
             super().__call__(step, **metrics)
 
     whole = fitted(made, given, tmp_path / "whole", tmp_path / "scratch_whole", "key")
-    monkeypatch.setattr(fit, "MetricLog", StoppingLog)
+    monkeypatch.setattr(training, "MetricLog", StoppingLog)
     with pytest.raises(Stopped):
         fitted(made, given, tmp_path / "out", tmp_path / "scratch", "key")
-    monkeypatch.setattr(fit, "MetricLog", MetricLog)
+    monkeypatch.setattr(training, "MetricLog", MetricLog)
     kept = [
-        path for name in ("state.json", fit.WEIGHTS) for path in (tmp_path / "scratch").rglob(name)
+        path
+        for name in ("state.json", training.WEIGHTS)
+        for path in (tmp_path / "scratch").rglob(name)
     ]
     assert kept  # there is something to go on from
     torch.manual_seed(99)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from llmsrec.config import Amount, Count, Natural, Share
+from llmsrec.core.config import Amount, Count, Natural, Share
 from llmsrec.systems.recformer.texts import Limits
 
 

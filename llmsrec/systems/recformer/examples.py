@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Int
 
 from llmsrec.data.sequences import Sequences
-from llmsrec.teacher.batches import Epochs, teachable
-from llmsrec.training import generator
+from llmsrec.training.batches import Epochs, teachable
+from llmsrec.training.loop import generator
 
 
 class Examples:

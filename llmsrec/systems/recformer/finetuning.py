@@ -11,12 +11,13 @@ from torch.nn import functional
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
+from llmsrec.sequential.trainer import every_few
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
 from llmsrec.systems.recformer.network import Recformer, RecformerRanker
 from llmsrec.systems.system import Stage
-from llmsrec.teacher.train import every_few, valid_quality
-from llmsrec.training import GradientTrainer, Plan
+from llmsrec.training.loop import GradientTrainer, Plan
+from llmsrec.training.validation import valid_quality
 
 
 class FineTuning(GradientTrainer):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 
-from llmsrec.errors import ArtifactError, ConfigError
+from llmsrec.core.errors import ArtifactError, ConfigError
 
 
 @dataclass(frozen=True)

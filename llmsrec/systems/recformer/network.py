@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llmsrec.core.progress import Progress
 from llmsrec.data.sequences import Sequences
-from llmsrec.progress import Progress
-from llmsrec.student.padding import chunks, spread
+from llmsrec.llm.padding import chunks, spread
+from llmsrec.sequential.ranker import ProductRanker
 from llmsrec.systems.recformer.texts import PAD, Texts, Writer
-from llmsrec.teacher.ranker import ProductRanker
 
 CHUNK = 512  # texts written at a time
 INITIAL = 0.02  # the spread with which a Longformer's tables start

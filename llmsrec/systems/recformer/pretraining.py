@@ -10,14 +10,14 @@ from torch.nn import functional
 
 from llmsrec.data.sequences import Sequences, ranges
 from llmsrec.data.splits import Splits
+from llmsrec.sequential.trainer import every_few
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
 from llmsrec.systems.recformer.finetuning import look, rate
 from llmsrec.systems.recformer.network import Recformer
 from llmsrec.systems.recformer.texts import SPECIAL, Texts
 from llmsrec.systems.system import Stage
-from llmsrec.teacher.train import every_few
-from llmsrec.training import GradientTrainer, Plan
+from llmsrec.training.loop import GradientTrainer, Plan
 
 # of the chosen words, BERT's shares; the others are asked for as they stand
 MASKED, SWAPPED = 0.8, 0.1

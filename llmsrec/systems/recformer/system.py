@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from llmsrec.errors import ConfigError
+from llmsrec.core.errors import ConfigError
 from llmsrec.systems.recformer import finetuning, pretraining
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.longformer import LongformerShape, build_longformer, load_longformer

@@ -1,0 +1,4 @@
+"""New files from an inbox into the raw data.
+
+Imported by stages alone.
+"""

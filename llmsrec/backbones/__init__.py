@@ -1,0 +1,4 @@
+"""Training of the small embedded backbone.
+
+Imported by the backbone stage alone.
+"""

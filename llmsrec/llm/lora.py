@@ -1,0 +1,36 @@
+"""Low-rank updates of a language model, by PEFT: put into its layers in place."""
+
+import torch
+from torch import nn
+
+from llmsrec.core.errors import ConfigError
+from llmsrec.llm.backbone import Backbone
+from llmsrec.llm.variants import LAYERS, Lora
+
+
+def adapt(backbone: Backbone, lora: Lora) -> nn.ParameterDict:
+    """The trained parameters, in float32, by their names in the backbone, which is changed: load it for yourself."""
+    import peft  # seconds to load: only where something is adapted
+
+    names = {name.rsplit(".", 1)[-1] for name, _ in backbone.model.named_modules()}
+    if missing := set(LAYERS[lora.layers]) - names:
+        raise ConfigError(
+            f"the language model has no layer named {', '.join(sorted(missing))}, which LoRA is to update: "
+            f"it is a {type(backbone.model).__name__}"
+        )
+    peft.inject_adapter_in_model(
+        peft.LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=list(LAYERS[lora.layers]),
+        ),
+        backbone.model,
+    )
+    trained = nn.ParameterDict()
+    for name, parameter in backbone.model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+        if "lora_" in name:
+            parameter.data = parameter.data.to(torch.float32)
+            trained[name.replace(".", "/")] = parameter  # torch allows no dot in a name
+    return trained

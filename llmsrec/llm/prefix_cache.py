@@ -1,0 +1,112 @@
+"""What is frozen is not computed again: keys and values of the item prompts' text before their first soft slot.
+
+`Product: "Title" ` never changes under a frozen backbone. Its keys and values are kept in a file that the system pages
+in and out, and only the few tokens from the slot on are run, forward and backward.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+
+from llmsrec.core.progress import Progress
+from llmsrec.data.sequences import ranges
+from llmsrec.llm.decoder import Decoder, KeysValues
+
+CHUNK_TOKENS = 1 << 14
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """Ragged fixed texts: that of item i is tokens[offsets[i]:offsets[i + 1]]."""
+
+    offsets: Int[np.ndarray, "bounds"]
+    tokens: Int[np.ndarray, "n"]
+
+    @classmethod
+    def of(cls, texts: list[list[int]]) -> "Prefixes":
+        offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(np.int64)
+        return cls(offsets, np.array([token for text in texts for token in text], dtype=np.int64))
+
+    @property
+    def lengths(self) -> Int[np.ndarray, "items"]:
+        return np.diff(self.offsets)
+
+    def padded(
+        self, items: Int[np.ndarray, "rows"]
+    ) -> tuple[Int[np.ndarray, "rows tokens"], Bool[np.ndarray, "rows tokens"]]:
+        """Right padded tokens of these items, and which of them are real."""
+        lengths = self.lengths[items]
+        real = np.arange(int(lengths.max())) < lengths[:, None]
+        tokens = np.zeros(real.shape, dtype=np.int64)
+        tokens[real] = self.tokens[ranges(self.offsets[items], lengths)[0]]
+        return tokens, real
+
+
+class PrefixCache:
+    """Keys and values of every prefix, one row a token: layer, key or value, head, size."""
+
+    def __init__(self, prefixes: Prefixes, decoder: Decoder) -> None:
+        self.prefixes, self.decoder = prefixes, decoder
+        self.shape = _token_shape(decoder.model)
+        self.dtype: torch.dtype = decoder.model.dtype
+        size = (len(prefixes.tokens), int(np.prod(self.shape)))
+        with tempfile.TemporaryFile(prefix="llmsrec-prefixes-") as file:  # gone with the mapping
+            self.rows = np.memmap(file, _STORED[self.dtype], mode="w+", shape=size)
+        self._fill()
+
+    @staticmethod
+    def num_bytes(prefixes: Prefixes, model: Any) -> int:
+        return len(prefixes.tokens) * int(np.prod(_token_shape(model))) * model.dtype.itemsize
+
+    def take(
+        self, items: Int[np.ndarray, "rows"]
+    ) -> tuple[KeysValues, Bool[np.ndarray, "rows tokens"]]:
+        """As `Decoder.keys_values` of the padded prefixes, and which of their tokens are real."""
+        lengths = self.prefixes.lengths[items]
+        real = np.arange(int(lengths.max())) < lengths[:, None]
+        padded = np.zeros((*real.shape, self.rows.shape[1]), dtype=self.rows.dtype)
+        padded[real] = self.rows[ranges(self.prefixes.offsets[items], lengths)[0]]
+        found = torch.from_numpy(padded).view(self.dtype).to(self.decoder.model.device)
+        layers = found.view(*real.shape, *self.shape).permute(2, 3, 0, 4, 1, 5)
+        return [(layer[0], layer[1]) for layer in layers], real
+
+    def _fill(self) -> None:
+        items = np.argsort(self.prefixes.lengths, kind="stable")
+        items = items[self.prefixes.lengths[items] > 0]
+        progress = Progress("keeping item texts", len(items), "items")
+        size = max(1, CHUNK_TOKENS // int(self.prefixes.lengths.max()))
+        for start in range(0, len(items), size):
+            chunk = items[start : start + size]
+            tokens, real = self.prefixes.padded(chunk)
+            device = self.decoder.model.device
+            layers = self.decoder.keys_values(torch.from_numpy(tokens).to(device))
+            stacked = torch.stack([torch.stack(pair) for pair in layers])
+            flat = stacked.permute(2, 4, 0, 1, 3, 5).flatten(2).cpu().view(_TENSOR[self.dtype])
+            where = ranges(self.prefixes.offsets[chunk], self.prefixes.lengths[chunk])[0]
+            self.rows[where] = flat.numpy()[real]
+            progress.advance(len(chunk))
+
+
+def compute_prefixes(
+    prefixes: Prefixes, decoder: Decoder, items: Int[np.ndarray, "rows"]
+) -> tuple[KeysValues, Bool[np.ndarray, "rows tokens"]]:
+    """The same without a cache: run forward only, since nothing before the slot takes a gradient."""
+    tokens, real = prefixes.padded(items)
+    return decoder.keys_values(torch.from_numpy(tokens).to(decoder.model.device)), real
+
+
+# numpy has no bfloat16: its bits are kept as whole numbers
+_STORED = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16,
+           torch.bfloat16: np.int16}  # fmt: skip
+_TENSOR = {dtype: dtype for dtype in _STORED} | {torch.bfloat16: torch.int16}
+
+
+def _token_shape(model: Any) -> tuple[int, int, int, int]:
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return config.num_hidden_layers, 2, heads, size

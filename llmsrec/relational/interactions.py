@@ -1,0 +1,31 @@
+"""The interactions of a dataset as tables: what parsing writes and the splits read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import ibis
+import pyarrow.parquet as pq
+
+from llmsrec.core.files import readable
+
+PARTS = ["train", "valid", "test"]
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """`rows`: user_id, item_id, timestamp (ms UTC), rating, source_order (of appearance in the files;
+    what was dropped leaves gaps), part (of a ready split: 0, 1, 2, else null), position (place in the user's history).
+    `items`: item_id and its texts, nulls allowed."""
+
+    rows: ibis.Table
+    items: ibis.Table
+
+    @classmethod
+    def load(cls, folder: Path, connection: ibis.BaseBackend | None = None) -> "Interactions":
+        connection = connection or ibis.duckdb.connect(memory_limit="1GB")
+        tables = []
+        for name in ("interactions.parquet", "items.parquet"):
+            with readable(folder / name):
+                pq.read_metadata(folder / name)
+            tables.append(connection.read_parquet(folder / name))
+        return cls(*tables)

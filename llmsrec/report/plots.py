@@ -1,0 +1,256 @@
+"""Pictures of the report: SVG that takes its colours from the page, so they suit light and dark alike."""
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from llmsrec.core.files import whole_file
+from llmsrec.report.projection import Map
+
+
+@dataclass(frozen=True)
+class Palette:
+    ink: str
+    soft: str
+    accent: str
+    second: str
+
+    @property
+    def style(self) -> Any:  # matplotlib types its keys one by one
+        return {
+            "svg.hashsalt": "llmsrec",
+            "svg.fonttype": "none",
+            "font.family": "sans-serif",
+            "font.size": 10.5,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": self.soft,
+            "axes.labelcolor": self.ink,
+            "xtick.color": self.ink,
+            "ytick.color": self.ink,
+            "text.color": self.ink,
+            "grid.color": self.soft,
+            "grid.linewidth": 0.7,
+        }
+
+
+PRINT = Palette("#1f2430", "#c9cfda", "#2a6f97", "#c8553d")
+PAGE = Palette(
+    "#101010", "#101011", "#101012", "#101013"
+)  # stand-ins: `svg` puts the page's colours there
+VARIABLES = {
+    PAGE.ink: "var(--ink)",
+    PAGE.soft: "var(--line)",
+    PAGE.accent: "var(--accent)",
+    PAGE.second: "var(--second)",
+}
+NAMES = {
+    "popularity": "Popularity",
+    "markov": "Markov chain",
+    "markov_unordered": "Markov chain, order lost",
+    "teacher": "Teacher (SASRec)",
+    "student": "Student (LLM-SRec)",
+    "teacher_shuffled": "Teacher, shuffled",
+    "student_shuffled": "Student, shuffled",
+}
+
+
+def ndcg_by_system(metrics: dict[str, Any], protocol: str, palette: Palette = PAGE) -> Figure:
+    """NDCG@10 with its interval, a bar for each system that sees the true order."""
+    names = [name for name in NAMES if name in metrics["systems"] and "shuffled" not in name]
+    found = [metrics["systems"][name][protocol]["ndcg@10"] for name in names]
+    with plt.rc_context(palette.style):
+        figure, axes = plt.subplots(figsize=(6.4, 0.52 * len(names) + 0.9))
+        highlights = {"student": palette.accent, "teacher": palette.second}
+        colours = [highlights.get(name, palette.soft) for name in names]
+        values = [row["value"] for row in found]
+        axes.barh(
+            [NAMES[name] for name in names], values, color=colours, height=0.62,
+            xerr=_whiskers(found), error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 3},
+        )  # fmt: skip
+        for place, row in enumerate(found):
+            axes.annotate(
+                f"{row['value']:.3f}", (row["high"], place), (7, 0), textcoords="offset points", va="center"
+            )  # fmt: skip
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.18 * max(row["high"] for row in found) or 1)
+        axes.set_xlabel("NDCG@10")
+        axes.tick_params(axis="y", length=0)
+        figure.tight_layout()
+    return figure
+
+
+def original_and_shuffled(metrics: dict[str, Any], palette: Palette = PAGE) -> Figure | None:
+    """What shuffling the history costs the teacher and the student."""
+    systems = metrics["systems"]
+    models = [name for name in ("teacher", "student") if f"{name}_shuffled" in systems]
+    if not models:
+        return None
+    with plt.rc_context(palette.style):
+        figure, axes = plt.subplots(figsize=(6.4, 2.9))
+        for place, name in enumerate(models):
+            for shift, (key, colour, label) in enumerate(
+                (
+                    (name, palette.accent, "history as it was"),
+                    (f"{name}_shuffled", palette.soft, "history shuffled"),
+                )
+            ):
+                row = systems[key]["sampled"]["ndcg@10"]
+                axes.bar(
+                    place + 0.36 * shift - 0.18, row["value"], width=0.34, color=colour,
+                    label=label if place == 0 else None,
+                    yerr=_whiskers([row]),
+                    error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 3},
+                )  # fmt: skip
+                axes.text(
+                    place + 0.36 * shift - 0.18,
+                    row["high"],
+                    f"{row['value']:.3f}",
+                    ha="center",
+                    va="bottom",
+                )
+        axes.set_xticks(range(len(models)), [NAMES[name] for name in models])
+        axes.set_ylabel("NDCG@10")
+        axes.margins(y=0.15)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        figure.tight_layout()
+    return figure
+
+
+FAMILIES = {
+    "target": "next purchase",
+    "transitions": "follows others",
+    "activity": "purchases known",
+    "popularity": "popularity of the next purchase, in tenths of the items (1: bought most)",
+}
+
+
+def quality_by_group(
+    groups: list[dict[str, Any]], family: str, palette: Palette = PAGE
+) -> Figure | None:
+    """NDCG@10 of teacher and student in each group of users, with intervals."""
+    rows = [row for row in groups if row["protocol"] == "sampled" and row["family"] == family]
+    names = list(dict.fromkeys(row["group"] for row in rows))
+    if not names:
+        return None
+    with plt.rc_context(palette.style):
+        figure, axes = plt.subplots(figsize=(4.6 if len(names) < 5 else 6.4, 2.7))
+        for shift, (model, colour) in zip(
+            (-0.19, 0.19), (("teacher", palette.second), ("student", palette.accent)), strict=True
+        ):
+            some = [row for row in rows if row["system"] == model]
+            axes.bar(
+                [names.index(row["group"]) + shift for row in some], [row["value"] for row in some],
+                width=0.36, color=colour, label=NAMES[model], yerr=_whiskers(some),
+                error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 2},
+            )  # fmt: skip
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlabel(FAMILIES[family])
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylabel("NDCG@10")
+        figure.legend(frameon=False, ncols=2, loc="upper center")
+        figure.tight_layout(rect=(0, 0, 1, 0.9))
+    return figure
+
+
+def similarity_histogram(
+    similarity: dict[str, Float[np.ndarray, "users"]], palette: Palette = PAGE
+) -> Figure | None:
+    """How alike each user stays when the history is shuffled."""
+    if not similarity:
+        return None
+    low = min(0.0, *(float(values.min()) for values in similarity.values()))
+    bins = np.linspace(low, 1, 41).tolist()
+    with plt.rc_context(palette.style):
+        figure, axes = plt.subplots(figsize=(6.4, 2.6))
+        for name, colour in (("teacher", palette.second), ("student", palette.accent)):
+            if name in similarity:
+                share = np.full(len(similarity[name]), 100 / len(similarity[name]))
+                axes.hist(similarity[name], bins=bins, weights=share, histtype="step", color=colour,
+                          label=NAMES[name], linewidth=1.8)  # fmt: skip
+        axes.set_xlim(low, 1)
+        axes.set_xlabel("cosine of a user and the same user shuffled")
+        axes.set_ylabel("% of users")
+        axes.legend(frameon=False, loc="upper left")
+        figure.tight_layout()
+    return figure
+
+
+def sheet(found: Map, palette: Palette = PAGE) -> Figure:
+    """Users and items of the student's space."""
+    with plt.rc_context(palette.style):
+        figure, axes = plt.subplots(figsize=(4.6, 4.2))
+        for points, colour, label in (
+            (found.items, palette.second, "items"),
+            (found.users, palette.accent, "users"),
+        ):
+            axes.scatter(
+                points[:, 0], points[:, 1], s=9, color=colour, alpha=0.6, label=label, linewidths=0
+            )
+        axes.set_xlim(-1.1, 1.1)
+        axes.set_ylim(-1.1, 1.1)
+        axes.set_aspect("equal")
+        axes.set_axis_off()
+        axes.legend(frameon=False, loc="upper left", markerscale=2)
+        figure.tight_layout()
+    return figure
+
+
+def training_curve(
+    rows: list[dict[str, int | float]], unit: str, palette: Palette = PAGE
+) -> Figure | None:
+    """NDCG@10 and HR@10 on valid as training went on."""
+    rows = [row for row in rows if "ndcg@10" in row]
+    if not rows:
+        return None
+    with plt.rc_context(palette.style):
+        figure, axes = plt.subplots(figsize=(6.4, 2.5))
+        steps = [row["step"] for row in rows]
+        for metric, colour in (("hr@10", palette.second), ("ndcg@10", palette.accent)):
+            axes.plot(steps, [row[metric] for row in rows], color=colour, label=metric.upper(),
+                      marker="o", markersize=3)  # fmt: skip
+        axes.set_xlabel(unit)
+        axes.set_ylabel("on valid")
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y")
+        axes.legend(frameon=False, loc="lower right")
+        figure.tight_layout()
+    return figure
+
+
+def _whiskers(rows: list[dict[str, Any]]) -> list[list[float]]:
+    """How far each interval reaches below and above; an end that rounding pushed past the value reaches 0."""
+    return [
+        [max(0.0, row["value"] - row["low"]) for row in rows],
+        [max(0.0, row["high"] - row["value"]) for row in rows],
+    ]
+
+
+def svg(figure: Figure) -> str:
+    """Inline SVG in the page's colours, the same bytes for the same numbers."""
+    stream = io.StringIO()
+    with plt.rc_context(PAGE.style):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    plt.close(figure)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, variable)
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'class="plot"', text, count=1)
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    with whole_file(path) as aside:
+        figure.savefig(aside, format="png", dpi=144, metadata={"Software": None})
+    plt.close(figure)

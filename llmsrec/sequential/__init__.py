@@ -1,0 +1,4 @@
+"""SASRec and what other sequential networks share with it.
+
+Imported by the student, serving and systems.
+"""

@@ -1,0 +1,26 @@
+"""A unit: the folder that serves. artifacts/<dataset>/ is one with more beside; the registry keeps what is named."""
+
+import shutil
+from pathlib import Path
+
+from llmsrec.core.errors import ArtifactError
+from llmsrec.core.files import read_json, whole_folder, write_json
+
+CATALOG = "splits/items.parquet"
+PARTS = ("teacher", "backbone", "student", "item_embeddings")
+
+
+def pack(artifacts: Path, folder: Path) -> None:
+    """Copy the unit out of a trained folder; a backbone that lies elsewhere is referred to, by a whole path."""
+    for part in (CATALOG, *PARTS):
+        if not (artifacts / part).exists():
+            raise ArtifactError(f"{artifacts / part} is missing: run `dvc repro` to write it")
+    with whole_folder(folder) as aside:
+        (aside / CATALOG).parent.mkdir()
+        shutil.copyfile(artifacts / CATALOG, aside / CATALOG)
+        for part in PARTS:
+            shutil.copytree(artifacts / part, aside / part)
+        reference = read_json(aside / "backbone" / "backbone.json")
+        if reference["kind"] == "local":
+            reference["location"] = str(Path(reference["location"]).resolve())
+            write_json(aside / "backbone" / "backbone.json", reference)

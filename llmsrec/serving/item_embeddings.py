@@ -1,0 +1,95 @@
+"""The encoded catalogue as a table that other programs read as it is."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float, Int
+
+from llmsrec.core.errors import ArtifactError
+from llmsrec.core.files import read_json, sha256, whole_folder
+from llmsrec.data.splits import Splits
+from llmsrec.student.model import LLMSRec
+from llmsrec.student.ranker import encode_items
+
+
+@dataclass(frozen=True)
+class ItemEmbeddings:
+    """Row r is item_index r + 1; `model` and `data` say what they were made with.
+
+    `purchases` in training and the `latest` of their moments (ms) serve shoppers of whom less is known."""
+
+    item_ids: list[str]
+    titles: list[str]
+    matrix: Float[np.ndarray, "items size"]
+    purchases: Int[np.ndarray, "items"]
+    latest: int
+    model: str
+    data: str
+
+    @property
+    def padded(self) -> Float[np.ndarray, "indices size"]:
+        """By item_index."""
+        return np.concatenate([np.zeros((1, self.matrix.shape[1]), self.matrix.dtype), self.matrix])
+
+    def save(self, folder: Path) -> None:
+        """items.parquet (parent_asin, title, vector, purchases) and manifest.json."""
+        size = self.matrix.shape[1]
+        flat = pa.array(self.matrix.astype(np.float32).ravel())
+        table = pa.table(
+            {
+                "parent_asin": self.item_ids,
+                "title": self.titles,
+                "vector": pa.FixedSizeListArray.from_arrays(flat, size),
+                "purchases": self.purchases,
+            }
+        )
+        with whole_folder(folder) as aside:
+            pq.write_table(table, aside / "items.parquet")
+            manifest = {
+                "model": self.model,
+                "data": self.data,
+                "items": len(self.item_ids),
+                "latest": self.latest,
+                "dimensions": size,
+                "dtype": "float32",
+                "sha256": sha256(aside / "items.parquet"),
+            }
+            (aside / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "ItemEmbeddings":
+        manifest = read_json(folder / "manifest.json")
+        if sha256(folder / "items.parquet") != manifest["sha256"]:
+            raise ArtifactError(
+                f"{folder / 'items.parquet'} is not what its manifest says: rerun the export"
+            )
+        table = pq.read_table(folder / "items.parquet")
+        vectors = table["vector"].combine_chunks()
+        return cls(
+            table["parent_asin"].to_pylist(),
+            table["title"].to_pylist(),
+            vectors.values.to_numpy().reshape(len(table), manifest["dimensions"]),
+            table["purchases"].to_numpy(),
+            manifest["latest"],
+            manifest["model"],
+            manifest["data"],
+        )
+
+
+def export(
+    model: LLMSRec, splits: Splits, *, model_digest: str, data_digest: str
+) -> ItemEmbeddings:
+    catalog = splits.catalog
+    return ItemEmbeddings(
+        item_ids=catalog.items["item_id"].tolist(),
+        titles=catalog.titles[1:],
+        matrix=encode_items(model, catalog.num_items)[1:],
+        purchases=np.bincount(splits.train.items, minlength=splits.num_items + 1)[1:],
+        latest=int(splits.sequences.timestamps.max()),
+        model=model_digest,
+        data=data_digest,
+    )

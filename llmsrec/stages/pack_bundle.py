@@ -1,0 +1,41 @@
+"""A trained folder -> an MLflow model, ready to be registered."""
+
+import argparse
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llmsrec.core.config import Amount, load_section
+from llmsrec.core.files import whole_folder
+from llmsrec.data.catalog import Catalog
+from llmsrec.data.splits import Splits
+from llmsrec.serving import mlflow_model
+from llmsrec.serving.bundle import CATALOG, pack
+from llmsrec.serving.leakage import SEEN, trained_on
+from llmsrec.stages import run
+
+
+@dataclass(frozen=True)
+class ServingConfig:
+    kept_users_mb: Amount
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--artifacts", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    config = load_section(ServingConfig, "serving")
+    with tempfile.TemporaryDirectory() as scratch, whole_folder(args.out) as aside:
+        unit = Path(scratch) / "unit"
+        pack(args.artifacts, unit)
+        np.save(unit / SEEN, trained_on(Splits.load(args.artifacts / "splits")))
+        aside.rmdir()  # MLflow makes it
+        example = Catalog.load(unit / CATALOG).items["item_id"].head(2).tolist()
+        mlflow_model.save(unit, aside, example, config.kept_users_mb)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,94 @@
+"""Systems that count and train nothing: popularity, and neighbours of items."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import sparse
+from torch import nn
+
+from llmsrec.core.config import Amount, Count
+from llmsrec.data.sequences import Sequences
+from llmsrec.evaluation import baselines
+from llmsrec.ranking.ranker import Ranker
+from llmsrec.systems.system import Given, Stage
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """How often an item was bought in training."""
+
+    def network(self, given: Given) -> nn.Module:
+        return nn.Module()
+
+    def stages(self, network: nn.Module, given: Given) -> Iterator[Stage]:
+        return iter(())
+
+    def model(self, network: nn.Module, given: Given) -> Ranker:
+        return baselines.Popularity(given.splits)
+
+
+@dataclass(frozen=True)
+class ItemKNN:
+    """How like an item is to those of the history (SPEC 9), by who bought both in training.
+
+    Similarity is the cosine with `shrink` added below the fraction, so that few buyers prove little. An item keeps its
+    `neighbours` most similar; `last` purchases of the history count, or all."""
+
+    neighbours: Count
+    shrink: Amount
+    last: Count | None
+
+    def network(self, given: Given) -> nn.Module:
+        return nn.Module()
+
+    def stages(self, network: nn.Module, given: Given) -> Iterator[Stage]:
+        return iter(())
+
+    def model(self, network: nn.Module, given: Given) -> Ranker:
+        columns = given.splits.num_items + 1
+        similar = similarities(bought(given.splits.train, columns), self.shrink)
+        return NeighbourRanker(nearest(similar, self.neighbours), self.last)
+
+
+class NeighbourRanker:
+    """The sum over the history's items; row i of `similar` holds the neighbours of item i."""
+
+    def __init__(self, similar: sparse.csr_matrix, last: int | None) -> None:
+        self.similar, self.last = similar, last
+
+    def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
+        shown = histories if self.last is None else histories.last(self.last)
+        found = bought(shown, self.similar.shape[0]) @ self.similar.T
+        return np.asarray(found.toarray())
+
+
+def bought(histories: Sequences, columns: int) -> sparse.csr_matrix:
+    """A row for each history: 1 where an item was bought, however often."""
+    rows = np.repeat(np.arange(len(histories)), histories.lengths)
+    ones = np.ones(len(rows), dtype=np.float32)
+    found = sparse.csr_matrix((ones, (rows, histories.items)), shape=(len(histories), columns))
+    found.data[:] = 1
+    return found
+
+
+def similarities(owners: sparse.csr_matrix, shrink: float) -> sparse.csr_matrix:
+    """Shared buyers over (the geometric mean of both items' buyers + shrink); an item is no neighbour of its own."""
+    shared = (owners.T @ owners).tocoo()
+    buyers = np.sqrt(np.asarray(owners.sum(axis=0)).ravel())
+    apart = shared.row != shared.col
+    rows, columns = shared.row[apart], shared.col[apart]
+    values = shared.data[apart] / (buyers[rows] * buyers[columns] + shrink)
+    return sparse.csr_matrix((values.astype(np.float32), (rows, columns)), shape=shared.shape)
+
+
+def nearest(similar: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
+    """The greatest of each row; of equals those of the lower index."""
+    rows = np.repeat(np.arange(similar.shape[0]), np.diff(similar.indptr))
+    order = np.lexsort((similar.indices, -similar.data, rows))
+    place = np.arange(len(rows)) - similar.indptr[rows]
+    kept = order[place < neighbours]
+    return sparse.csr_matrix(
+        (similar.data[kept], (rows[kept], similar.indices[kept])), shape=similar.shape
+    )

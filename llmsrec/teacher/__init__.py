@@ -1,1 +1,0 @@
-"""The teacher: SASRec, trained on interactions alone (SPEC 4.1)."""

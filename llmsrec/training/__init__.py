@@ -1,0 +1,1 @@
+"""What all trainings share: the loop, checkpoints, batches, negatives, validation, several processes."""

@@ -1,0 +1,139 @@
+"""What lies in an inbox, what has settled, and how it leaves: a folder, and a bucket over real HTTP."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmsrec.arrivals.inbox import DONE, MARKER, REJECTED, Dropped, FolderInbox, S3Inbox, settled
+from llmsrec.core.errors import SourceError
+from llmsrec.core.files import sha256
+from llmsrec.sources import download
+from llmsrec.sources.remote import S3Remote
+
+
+def dropped(name: str, changed: float) -> Dropped:
+    return Dropped(name, 1, str(changed), changed)
+
+
+def names(files: list[Dropped]) -> list[str]:
+    return [file.name for file in files]
+
+
+def test_a_file_settles_when_it_has_not_changed_for_a_while() -> None:
+    files = [dropped("old", 70.0), dropped("fresh", 95.0)]
+    ready, waiting = settled(files, 30, 100.0)
+    assert (names(ready), names(waiting)) == (["old"], ["fresh"])
+    assert names(settled(files, 0, 100.0)[0]) == ["old", "fresh"]
+
+
+def test_a_success_settles_what_was_written_before_it_and_nothing_after() -> None:
+    files = [dropped(MARKER, 97.0), dropped("before", 97.0), dropped("after", 98.0)]
+    ready, waiting = settled(files, 30, 100.0)
+    assert (names(ready), names(waiting)) == (["before"], ["after"])
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> FolderInbox:
+    return FolderInbox(tmp_path / "inbox")
+
+
+def drop(inbox: FolderInbox, name: str, content: str) -> Dropped:
+    (inbox.folder / name).write_text(content)
+    return next(file for file in inbox.files() if file.name == name)
+
+
+def test_only_visible_files_right_in_the_folder_count(inbox: FolderInbox) -> None:
+    drop(inbox, "b.jsonl", "b")
+    drop(inbox, "a.jsonl", "a")
+    (inbox.folder / ".upload").touch()
+    (inbox.folder / DONE).mkdir()
+    (inbox.folder / DONE / "old.jsonl").touch()
+    assert names(inbox.files()) == ["a.jsonl", "b.jsonl"]
+
+
+def test_a_file_that_changed_since_it_was_listed_is_left_alone(
+    inbox: FolderInbox, tmp_path: Path
+) -> None:
+    file = drop(inbox, "a.jsonl", "first")
+    (inbox.folder / "a.jsonl").write_text("another")
+    assert not inbox.fetch(file, tmp_path / "copy")
+    inbox.put_away(file, "0" * 64, DONE)
+    assert (inbox.folder / "a.jsonl").read_text() == "another"
+
+
+def test_another_file_of_the_same_name_is_put_beside_the_first(
+    inbox: FolderInbox, tmp_path: Path
+) -> None:
+    for content in ("first", "second", "second"):
+        file = drop(inbox, "a.jsonl", content)
+        assert inbox.fetch(file, tmp_path / "copy")
+        inbox.put_away(file, sha256(tmp_path / "copy"), REJECTED, f"{content} is bad")
+    left = {file.name: file.read_text() for file in (inbox.folder / REJECTED).iterdir()}
+    beside = f"{sha256(tmp_path / 'copy')[:16]}.a.jsonl"
+    assert left == {
+        "a.jsonl": "first",
+        "a.jsonl.reason.txt": "first is bad",
+        beside: "second",
+        f"{beside}.reason.txt": "second is bad",
+    }
+
+
+# --- S3 ---
+
+
+def keys(s3: Any) -> dict[str, bytes]:
+    return {
+        held["Key"]: s3.get_object(Bucket="bucket", Key=held["Key"])["Body"].read()
+        for held in s3.list_objects_v2(Bucket="bucket").get("Contents", [])
+    }
+
+
+def test_a_bucket_is_listed_read_and_put_away(s3: Any, tmp_path: Path) -> None:
+    for key, body in {
+        "in/a.jsonl": b"a",
+        "in/sub/b.jsonl": b"b",
+        "in/": b"",
+        "in2/c": b"c",
+    }.items():
+        s3.put_object(Bucket="bucket", Key=key, Body=body)
+    with closing(S3Remote()) as remote:
+        inbox = S3Inbox("s3://bucket/in/", remote)
+        (file,) = inbox.files()
+        assert (file.name, file.size) == ("a.jsonl", 1)
+        assert abs(time.time() - file.changed) < 60
+        assert inbox.fetch(file, tmp_path / "a.jsonl")
+        assert (tmp_path / "a.jsonl").read_bytes() == b"a"
+        inbox.put_away(file, sha256(tmp_path / "a.jsonl"), REJECTED, "it is bad")
+        assert inbox.files() == []
+        left = {key: body for key, body in keys(s3).items() if "rejected" in key}
+        assert left == {"in/rejected/a.jsonl": b"a", "in/rejected/a.jsonl.reason.txt": b"it is bad"}
+        s3.put_object(Bucket="bucket", Key="in/a.jsonl", Body=b"other")
+        (file,) = inbox.files()
+        assert inbox.fetch(file, tmp_path / "a.jsonl")
+        digest = sha256(tmp_path / "a.jsonl")
+        inbox.put_away(file, digest, REJECTED)
+        assert keys(s3)[f"in/rejected/{digest[:16]}.a.jsonl"] == b"other"
+
+
+def test_an_object_that_changed_since_it_was_listed_is_left_alone(s3: Any, tmp_path: Path) -> None:
+    s3.put_object(Bucket="bucket", Key="in/a.jsonl", Body=b"a")
+    with closing(S3Remote()) as remote:
+        inbox = S3Inbox("s3://bucket/in", remote)
+        (file,) = inbox.files()
+        s3.put_object(Bucket="bucket", Key="in/a.jsonl", Body=b"other")
+        assert not inbox.fetch(file, tmp_path / "a.jsonl")
+        inbox.put_away(file, "0" * 64, DONE)
+    assert keys(s3) == {"in/a.jsonl": b"other"}
+
+
+def test_an_empty_prefix_is_an_empty_inbox_and_a_missing_bucket_an_error(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "PAUSE", 0.0)
+    with closing(S3Remote()) as remote:
+        assert S3Inbox("s3://bucket/nothing", remote).files() == []
+        with pytest.raises(SourceError, match="s3://gone/here"):
+            S3Inbox("s3://gone/here", remote).files()

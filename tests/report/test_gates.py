@@ -1,0 +1,87 @@
+"""What is let through and what is not, on users whose numbers are made up."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, Found
+from llmsrec.report.gates import GATES, GatesConfig, judge
+
+CONFIG = EvaluationConfig(bootstrap=300, shuffles=1, shuffle_window=None, scores_mb=32, seed=0)
+BOUNDS: dict[str, Any] = {
+    "order_share": 0.5, "order_severity": "error", "similarity": 0.9, "similarity_severity": "warn",
+    "popularity_margin": 0.0, "popularity_severity": "error", "teacher_margin": 0.1, "teacher_severity": "warn",
+}  # fmt: skip
+SOUND = {
+    "student": 0.5,
+    "student_shuffled": 0.4,
+    "teacher": 0.5,
+    "teacher_shuffled": 0.4,
+    "popularity": 0.2,
+}
+
+
+def found(noise: float = 0.05, similarity: float = 0.7, **means: float) -> Found:
+    """Four hundred users whose means are just these."""
+    draws = np.random.default_rng(1)
+
+    def rows(mean: float) -> np.ndarray:
+        spread = draws.standard_normal(400)
+        column = mean + noise * (spread - spread.mean())
+        return np.repeat(column[:, None], len(METRICS), 1)
+
+    table = {name: {"sampled": rows(mean)} for name, mean in (SOUND | means).items()}
+    return Found(table, {"student": np.full(400, similarity)}, {})
+
+
+def verdicts(report: dict[str, Any]) -> dict[str, bool]:
+    return {result["name"]: result["success"] for result in report["results"]}
+
+
+def test_a_sound_student_passes_every_gate_and_is_told_why() -> None:
+    report = judge(found(), GatesConfig(**BOUNDS), CONFIG)
+    assert report["success"]
+    assert verdicts(report) == dict.fromkeys(GATES, True)
+    order = report["results"][0]
+    assert "costs the student 0.1" in order["observed"]
+    assert order["margin"]["low"] < order["margin"]["value"] < order["margin"]["high"]
+    assert order["margin"]["value"] == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "gate", "fatal"),
+    [
+        ({"student_shuffled": 0.48}, "order", True),
+        ({"similarity": 0.97}, "similarity", False),
+        ({"student": 0.15, "student_shuffled": 0.05}, "popularity", True),
+        ({"teacher": 0.7, "teacher_shuffled": 0.6}, "teacher", False),
+    ],
+)
+def test_each_gate_fails_for_its_own_reason(
+    spoilt: dict[str, float], gate: str, fatal: bool
+) -> None:
+    report = judge(found(**spoilt), GatesConfig(**BOUNDS), CONFIG)
+    assert not verdicts(report)[gate]
+    assert report["success"] is not fatal
+
+
+def test_noise_refuses_nobody() -> None:
+    """The student stands a little below popularity, within what 400 users can tell."""
+    report = judge(
+        found(noise=0.5, student=0.195, teacher=0.2, popularity=0.2), GatesConfig(**BOUNDS), CONFIG
+    )
+    assert verdicts(report)["popularity"]
+
+
+def test_where_there_is_no_order_none_is_asked_for() -> None:
+    report = judge(found(teacher_shuffled=0.5, student_shuffled=0.5), GatesConfig(**BOUNDS), CONFIG)
+    assert verdicts(report)["order"]
+    assert "no order to read" in report["results"][0]["observed"]
+
+
+def test_without_shuffles_order_is_not_judged() -> None:
+    some = found()
+    table = {name: rows for name, rows in some.table.items() if "shuffled" not in name}
+    report = judge(Found(table, {}, {}), GatesConfig(**BOUNDS), CONFIG)
+    assert set(verdicts(report)) == {"popularity", "teacher"}

@@ -1,0 +1,261 @@
+"""The report's sentences, and an HTML file that opens anywhere and loads nothing."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmsrec.data.catalog import Catalog
+from llmsrec.data.sequences import Sequences
+from llmsrec.data.splits import Splits
+from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, summarise
+from llmsrec.report.cases import pick_cases
+from llmsrec.report.page import Diagnosis, Story, verdict, write_report
+from llmsrec.report.plots import FAMILIES
+from llmsrec.report.projection import project
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+EVIL = '<script>alert("x")</script> & <b>bold</b>'
+STORY = Story(
+    interactions={
+        "reviews": {"lines": 12345, "rejects": 6, "duplicates": 7},
+        "items_without_metadata": 8, "first_day": "2001-02-03", "last_day": "2023-04-05",
+    },
+    splits={"users": 300, "items": 40, "interactions": 2222, "mean_length": 7.41, "tie_share": 0.123},
+    teacher_training=[{"step": 1, "loss": 2.0, "ndcg@10": 0.1, "hr@10": 0.2}],
+    student_training=[{"step": 9, "loss": 2.0, "ndcg@10": 0.1, "hr@10": 0.2}],
+    backbone_note=f"The language model is {EVIL}.",
+)  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Tags that close in order, and everything that a browser would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name.split(":")[-1] in ("src", "href", "srcset", "data", "action", "background"):
+                self.loads.append(value or "")
+            assert not name.startswith("on")  # no code in an attribute
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+class Fixed:
+    """Every user gets the same scores; the padding would win."""
+
+    def __init__(self, scores: list[float]) -> None:
+        self.scores = np.array(scores, dtype=np.float32)
+
+    def score(self, histories: Sequences) -> np.ndarray:
+        return np.broadcast_to(self.scores, (len(histories), len(self.scores)))
+
+
+def gap(a: str, b: str, low: float, high: float, relative: float = 0.0) -> dict[str, Any]:
+    return {"a": a, "b": b, "protocol": "sampled", "metric": "ndcg@10",
+            "value": (low + high) / 2, "low": low, "high": high, "relative": relative}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.01, 0.03, "beats its teacher on NDCG@10 (+0.0200, 95% interval +0.0100 to +0.0300)"),
+        (-0.03, -0.01, "falls behind its teacher on NDCG@10 (-0.0200, 95% interval -0.0300 to"),
+        (-0.01, 0.03, "cannot be told from its teacher on NDCG@10"),
+        (0.0, 0.03, "cannot be told from its teacher on NDCG@10"),
+        (-0.03, 0.0, "cannot be told from its teacher on NDCG@10"),
+    ],
+)
+def test_the_verdict_says_what_the_interval_allows(low: float, high: float, words: str) -> None:
+    (sentence,) = verdict({"differences": [gap("student", "teacher", low, high)]})
+    assert sentence.startswith(f"The student {words}")
+
+
+def test_the_verdict_on_popularity_and_shuffling() -> None:
+    differences = [
+        gap("student", "teacher", 0.01, 0.03),
+        gap("student", "popularity", 0.1, 0.3),
+        gap("student_shuffled", "student", -0.2, -0.1, relative=-0.314),
+        gap("teacher_shuffled", "teacher", -0.2, 0.1, relative=-0.04),
+        {**gap("student", "teacher", -0.03, -0.01), "protocol": "full"},
+    ]
+    sentences = verdict({"differences": differences})
+    assert sentences[1:] == [
+        "It beats popularity (+0.2000, 95% interval +0.1000 to +0.3000).",
+        "Shuffling the history costs the student 31% and the teacher 4% (within noise) of its NDCG@10.",
+    ]
+    assert sentences[0] == (
+        "The student beats its teacher on NDCG@10 (+0.0200, 95% interval +0.0100 to +0.0300); "
+        "among all items it falls behind it (-0.0200, 95% interval -0.0300 to -0.0100)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "relative", "words"),
+    [
+        (-0.01, 0.01, 0.0, "the teacher 0% (within noise) of"),
+        (-0.01, 0.012, 0.004, "the teacher 0% (within noise) of"),
+        (0.01, 0.03, 0.05, "the teacher -5% of"),  # it gained, and not by chance
+    ],
+)
+def test_a_cost_that_is_none(low: float, high: float, relative: float, words: str) -> None:
+    (sentence,) = verdict(
+        {"differences": [gap("teacher_shuffled", "teacher", low, high, relative)]}
+    )
+    assert words in sentence
+
+
+def test_without_pairs_the_verdict_says_so() -> None:
+    assert verdict({"differences": []}) == ["No two systems could be compared."]
+
+
+def with_titles(splits: Splits, title: str) -> Splits:
+    items = splits.catalog.items.assign(title=title)
+    return Splits(
+        Catalog(items), splits.user_ids, splits.sequences, splits.train_lengths, splits.targets,
+        splits.candidates, splits.generation_candidates,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def metrics(markov_splits: Splits) -> dict[str, Any]:
+    draws = np.random.default_rng(0)
+    names = ("popularity", "markov", "teacher", "student", "teacher_shuffled", "student_shuffled")
+    table = {
+        name: {protocol: draws.random((300, len(METRICS))) for protocol in ("sampled", "full")}
+        for name in names
+    }
+    config = EvaluationConfig(bootstrap=50, shuffles=1, shuffle_window=None, scores_mb=32, seed=0)
+    found = summarise(table, markov_splits, config, f"store {EVIL}")
+    return {
+        **found,
+        "tied_at_the_cut": 3,
+        "similarity": {"teacher": {"value": 0.61234}, "student": {"value": 0.8}},
+    }
+
+
+def written(path: Path, metrics: dict[str, Any], splits: Splits) -> str:
+    rankers = {name: Fixed([99.0, *range(40, 0, -1)]) for name in ("teacher", "student")}
+    table = {name: {"sampled": np.ones((300, len(METRICS)))} for name in rankers}
+    draws = np.random.default_rng(3)
+    diagnosis = Diagnosis(
+        gates=[
+            {
+                "name": "order",
+                "success": False,
+                "severity": "warn",
+                "description": EVIL,
+                "observed": "none",
+            }
+        ],
+        groups=[
+            {
+                "family": family,
+                "group": "some",
+                "system": system,
+                "protocol": "sampled",
+                "value": 0.4,
+                "low": 0.3,
+                "high": 0.5,
+                "users": 150,
+            }
+            for family in FAMILIES
+            for system in ("teacher", "student")
+        ],
+        similarity={"student": draws.random(300)},
+        maps={"before": project(draws.random((9, 4)), draws.random((7, 4)))},
+        cases=pick_cases(rankers, splits, table),
+        previous=metrics | {"systems": {"student": metrics["systems"]["student"]}},
+    )
+    write_report(path, metrics, diagnosis, STORY)
+    return path.read_text()
+
+
+@pytest.fixture(scope="module")
+def page(
+    tmp_path_factory: pytest.TempPathFactory, metrics: dict[str, Any], markov_splits: Splits
+) -> str:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    return written(path, metrics, with_titles(markov_splits, EVIL))
+
+
+def test_the_page_is_whole_and_loads_nothing(page: str) -> None:
+    found = Page(page)
+    assert page.startswith("<!doctype html>")
+    for tag in ("script", "link", "iframe", "img", "object", "embed", "base", "form"):
+        assert tag not in found.tags
+    assert found.tags.count("svg") == 11
+    assert all(target.startswith("#") for target in found.loads)
+    for word in ("@import", "url(http", "url('http", 'url("http', "javascript:"):
+        assert word not in page
+    addresses = {part.split('"')[0] for part in page.split("http")[1:]}
+    assert addresses <= {"://www.w3.org/2000/svg", "://www.w3.org/1999/xlink"}  # names, not links
+
+
+def test_what_people_wrote_is_shown_and_never_run(page: str) -> None:
+    """Titles of a store, its name, and the note on the backbone."""
+    assert "<script" not in page
+    assert "<b>" not in page
+    text = "".join(Page(page).text)
+    assert text.count(EVIL) > 10
+    assert f"store {EVIL}: does" in text
+    assert f"The language model is {EVIL}." in text
+
+
+def test_the_numbers_stand_in_the_page(page: str, metrics: dict[str, Any]) -> None:
+    text = "".join(Page(page).text)
+    for system in metrics["systems"].values():
+        for protocol in ("sampled", "full"):
+            for name in ("ndcg@10", "hr@10", "mrr"):
+                cell = system[protocol][name]
+                shown = f"{cell['value']:.4f}[{cell['low']:.4f}, {cell['high']:.4f}]"
+                assert shown in text
+    for fact in ("12,345", "2,222", "7.4", "12%", "2001-02-03 to 2023-04-05", "300 test users"):
+        assert fact in text
+    for sentence in verdict(metrics):
+        assert sentence in text
+    assert "0.612" in text
+
+
+def test_the_same_inputs_give_the_same_bytes(
+    tmp_path: Path, page: str, metrics: dict[str, Any], markov_splits: Splits
+) -> None:
+    assert written(tmp_path / "again.html", metrics, with_titles(markov_splits, EVIL)) == page
+
+
+def test_a_report_without_shuffles_or_curves(tmp_path: Path, markov_splits: Splits) -> None:
+    table = {
+        "popularity": {
+            protocol: np.full((20, len(METRICS)), 0.3) for protocol in ("sampled", "full")
+        }
+    }
+    config = EvaluationConfig(bootstrap=20, shuffles=0, shuffle_window=None, scores_mb=32, seed=0)
+    metrics = summarise(table, markov_splits, config, "bare")
+    bare = Story(STORY.interactions, STORY.splits, [], [], "")
+    write_report(tmp_path / "report.html", metrics, Diagnosis([], [], {}, {}, []), bare)
+    found = Page((tmp_path / "report.html").read_text())
+    assert found.tags.count("svg") == 2
+    assert "No two systems could be compared." in found.text

@@ -1,0 +1,34 @@
+"""How alike vectors are, against pairs taken one by one; and a map that keeps what is far apart apart."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from llmsrec.report.projection import alike, directions, project
+
+
+def test_alike_is_the_mean_over_pairs() -> None:
+    vectors = np.random.default_rng(0).standard_normal((20, 7))
+    slow = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in combinations(vectors, 2)]
+    assert alike(vectors) == pytest.approx(np.mean(slow))
+    assert alike(np.tile(vectors[:1], (5, 1))) == pytest.approx(1)
+
+
+def test_directions_of_what_is_known() -> None:
+    even = np.concatenate([np.eye(6), -np.eye(6)])  # six directions, all alike
+    assert directions(even) == pytest.approx(6)
+    assert directions(np.tile([[1.0, 2.0]], (4, 1))) == 0
+    line = np.array([[1.0, 0.1], [1.0, -0.1], [1.0, 0.2], [1.0, -0.2]])
+    assert 1 <= directions(line) < 1.1
+
+
+def test_two_camps_stay_two_camps_at_the_same_place_each_time() -> None:
+    draws = np.random.default_rng(1)
+    camps = np.repeat(np.eye(8)[:2], 10, axis=0) + 0.05 * draws.standard_normal((20, 8))
+    found, again = project(camps, camps + 0.01), project(camps, camps + 0.01)
+    assert np.array_equal(found.users, again.users)
+    first, second = found.users[:10], found.users[10:]
+    inside = np.linalg.norm(first - first.mean(axis=0), axis=1).max()
+    assert np.linalg.norm(first.mean(axis=0) - second.mean(axis=0)) > 5 * inside
+    assert np.abs(found.items - found.users).max() < 0.1

@@ -1,0 +1,88 @@
+"""The rule by which a challenger takes the champion's place, on ranks written by hand."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmsrec.evaluation.per_user import EvaluationConfig
+from llmsrec.ranking.metrics import Ranks
+from llmsrec.ranking.protocol import Evaluation
+from llmsrec.serving.promotion import PromotionConfig, compare, decide
+
+CONFIG = EvaluationConfig(bootstrap=400, shuffles=0, shuffle_window=None, scores_mb=1, seed=0)
+HOLD: dict[str, Any] = {"results": []}
+
+
+def evaluation(better: list[int]) -> Evaluation:
+    places = np.array(better)
+    ranks = Ranks(places, np.zeros_like(places), np.full(len(places), 100))
+    return Evaluation(ranks, ranks, np.empty((len(places), 0)))
+
+
+def gate(severity: str) -> dict[str, Any]:
+    return {"name": "order", "success": False, "severity": severity, "observed": "it lost 0.0"}
+
+
+def knobs(margin: float = 0.0, gates: Any = "error") -> PromotionConfig:
+    return PromotionConfig(margin, gates)
+
+
+def test_numbers_are_means_over_the_same_users() -> None:
+    found = compare(evaluation([0, 1]), evaluation([0, 0]), 0.0, CONFIG)["full"]
+    second = 1 / math.log2(3)
+    assert found["challenger"] == pytest.approx((1 + second) / 2)
+    assert found["champion"] == 1
+    assert found["difference"]["value"] == pytest.approx((second - 1) / 2)
+
+
+def test_without_a_champion_the_gates_alone_decide() -> None:
+    assert decide(HOLD, None, knobs()).promote
+    refused = decide({"results": [gate("error")]}, None, knobs())
+    assert not refused.promote
+    assert "order: it lost 0.0" in refused.why
+
+
+@pytest.mark.parametrize(
+    ("asked", "severity", "promote"),
+    [
+        ("error", "error", False),
+        ("error", "warn", True),
+        ("all", "warn", False),
+        ("none", "error", True),
+    ],
+)
+def test_gates_of_the_asked_severity_must_hold(asked: str, severity: str, promote: bool) -> None:
+    assert decide({"results": [gate(severity)]}, None, knobs(gates=asked)).promote is promote
+
+
+def test_who_is_worse_for_sure_is_refused_with_the_numbers() -> None:
+    comparison = compare(evaluation([1] * 50), evaluation([0] * 50), 0.0, CONFIG)
+    decision = decide(HOLD, comparison, knobs())
+    assert not decision.promote
+    assert "worse than the champion: sampled NDCG@10 0.6309 against 1.0000 (-0.3691" in decision.why
+
+
+def test_a_loss_beyond_the_margin_must_be_ruled_out() -> None:
+    """Forty users, as often better as worse: nothing is shown, and a tenth of the champion is within the noise."""
+    for margin, promote in ((0.1, False), (0.5, True)):
+        mixed = compare(evaluation([0, 3] * 20), evaluation([3, 0] * 20), margin, CONFIG)
+        assert mixed["sampled"]["difference"]["low"] < 0 < mixed["sampled"]["difference"]["high"]
+        decision = decide(HOLD, mixed, knobs(margin))
+        assert decision.promote is promote
+        assert f"a loss of more than {margin:.0%}" in decision.why
+        assert ("cannot be ruled out" in decision.why) is not promote
+
+
+def test_more_users_rule_out_more() -> None:
+    mixed = compare(evaluation([0, 3] * 2000), evaluation([3, 0] * 2000), 0.1, CONFIG)
+    assert decide(HOLD, mixed, knobs(0.1)).promote
+
+
+def test_a_small_loss_that_is_shown_is_refused_within_the_margin_too() -> None:
+    places = [0] * 90 + [1] * 10
+    loss = compare(evaluation(places), evaluation([0] * 100), 0.5, CONFIG)
+    decision = decide(HOLD, loss, knobs(0.5))
+    assert not decision.promote
+    assert "worse than the champion: sampled NDCG@10 0.9631 against 1.0000" in decision.why

@@ -1,0 +1,192 @@
+"""Training the student: frozen means frozen, resuming is exact, and order is learned where there is order."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llmsrec.data.splits import Splits
+from llmsrec.llm.backbone import Backbone
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.student import trainer as train_module
+from llmsrec.student.losses import catalogue_loss
+from llmsrec.student.model import LLMSRec
+from llmsrec.student.trainer import Trainer, train_student
+from llmsrec.training import loop
+from llmsrec.training.loop import Checkpoints, MetricLog
+from tests.student.test_exact import student_config
+
+Build = Callable[..., LLMSRec]
+
+
+def test_after_a_step_only_the_heads_have_moved(
+    student: Build, backbone: Backbone, markov_splits: Splits
+) -> None:
+    model = student(backbone)
+    trainer = Trainer(model, markov_splits, student_config())
+    frozen = [*backbone.model.parameters(), *model.teacher.parameters()]
+    before = [parameter.clone() for parameter in frozen]
+    heads = {name: value.clone() for name, value in model.heads.named_parameters()}
+    for step in range(2):
+        trainer.step(step)
+    assert all(torch.equal(old, new) for old, new in zip(before, frozen, strict=True))
+    assert all(parameter.grad is None for parameter in frozen)
+    still = [name for name, value in model.heads.named_parameters() if value.equal(heads[name])]
+    assert still == []
+
+
+def test_the_teacher_says_the_same_while_it_teaches(
+    student: Build, backbone: Backbone, markov_splits: Splits
+) -> None:
+    """SPEC 6.1: its dropout is off, though the student is in training."""
+    model = student(backbone)
+    model.train()
+    some = markov_splits.train.take(np.arange(8))
+    assert torch.equal(model.teacher.represent(some), model.teacher.represent(some))
+
+
+class Stop(Exception):
+    pass
+
+
+class StoppingLog(MetricLog):
+    """Fails after some validations, like a machine that goes away."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.left = after
+
+    def __call__(self, step: int, **metrics: float) -> None:
+        if self.left == 0:
+            raise Stop
+        self.left -= 1
+        super().__call__(step, **metrics)
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_an_interrupted_run_equals_an_uninterrupted_one(
+    backbone: Backbone,
+    teacher: SASRec,
+    markov_splits: Splits,
+    tmp_path: Path,
+    after: int,
+) -> None:
+    config = student_config(
+        epochs=2, batch_size=100, validations_per_epoch=3, validation_users=40, patience=9,
+        slot_dropout=0.2,
+    )  # fmt: skip
+
+    def run(log: MetricLog, folder: Path | None) -> LLMSRec:
+        checkpoints = Checkpoints(folder, "key")
+        return train_student(markov_splits, teacher, backbone, config, log, checkpoints)
+
+    whole_log, log = MetricLog(), MetricLog()
+    whole = run(whole_log, None)
+    with pytest.raises(Stop):
+        run(StoppingLog(after), tmp_path / "scratch")
+    resumed = run(log, tmp_path / "scratch")
+    assert log.rows == whole_log.rows
+    for name, value in whole.heads.state_dict().items():
+        assert torch.equal(value, resumed.heads.state_dict()[name])
+
+
+@pytest.mark.parametrize(("select_by", "other"), [("hr@10", "ndcg@10"), ("ndcg@10", "hr@10")])
+def test_the_learning_rate_falls_after_every_look_and_the_best_look_is_kept(
+    backbone: Backbone,
+    teacher: SASRec,
+    markov_splits: Splits,
+    monkeypatch: pytest.MonkeyPatch,
+    select_by: str,
+    other: str,
+) -> None:
+    found = iter([0.2, 0.5, 0.5, 0.4, 0.9])
+    monkeypatch.setattr(
+        train_module, "validate", lambda *_: {select_by: (value := next(found)), other: 1 - value}
+    )
+    kept: list[dict[str, torch.Tensor]] = []
+    copy = loop.copied
+    monkeypatch.setattr(loop, "copied", lambda network: kept.append(copy(network)) or kept[-1])
+    config = student_config(
+        epochs=5,
+        batch_size=300,
+        validations_per_epoch=1,
+        patience=2,
+        lr_schedule="decay",
+        lr_decay=0.5,
+        select_by=select_by,
+    )
+    log = MetricLog()
+    model = train_student(markov_splits, teacher, backbone, config, log, Checkpoints(None, ""))
+    assert [row[select_by] for row in log.rows] == [0.2, 0.5, 0.5, 0.4]  # two looks without a gain
+    rates = [row["learning_rate"] / config.learning_rate for row in log.rows]
+    assert rates == pytest.approx([1, 0.5, 0.25, 0.125])
+    assert len(kept) == 3  # the start, and the two strict gains
+    assert all(
+        torch.equal(value, kept[2][name]) for name, value in model.heads.state_dict().items()
+    )
+
+
+def test_what_fills_slots_learns_at_a_rate_of_its_own(
+    student: Build, backbone: Backbone, markov_splits: Splits
+) -> None:
+    """Adam's first step moves every weight by the rate."""
+    config = student_config(lr_schedule="decay", learning_rate=1e-3, slot_rate=5.0)
+    model = student(backbone)
+    before = {name: value.clone() for name, value in model.heads.named_parameters()}
+    Trainer(model, markov_splits, config).step(0)
+    moved = {
+        name: float((value - before[name]).detach().abs().max())
+        for name, value in model.heads.named_parameters()
+    }
+    slots = {name for name in moved if name.startswith(("item_projector", "soft_tokens"))}
+    assert len(slots) == 7
+    for name, change in moved.items():
+        rate = 5e-3 if name in slots else 1e-3
+        assert 0.5 * rate < change < 1.01 * rate, name
+
+
+def test_the_chance_of_an_item_is_how_often_it_comes(
+    student: Build, backbone: Backbone, markov_splits: Splits
+) -> None:
+    config = student_config(
+        examples="auto_regressive", batch_size=8, train_negatives=1, catalogue_negatives=3
+    )
+    trainer = Trainer(student(backbone), markov_splits, config)
+    count, steps = np.zeros(markov_splits.num_items + 1), 600
+    draws = np.random.default_rng(0)
+    for _ in range(steps):
+        reads = trainer.examples.reads(draws.integers(len(trainer.examples), size=8))
+        own = trainer.negatives.draw(trainer.owners[reads], 1, draws)
+        count[np.unique([*trainer.targets[reads], *own.ravel(), *trainer.pool.draw(draws)])] += 1
+    assert np.abs(count / steps - trainer.pool.chance)[1:].max() < 0.1
+    assert np.abs(count / steps - trainer.pool.chance)[1:].mean() < 0.03
+
+
+def test_with_the_whole_catalogue_drawn_the_loss_is_its_cross_entropy() -> None:
+    torch.manual_seed(0)
+    scores, targets = torch.randn(5, 9), torch.tensor([0, 3, 3, 8, 1])
+    allowed = torch.rand(5, 9) < 0.7
+    wanted = []
+    for row, target in enumerate(targets.tolist()):
+        others = [item for item in range(9) if allowed[row, item] and item != target]
+        among = torch.cat([scores[row, [target]], scores[row, others]])
+        wanted.append(-torch.log_softmax(among, 0)[0])
+    found = catalogue_loss(scores, targets, torch.ones(9), allowed)
+    assert found.item() == pytest.approx(torch.stack(wanted).mean().item(), rel=1e-6)
+
+
+def test_the_pool_sums_to_the_catalogue_in_expectation(markov_splits: Splits) -> None:
+    """The weighted sum over the items that come is, on average, the sum over all (Horvitz and Thompson)."""
+    values = np.exp(np.random.default_rng(1).normal(size=20))
+    chance = np.linspace(0.1, 0.9, 20)
+    came = np.random.default_rng(2).random((40_000, 20)) < chance
+    assert (came / chance @ values).mean() == pytest.approx(values.sum(), rel=0.01)
+
+
+def test_nothing_to_tell_the_target_from_is_refused() -> None:
+    with pytest.raises(ValueError, match="set train_negatives or in_batch"):
+        student_config(train_negatives=0, in_batch=False, catalogue_negatives=0)
+    with pytest.raises(ValueError, match="set in_batch: true"):
+        student_config(in_batch=False, catalogue_negatives=5)
