@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.figures import Figure, in_own_process, print_figures
 from llmsrec.data.sequences import Sequences
 from llmsrec.evaluation.bootstrap import resampled_means
-from llmsrec.ranking.protocol import MB, SCORES_MB, rank_catalogue
+from llmsrec.ranking.protocol import MB, SCORES_MB, rank_all_items
 
 USERS, ITEMS = 10_000, 100_000
 SIZES = (64, 128)  # of the vectors of teacher and student
@@ -54,7 +54,7 @@ def our_ranks(store: Store, count: int, scores_mb: int = SCORES_MB) -> list[int]
     for start in range(0, count, size):
         rows = np.arange(start, min(count, start + size))
         scores = store.users[rows] @ store.items.T
-        places += rank_catalogue(scores, store.targets[rows], store.seen.take(rows)).better.tolist()
+        places += rank_all_items(scores, store.targets[rows], store.seen.take(rows)).better.tolist()
     return places
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.figures import Figure, Measured, in_own_process, print_figures
 from llmsrec.core.config import load_section
-from llmsrec.parsing.ingest import PARSED, ordered
+from llmsrec.parsing.ingest import PARSED, order_interactions
 from llmsrec.parsing.metadata import ITEMS
 from llmsrec.preprocessing.k_core import SplitsConfig
 from llmsrec.preprocessing.splitting import split
@@ -57,7 +57,7 @@ def _ids(prefix: str, numbers: np.ndarray, width: int) -> pa.Array:
 def order(folder: Path, relational: RelationalConfig) -> int:
     """What the stage `interactions` does after parsing."""
     with engine(relational, folder / "scratch") as connection:
-        table = ordered(connection.read_parquet(folder / "parsed.parquet"), tie_seed=0)
+        table = order_interactions(connection.read_parquet(folder / "parsed.parquet"), tie_seed=0)
         write(table.order_by(["user_id", "position"]), folder / "interactions.parquet")
     return pq.read_metadata(folder / "interactions.parquet").num_rows
 

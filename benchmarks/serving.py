@@ -1,4 +1,4 @@
-"""The unit behind `mlflow models serve`, over HTTP on this machine: how long a request takes, alone and under load.
+"""The model bundle behind `mlflow models serve`, over HTTP on this machine: how long a request takes, alone and under load.
 
     python -m benchmarks.serving --dataset sample      # needs what `make run` builds
 
@@ -27,8 +27,8 @@ import torch
 from benchmarks.figures import Figure, print_figures
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.serving.recommender import Recommender, Shopper
-from llmsrec.serving.user_kv_cache import KeptUsers
+from llmsrec.serving.recommender import Recommender, UserHistory
+from llmsrec.serving.user_kv_cache import UserKVCache
 from llmsrec.stages import pack_bundle
 
 K = 10
@@ -113,7 +113,7 @@ def kept(recommender: Recommender, shown: Sequences) -> Iterator[Figure]:
     grown = np.flatnonzero(shown.lengths > 1)[:KEPT]
     within = shown.lengths[grown] <= model.config.window
     plain, again, apart = np.zeros(len(grown)), np.zeros(len(grown)), 0.0
-    users = KeptUsers(model, 1024.0)
+    users = UserKVCache(model, 1024.0)
     for place, row in enumerate(grown):
         one = shown.take(np.array([row]))
         users.represent(shown.take(np.array([row]), one.lengths - 1))
@@ -159,7 +159,7 @@ def main() -> None:
     bare = []
     for (row,) in batches(rows, 1, args.requests):
         start = time.perf_counter()
-        recommender.answer([Shopper(row)], K)
+        recommender.answer([UserHistory(row)], K)
         bare.append(time.perf_counter() - start)
     show("without HTTP, 1 row", bare)
     with tempfile.TemporaryDirectory() as aside:

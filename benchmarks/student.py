@@ -113,7 +113,7 @@ def check(shape: Shape) -> None:
 def training(shape: Shape, way: str, examples: str, steps: int) -> dict[str, float]:
     """A released step teaches 20 read-outs; one of ours those of 20 users."""
     released, trainer, _ = build(shape, examples)
-    trainer.model.keep_prefixes(4.0)
+    trainer.model.cache_prefixes(4.0)
     order = generator(1).permutation(len(trainer.owners))
 
     def step(number: int) -> int:
@@ -139,7 +139,7 @@ def validation(shape: Shape, way: str) -> dict[str, float]:
     released, trainer, splits = build(shape, "last_item")
     model, num_items, num_users = trainer.model.eval(), VALIDATED["items"], VALIDATED["users"]
     histories = splits.sequences.take(np.arange(num_users))
-    model.keep_prefixes(4.0)
+    model.cache_prefixes(4.0)
     start = time.perf_counter()
     if way == "ours":
         vectors = encode_items(model, num_items)

@@ -21,7 +21,7 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Candidates, Targets
 from llmsrec.preprocessing.candidates import draw_candidates
 from llmsrec.ranking.protocol import rank_candidates
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig, Trainer
 
@@ -142,8 +142,8 @@ def plain_evaluation(
 def our_evaluation(
     model: SASRec, histories: Sequences, candidates: Candidates
 ) -> tuple[np.ndarray, float]:
-    ranker, start = TeacherRanker(model), time.perf_counter()
-    values = ranker.products_with(ranker.user_vectors(histories), candidates.items)
+    ranker, start = SequentialRanker(model), time.perf_counter()
+    values = ranker.score_candidates(ranker.user_vectors(histories), candidates.items)
     return rank_candidates(values, candidates).better, time.perf_counter() - start
 
 

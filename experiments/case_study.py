@@ -18,7 +18,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.ranking.metrics import hit_rate
 from llmsrec.ranking.protocol import rank_candidates
 from llmsrec.ranking.ranker import VectorRanker
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.serving.recommender import Recommender
 from llmsrec.training.loop import device
 
@@ -30,7 +30,9 @@ def firsts(
 ) -> tuple[Int[np.ndarray, "users"], Bool[np.ndarray, "users"]]:
     """What is ranked first of each test user's candidates, and whether the target is, alone."""
     candidates = splits.candidates["test"]
-    scores = ranker.products_with(ranker.user_vectors(splits.histories("test")), candidates.items)
+    scores = ranker.score_candidates(
+        ranker.user_vectors(splits.histories("test")), candidates.items
+    )
     rows = np.arange(len(candidates))
     best = candidates.items[rows, scores.argmax(axis=1)]
     return best, hit_rate(rank_candidates(scores, candidates), 1) == 1
@@ -67,7 +69,7 @@ def main(argv: list[str]) -> None:
     dataset = parser.parse_args(argv).dataset
     folder = Path("artifacts") / dataset
     splits, student = Splits.load(folder / "splits"), Recommender.load(folder, device()).ranker
-    found = cases(splits, TeacherRanker(student.model.teacher), student)
+    found = cases(splits, SequentialRanker(student.model.teacher), student)
     print(f"{dataset}: {len(splits.candidates['test']):,} test users, 100 candidates each")
     for rule, some in found.groupby("ranked_first_by", sort=False):
         first = some.iloc[0]

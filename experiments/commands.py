@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmsrec.core.files import whole_file
+from llmsrec.core.files import atomic_write
 
 REPORTS = Path("reports/experiments")
 
@@ -20,6 +20,6 @@ def parser_of(experiment: str, text: str | None) -> argparse.ArgumentParser:
 
 def save(table: pd.DataFrame, experiment: str, name: str) -> None:
     path = REPORTS / experiment / f"{name}.csv"
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         table.to_csv(aside, index=False)
     print(f"All numbers: {path}")

@@ -30,9 +30,15 @@ from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, per_user
 from llmsrec.llm.backbone import load_backbone
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.ranking.ranker import Ranker
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.serving.transfer import beside, shared_items, transferred, unseen_rows, with_table
+from llmsrec.serving.transfer import (
+    mean_item_vectors,
+    shared_items,
+    teacher_for_catalog,
+    with_item_vectors,
+    with_teacher_and_catalog,
+)
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.training.loop import device
 
@@ -49,13 +55,13 @@ def rankers_of(
     changes = changes | {"seed": seed}
     taught, _ = student_of(changes, source, teacher, backbone, folder)
     found: dict[str, Ranker] = {
-        "sasrec, random rows": TeacherRanker(with_random_rows(teacher, target.num_items, seed))
+        "sasrec, random rows": SequentialRanker(with_random_rows(teacher, target.num_items, seed))
     }
-    abroad = {"mean": with_table(teacher, unseen_rows(teacher, target.num_items))}
+    abroad = {"mean": with_item_vectors(teacher, mean_item_vectors(teacher, target.num_items))}
     if len(shared_items(source.catalog, target.catalog)[0]):
-        abroad["shared"] = transferred(teacher, source.catalog, target.catalog)
+        abroad["shared"] = teacher_for_catalog(teacher, source.catalog, target.catalog)
     for unknown, known in abroad.items():
-        student = beside(taught, known, target.catalog)
+        student = with_teacher_and_catalog(taught, known, target.catalog)
         vectors = encode_items(student, target.num_items)
         found[f"student, {unknown}"] = StudentRanker(student, vectors)
     return found
@@ -66,7 +72,7 @@ def with_random_rows(teacher: SASRec, num_items: int, seed: int) -> SASRec:
     rows = torch.randn((num_items + 1, teacher.embedding_size), generator=draws)
     rows = rows.to(teacher.item_table.device) * teacher.item_table[1:].std()
     rows[0] = 0
-    return with_table(teacher, rows)
+    return with_item_vectors(teacher, rows)
 
 
 def tidy(

@@ -17,7 +17,7 @@ from llmsrec.comparison.cache_keys import code_of
 from llmsrec.comparison.shuffled import ShuffledTraining
 from llmsrec.core.config import load_section, read_section
 from llmsrec.core.errors import ConfigError
-from llmsrec.core.files import whole_folder
+from llmsrec.core.files import atomic_directory
 from llmsrec.data.splits import Part, Splits
 from llmsrec.evaluation.per_user import (
     PROTOCOLS,
@@ -29,7 +29,7 @@ from llmsrec.evaluation.per_user import (
 from llmsrec.llm.backbone import Backbone, load_backbone
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.ranking.ranker import Ranker
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.training.loop import device, fingerprint
@@ -91,7 +91,7 @@ class Study:
     def _values_of(self, seed: int, arm: Arm) -> Values:
         teacher = self._teacher(seed, arm.train)
         if arm.variant == TEACHER:
-            return self._rank(TeacherRanker(teacher))
+            return self._rank(SequentialRanker(teacher))
         changes = self.changes | VARIANTS[arm.variant] | {"seed": seed}
         backbone = self._backbone(arm.backbone)
         model, own = student_of(changes, self._taught[arm.train], teacher, backbone, self.folder)
@@ -99,7 +99,7 @@ class Study:
         kept = own / f"values-{key[:12]}"
         if not kept.exists():
             ranker = StudentRanker(model, encode_items(model, self.splits.num_items))
-            with whole_folder(kept) as aside:
+            with atomic_directory(kept) as aside:
                 save_file(self._rank(ranker), aside / "values.safetensors")
         return load_file(kept / "values.safetensors")
 

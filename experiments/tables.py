@@ -119,7 +119,7 @@ def _rows(
             variant="" if teacher else arm.variant, train=arm.train, test=cell.test,
             backbone=arm.backbone, settings=settings,
             group=group, protocol=protocol, metric=metric, minus=minus.label if minus else "",
-            **Number.told(study.dataset, values, resampled[:, number], paper),
+            **Number.estimate(study.dataset, values, resampled[:, number], paper),
         )  # fmt: skip
 
 

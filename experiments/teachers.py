@@ -17,7 +17,7 @@ from llmsrec.core.files import write_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import baselines
 from llmsrec.evaluation.per_user import EvaluationConfig, evaluate_all, summarise
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.ranker import SequentialRanker
 
 FOUND = Path("scratch/teachers")
 
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
         file = Path("presets") / f"{preset}.yaml"
         values = read_section("teacher", Path("params.yaml")) | read_section("teacher", file)
         model = trained_teacher(values, splits, folder, name=preset, where=str(file))
-        rankers[f"teacher ({preset})"] = TeacherRanker(model)
+        rankers[f"teacher ({preset})"] = SequentialRanker(model)
     table = evaluate_all(rankers, splits, config).table
     metrics = summarise(table, splits, config, args.dataset)
     write_json(folder / "metrics.json", metrics)

@@ -35,7 +35,7 @@ from llmsrec.llm.variants import Mode
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.systems.registry import RETRIEVAL, system_of
-from llmsrec.systems.system import Answerer, Given, Model, Stage
+from llmsrec.systems.system import Answerer, Model, Stage, TrainingInput
 from llmsrec.systems.training import num_trained
 from llmsrec.training.loop import device, seed_torch
 
@@ -49,7 +49,7 @@ def time_system(name: str, mode: Mode, dataset: str, steps: int, users: int) -> 
     artifacts = Path("artifacts") / dataset
     splits, teacher = Splits.load(artifacts / "splits"), SASRec.load(artifacts / "teacher")
     system = system_of(name, mode, PARAMS)
-    given = Given(splits, teacher, artifacts / "backbone", 0, device())
+    given = TrainingInput(splits, teacher, artifacts / "backbone", 0, device())
     seed_torch(given.seed)
     network = system.network(given).to(given.device)
     epochs = list(_epochs(name, system.stages(network, given), steps))
@@ -76,7 +76,7 @@ def time_system(name: str, mode: Mode, dataset: str, steps: int, users: int) -> 
 def _epochs(name: str, stages: Iterator[Stage], steps: int) -> Iterator[tuple[float, int]]:
     """Minutes of an epoch of each training, and its steps."""
     for number, stage in enumerate(stages, start=1):
-        last = stage.plan.looks[-1]
+        last = stage.plan.eval_steps[-1]
         warm = min(WARM_UP, last - 1)
         timed = min(steps, last - warm)
         progress = Progress(f"{name}, training {number}", warm + timed, "steps")

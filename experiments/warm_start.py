@@ -32,11 +32,11 @@ from llmsrec.preprocessing.k_core import SplitsConfig
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.relational.interactions import Interactions
-from llmsrec.relational.sql_engine import lent
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.relational.sql_engine import register
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig, train_teacher
-from llmsrec.serving.transfer import transferred
+from llmsrec.serving.transfer import teacher_for_catalog
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker, encode_items
@@ -61,7 +61,7 @@ class Store:
     def at(self, day: pd.Timestamp) -> Splits:
         rows = self.interactions.rows
         kept = rows.filter(rows.timestamp < day.value // 10**6)
-        users = lent(pa.table({"user_id": self.users}), rows.get_backend())
+        users = register(pa.table({"user_id": self.users}), rows.get_backend())
         kept = kept.semi_join(users, "user_id")
         return split(Interactions(kept, self.interactions.items), self.config)
 
@@ -81,7 +81,7 @@ def trained(
     learned = None
     if champion is not None:
         before, model = champion
-        known = transferred(model.teacher, before.catalog, splits.catalog)
+        known = teacher_for_catalog(model.teacher, before.catalog, splits.catalog)
         learned = model.heads.state_dict()
         learning = replace(learning, epochs=WARM_EPOCHS)
     nowhere = Checkpoints(None, "")
@@ -97,7 +97,7 @@ def trained(
 def ranked(student: LLMSRec, splits: Splits) -> dict[tuple[str, str], np.ndarray]:
     """NDCG@10 of each test user, by model and protocol."""
     vectors = encode_items(student, splits.num_items)
-    rankers = (TeacherRanker(student.teacher), StudentRanker(student, vectors))
+    rankers = (SequentialRanker(student.teacher), StudentRanker(student, vectors))
     at = METRICS.index("ndcg@10")
     found = {}
     for model, ranker in zip(MODELS, rankers, strict=True):

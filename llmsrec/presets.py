@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from llmsrec.core.errors import ConfigError
-from llmsrec.core.files import whole_file
+from llmsrec.core.files import atomic_write
 
 
 class _Representer(RoundTripRepresenter):
@@ -38,7 +38,7 @@ def apply(
     except FileNotFoundError:
         raise ConfigError(f"{params} does not exist: run from the project's root") from None
     changed = _merge(document, preset, "")
-    with whole_file(params) as aside, aside.open("w", encoding="utf-8") as file:
+    with atomic_write(params) as aside, aside.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
     return changed
 

@@ -24,7 +24,7 @@ from orchestration.dvc_project import DvcProject, Result
 from orchestration.mlflow_runs import MlflowRuns, Pass, TrackedRun, flatten
 from orchestration.registry import ROLLED_BACK, STUDENT, WHY, Registry, Version
 
-UNIT = ("teacher", "backbone", "student", "item_embeddings")
+BUNDLE = ("teacher", "backbone", "student", "item_embeddings")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class _Promotion:
         stages = self.project.stages()
         hashes = {
             f"dvc_{name}": stages[f"{name}@{self.dataset}"].data_version
-            for name in ("splits", *UNIT)
+            for name in ("splits", *BUNDLE)
         }
         tags = {STUDENT: student, **({"git": commit} if commit else {}), **hashes}
         return self.registry.register(self.project.root / folder, run.run_id, tags)
@@ -153,7 +153,7 @@ class _Promotion:
             arguments = ["--artifacts", str(self.artifacts), "--out", str(out)]
             arguments += ["--gates", str(self.reports / "gates.json")]
             if champion is not None:
-                arguments += ["--champion", str(self.registry.unit(champion, Path(aside)))]
+                arguments += ["--champion", str(self.registry.bundle(champion, Path(aside)))]
             self._call("compare_champion", arguments)
             return dict(json.loads(out.read_text(encoding="utf-8")))
 

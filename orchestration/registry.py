@@ -88,12 +88,12 @@ class Registry:
         made = self.client.create_model_version(self.name, source, run_id, tags=dict(tags))
         return self._version(made.version)
 
-    def unit(self, version: Version, folder: Path) -> Path:
-        """The version's unit, fetched into `folder`."""
+    def bundle(self, version: Version, folder: Path) -> Path:
+        """The version's bundle, fetched into `folder`."""
         from mlflow.artifacts import download_artifacts
 
         found = download_artifacts(
-            artifact_uri=f"{version.source}/artifacts/unit",
+            artifact_uri=f"{version.source}/artifacts/bundle",
             dst_path=str(folder),
             tracking_uri=self.uri,
         )

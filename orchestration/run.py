@@ -42,8 +42,8 @@ def execute(
     job: dg.JobDefinition, instance: dg.DagsterInstance, dataset: str
 ) -> dg.ExecuteInProcessResult:
     """In this process, when no other works on the dataset and those that died are out of the way."""
-    end_turn = run_liveness.turn(dataset, lambda line: print(f"    {line}", flush=True))
-    for run in run_liveness.bury(instance):
+    end_turn = run_liveness.dataset_lock(dataset, lambda line: print(f"    {line}", flush=True))
+    for run in run_liveness.reap_dead_runs(instance):
         print(f"    run {run[:8]} was killed: this one goes on from what it left", flush=True)
     run_id = str(uuid.uuid4())
     end = run_liveness.begin(run_id)

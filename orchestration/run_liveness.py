@@ -44,7 +44,7 @@ def begin(run_id: str) -> Callable[[], None]:
     return lambda: os.close(_held.pop(path.name))
 
 
-def turn(partition: str, say: Callable[[str], None]) -> Callable[[], None]:
+def dataset_lock(partition: str, say: Callable[[str], None]) -> Callable[[], None]:
     """Wait until no other process works on this partition; it is ours until the call that is returned, or our end."""
     folder = home()
     if folder is None:
@@ -61,7 +61,7 @@ def turn(partition: str, say: Callable[[str], None]) -> Callable[[], None]:
     return lambda: os.close(_held.pop(name))
 
 
-def bury(instance: dg.DagsterInstance) -> list[str]:
+def reap_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Runs that died since the last time, failed now; the places of those and of all that ended are free."""
     folder = home()
     found = []
@@ -103,7 +103,7 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-class _Alive(dg.Executor):
+class _RunLock(dg.Executor):
     """Another executor, in whose runs these locks are held until the process ends."""
 
     def __init__(self, inner: dg.Executor) -> None:
@@ -120,14 +120,14 @@ class _Alive(dg.Executor):
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         begin(plan_context.run_id)
         if partition := plan_context.dagster_run.tags.get("dagster/partition"):
-            turn(partition, plan_context.log.info)
+            dataset_lock(partition, plan_context.log.info)
         yield from self.inner.execute(plan_context, execution_plan)
 
 
 def _alive(context: dg.InitExecutorContext) -> dg.Executor:
     inner = dg.in_process_executor.executor_creation_fn
     assert inner is not None
-    return _Alive(inner(context))
+    return _RunLock(inner(context))
 
 
 alive_executor = dg.ExecutorDefinition(
@@ -145,5 +145,5 @@ alive_executor = dg.ExecutorDefinition(
     description="Runs whose process was killed have failed, and free their places in the pools",
 )
 def dead_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    found = bury(context.instance)
+    found = reap_dead_runs(context.instance)
     return dg.SkipReason(f"died: {', '.join(run[:8] for run in found)}" if found else "none died")

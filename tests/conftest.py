@@ -146,8 +146,8 @@ def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) ->
     from llmsrec.core.files import sha256
     from llmsrec.llm.backbone import load_backbone
     from llmsrec.sequential.trainer import TeacherConfig, train_teacher
-    from llmsrec.serving.item_embeddings import export
-    from llmsrec.serving.leakage import SEEN, trained_on
+    from llmsrec.serving.item_embeddings import encode_catalog
+    from llmsrec.serving.leakage import TRAINING_INTERACTIONS, training_interactions
     from llmsrec.student.config import StudentConfig
     from llmsrec.student.trainer import train_student
     from llmsrec.training.loop import Checkpoints, MetricLog
@@ -155,7 +155,7 @@ def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) ->
     params = Path(__file__).parents[1] / "params.yaml"
     log, fresh = MetricLog(), Checkpoints(None, "")
     splits.save(folder / "splits")
-    np.save(folder / SEEN, trained_on(splits))
+    np.save(folder / TRAINING_INTERACTIONS, training_interactions(splits))
     (folder / "backbone").symlink_to(backbone)
     teaching = replace(
         load_section(TeacherConfig, "teacher", params),
@@ -174,7 +174,7 @@ def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) ->
         "model_digest": sha256(folder / "student" / "model.safetensors"),
         "data_digest": sha256(folder / "splits" / "items.parquet"),
     }
-    export(student, splits, **digests).save(folder / "item_embeddings")
+    encode_catalog(student, splits, **digests).save(folder / "item_embeddings")
 
 
 @pytest.fixture(scope="session")

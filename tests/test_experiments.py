@@ -257,14 +257,14 @@ class OneTrick:
         noise = draws.random((len(histories), self.splits.num_items + 1)).astype(np.float32) / 2
         return noise + self.items[np.where(known, targets, guesses)]
 
-    def products(self, users: np.ndarray) -> np.ndarray:
+    def score_users(self, users: np.ndarray) -> np.ndarray:
         return users @ self.items.T
 
-    def products_with(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(self.products(users), items, axis=1)
+    def score_candidates(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(self.score_users(users), items, axis=1)
 
     def score(self, histories: Any) -> np.ndarray:
-        return self.products(self.user_vectors(histories))
+        return self.score_users(self.user_vectors(histories))
 
 
 def test_time_is_told_of_each_system(

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from llmsrec.arrivals.inbox import DONE, REJECTED, Dropped, Inbox
+from llmsrec.arrivals.inbox import DONE, REJECTED, Inbox, InboxFile
 from llmsrec.core.errors import DataError
-from llmsrec.core.files import alone, sha256, sync
+from llmsrec.core.files import exclusive_lock, fsync_path, sha256
 from llmsrec.parsing.csv_reviews import parse_file
 from llmsrec.parsing.ingest import InteractionsConfig, is_ready_split
 from llmsrec.parsing.metadata import parse_metadata
@@ -28,7 +28,7 @@ SHOWN = 20  # broken lines in a reason
 class Arrival:
     """`target` is its name in data/<dataset>/; None if it was rejected, with the reason, or still changes."""
 
-    file: Dropped
+    file: InboxFile
     status: Literal["accepted", "known", "rejected", "waiting"]
     digest: str
     target: str | None = None
@@ -38,12 +38,12 @@ class Arrival:
 
 
 def take(
-    inbox: Inbox, files: list[Dropped], raw: Path, config: InteractionsConfig
+    inbox: Inbox, files: list[InboxFile], raw: Path, config: InteractionsConfig
 ) -> list[Arrival]:
     """Each file into `raw`, or to `rejected/` with its reason. Nothing in `raw` is ever changed."""
     raw.mkdir(parents=True, exist_ok=True)
     aside = raw.with_name(f".{raw.name}.arrivals.partial")  # hidden from DVC, on the same disk
-    with alone(raw):
+    with exclusive_lock(raw):
         shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
         aside.mkdir()
         taken = [_take(inbox, file, raw, aside, config) for file in files]
@@ -55,11 +55,11 @@ def clear(inbox: Inbox, arrivals: list[Arrival], raw: Path) -> None:
     """What lies in `raw` leaves the inbox for `done/`."""
     for arrival in arrivals:
         if arrival.target is not None and (raw / arrival.target).exists():
-            inbox.put_away(arrival.file, arrival.digest, DONE)
+            inbox.move_to(arrival.file, arrival.digest, DONE)
 
 
 def _take(
-    inbox: Inbox, file: Dropped, raw: Path, aside: Path, config: InteractionsConfig
+    inbox: Inbox, file: InboxFile, raw: Path, aside: Path, config: InteractionsConfig
 ) -> Arrival:
     copy = aside / file.name
     if not inbox.fetch(file, copy):
@@ -69,13 +69,13 @@ def _take(
         lines, rejects = _judge(copy, raw, config)
     except DataError as error:
         reason = f"{error}\n".replace(str(copy), file.name)
-        inbox.put_away(file, digest, REJECTED, reason)
+        inbox.move_to(file, digest, REJECTED, reason)
         return Arrival(file, "rejected", digest, reason=reason.strip())
     found = _same(copy, digest, raw)
     if found is not None:
         return Arrival(file, "known", digest, found.name, lines, rejects)
     target = raw / _name(file.name, raw.name, digest)
-    sync(copy)
+    fsync_path(copy)
     os.replace(copy, target)
     return Arrival(file, "accepted", digest, target.name, lines, rejects)
 

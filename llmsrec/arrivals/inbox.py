@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 from llmsrec.core.config import Natural, from_mapping, read_section
 from llmsrec.core.errors import ConfigError
 from llmsrec.core.files import sha256
-from llmsrec.sources.download import patiently, receive
+from llmsrec.sources.download import receive, retry
 from llmsrec.sources.remote import Found, S3Remote
 
 MARKER = "_SUCCESS"
@@ -30,7 +30,7 @@ class InboxConfig:
 
 
 @dataclass(frozen=True)
-class Dropped:
+class InboxFile:
     """A file in an inbox: `tag` is another one when it changes, `changed` is the time of that in seconds."""
 
     name: str
@@ -41,13 +41,13 @@ class Dropped:
 
 @runtime_checkable
 class Inbox(Protocol):
-    def files(self) -> list[Dropped]: ...
+    def files(self) -> list[InboxFile]: ...
 
-    def fetch(self, file: Dropped, target: Path) -> bool:
+    def fetch(self, file: InboxFile, target: Path) -> bool:
         """Copy it; False if it changed or went meanwhile."""
         ...
 
-    def put_away(self, file: Dropped, digest: str, place: str, note: str | None = None) -> None:
+    def move_to(self, file: InboxFile, digest: str, place: str, note: str | None = None) -> None:
         """Move it below `place` under a free name, its note `<name>.reason.txt` first; one that changed stays."""
         ...
 
@@ -57,11 +57,11 @@ class FolderInbox:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def files(self) -> list[Dropped]:
+    def files(self) -> list[InboxFile]:
         paths = sorted(path for path in self.folder.iterdir() if path.is_file())
         return [self._look(path) for path in paths if not path.name.startswith(".")]
 
-    def fetch(self, file: Dropped, target: Path) -> bool:
+    def fetch(self, file: InboxFile, target: Path) -> bool:
         path = self.folder / file.name
         try:
             shutil.copyfile(path, target)
@@ -69,7 +69,7 @@ class FolderInbox:
         except FileNotFoundError:
             return False
 
-    def put_away(self, file: Dropped, digest: str, place: str, note: str | None = None) -> None:
+    def move_to(self, file: InboxFile, digest: str, place: str, note: str | None = None) -> None:
         path, folder = self.folder / file.name, self.folder / place
         if not path.exists() or self._look(path) != file:
             return
@@ -82,49 +82,51 @@ class FolderInbox:
         os.replace(path, folder / name)
 
     @staticmethod
-    def _look(path: Path) -> Dropped:
+    def _look(path: Path) -> InboxFile:
         """By ctime: a copy that keeps the sender's time still moves it."""
         state = path.stat()
-        return Dropped(path.name, state.st_size, str(state.st_ctime_ns), state.st_ctime)
+        return InboxFile(path.name, state.st_size, str(state.st_ctime_ns), state.st_ctime)
 
 
 class S3Inbox:
     def __init__(self, address: str, remote: S3Remote) -> None:
         self.address, self.remote = address.rstrip("/"), remote
 
-    def files(self) -> list[Dropped]:
-        found = patiently(lambda: self.remote.files(self.address), self.address)
+    def files(self) -> list[InboxFile]:
+        found = retry(lambda: self.remote.files(self.address), self.address)
         named = [(file.address.rsplit("/", 1)[1], file, changed) for file, changed in found]
         return [
-            Dropped(name, file.size or 0, file.tag, changed)
+            InboxFile(name, file.size or 0, file.tag, changed)
             for name, file, changed in named
             if not name.startswith(".")
         ]
 
-    def fetch(self, file: Dropped, target: Path) -> bool:
+    def fetch(self, file: InboxFile, target: Path) -> bool:
         address = f"{self.address}/{file.name}"
-        found = patiently(lambda: self.remote.find(address), address)
+        found = retry(lambda: self.remote.find(address), address)
         if found is None or found.tag != file.tag:
             return False
         os.replace(receive(self.remote, found, target, found.checksum), target)
         return True
 
-    def put_away(self, file: Dropped, digest: str, place: str, note: str | None = None) -> None:
+    def move_to(self, file: InboxFile, digest: str, place: str, note: str | None = None) -> None:
         address = f"{self.address}/{place}/{file.name}"
-        there = patiently(lambda: self.remote.find(address), address)
+        there = retry(lambda: self.remote.find(address), address)
         if there is not None and there.checksum != ("sha256", digest):
             address = f"{self.address}/{place}/{digest[:16]}.{file.name}"
         source = f"{self.address}/{file.name}"
-        now = patiently(lambda: self.remote.find(source), source)
+        now = retry(lambda: self.remote.find(source), source)
         if now is None or now.tag != file.tag:
             return
         if note is not None:
-            patiently(lambda: self.remote.write(f"{address}.reason.txt", note), address)
+            retry(lambda: self.remote.write(f"{address}.reason.txt", note), address)
         moved = Found(source, file.size, file.tag)
-        patiently(lambda: self.remote.move(moved, address, digest), address)
+        retry(lambda: self.remote.move(moved, address, digest), address)
 
 
-def settled(files: list[Dropped], seconds: int, now: float) -> tuple[list[Dropped], list[Dropped]]:
+def settled(
+    files: list[InboxFile], seconds: int, now: float
+) -> tuple[list[InboxFile], list[InboxFile]]:
     """Those that may be taken, and those to wait for."""
     marked = max((file.changed for file in files if file.name == MARKER), default=float("-inf"))
     dropped = [file for file in files if file.name != MARKER]

@@ -19,7 +19,7 @@ from llmsrec.core.progress import Progress
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.llm.backbone import BackboneConfig
-from llmsrec.llm.padding import spread
+from llmsrec.llm.padding import right_pad
 from llmsrec.llm.prompts import (
     HIST,
     ITEM_END,
@@ -167,7 +167,7 @@ class _Pupil:
         """States at the ends, and the loss of each next token."""
         lengths = prompts.lengths
         real = np.arange(int(lengths.max())) < lengths[:, None]
-        tokens = torch.from_numpy(spread(prompts.tokens, real))
+        tokens = torch.from_numpy(right_pad(prompts.tokens, real))
         embedded = self._embedded(tokens, prompts, filled)
         states = self.model.model(inputs_embeds=embedded).last_hidden_state
         after = tokens[:, 1:]

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from safetensors.numpy import load_file, save_file
 
 from llmsrec.core.errors import DataError
-from llmsrec.core.files import read_json, whole_file, whole_folder, write_json
+from llmsrec.core.files import atomic_directory, atomic_write, read_json, write_json
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.per_user import EvaluationConfig, cosine, per_user, shuffled_histories
@@ -37,7 +37,7 @@ class Outcome:
     facts: dict[str, Any]
 
     def save(self, folder: Path) -> None:
-        with whole_folder(folder) as aside:
+        with atomic_directory(folder) as aside:
             save_file(self.values, aside / "values.safetensors")
             write_json(aside / "facts.json", self.facts)
 
@@ -48,7 +48,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationTask:
     """Who is asked for what: the same for every system."""
 
     splits: Splits
@@ -79,9 +79,9 @@ class Asked:
         return fingerprint(config, self.rows, asked.items, asked.offsets, *parts)
 
 
-def ranked(ranker: Ranker, asked: Asked, *, shuffled: bool) -> Values:
+def evaluate_ranker(ranker: Ranker, asked: EvaluationTask, *, shuffled: bool) -> Values:
     """Mode R: among the candidates, among all items, and first among the candidates of mode G."""
-    ranker = Remembering(ranker) if isinstance(ranker, VectorRanker) else ranker
+    ranker = CachedRanker(ranker) if isinstance(ranker, VectorRanker) else ranker
     splits, held = asked.splits, asked.evaluation.scores_mb
     titles = with_titles_apart(splits)
     found, vectors = [], []
@@ -104,7 +104,9 @@ def with_titles_apart(splits: Splits) -> Splits:
     return replace(splits, candidates=splits.generation_candidates)
 
 
-def answered(answerer: Answerer, asked: Asked, scratch: Path, *, shuffled: bool) -> Values:
+def evaluate_titles(
+    answerer: Answerer, asked: EvaluationTask, scratch: Path, *, shuffled: bool
+) -> Values:
     """Mode G: whether the written title is the target's, of all users, and whether it is a candidate's at all."""
     candidates = asked.splits.generation_candidates["test"].take(asked.rows)
     found = []
@@ -115,7 +117,7 @@ def answered(answerer: Answerer, asked: Asked, scratch: Path, *, shuffled: bool)
             file = scratch / f"answers-{number}-{part[0]}.safetensors"
             if not file.exists():
                 columns = answerer.answers(shown.take(part), candidates.items[part])
-                with whole_file(file) as aside:
+                with atomic_write(file) as aside:
                     save_file({"columns": np.ascontiguousarray(columns)}, aside)
             parts.append(load_file(file)["columns"])
         columns = np.concatenate(parts)
@@ -140,7 +142,7 @@ def _with_shuffles(found: list[Values]) -> Values:
     return values
 
 
-class Remembering(VectorRanker):
+class CachedRanker(VectorRanker):
     """Represents the same users once, however many candidates they are asked about."""
 
     def __init__(self, ranker: VectorRanker) -> None:
@@ -154,17 +156,17 @@ class Remembering(VectorRanker):
         return self._known[1]
 
     def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
-        return self.products(self.user_vectors(histories))
+        return self.score_users(self.user_vectors(histories))
 
-    def products(
+    def score_users(
         self, users: Float[np.ndarray, "users size"]
     ) -> Float[np.ndarray, "users indices"]:
-        return self.ranker.products(users)
+        return self.ranker.score_users(users)
 
-    def products_with(
+    def score_candidates(
         self, users: Float[np.ndarray, "users size"], items: Int[np.ndarray, "users columns"]
     ) -> Float[np.ndarray, "users columns"]:
-        return self.ranker.products_with(users, items)
+        return self.ranker.score_candidates(users, items)
 
 
 class Chance:

@@ -7,9 +7,9 @@ import jinja2
 
 from llmsrec.comparison.plots import quality
 from llmsrec.comparison.results import Comparison
-from llmsrec.comparison.tables import exhibits
+from llmsrec.comparison.tables import table_specs
 from llmsrec.comparison.tidy import CHANCE
-from llmsrec.core.files import whole_file
+from llmsrec.core.files import atomic_write
 from llmsrec.report.plots import PRINT, save_png, svg
 
 PICTURES = (
@@ -34,10 +34,10 @@ def save_page(found: Comparison, folder: Path) -> None:
         about=found.about,
         verdict=verdict(found),
         pictures=pictures,
-        exhibits=exhibits(found),
+        exhibits=table_specs(found),
         trained=found.trained,
     )
-    with whole_file(folder / "comparison.html") as aside:
+    with atomic_write(folder / "comparison.html") as aside:
         aside.write_text(page, encoding="utf-8")
     save_png(quality(found, *shown[0][:2], PRINT), folder / "comparison.png")
 

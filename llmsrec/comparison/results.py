@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from llmsrec.comparison.config import Arm, ComparisonConfig
-from llmsrec.comparison.outcomes import Asked, Chance, Outcome, ranked
+from llmsrec.comparison.outcomes import Chance, EvaluationTask, Outcome, evaluate_ranker
 from llmsrec.comparison.paired_tests import Difference, differences
 from llmsrec.comparison.published import paper_table, published_of
 from llmsrec.comparison.tidy import CHANCE, Resampled, Row, columns_of, frame, rows_of
-from llmsrec.core.files import whole_file, write_json
+from llmsrec.core.files import atomic_write, write_json
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Comparison:
     def save(self, folder: Path) -> None:
         for name, rows in (("results", self.rows), ("tests", self.tests)):
             kind = Row if name == "results" else Difference
-            with whole_file(folder / f"{name}.csv") as aside:
+            with atomic_write(folder / f"{name}.csv") as aside:
                 frame(kind, rows).to_csv(aside, index=False)
         write_json(folder / "comparison.json", self.document)
 
@@ -38,11 +38,11 @@ class Comparison:
 
 
 def compared(
-    dataset: str, outcomes: Mapping[Arm, Outcome], asked: Asked, config: ComparisonConfig
+    dataset: str, outcomes: Mapping[Arm, Outcome], asked: EvaluationTask, config: ComparisonConfig
 ) -> Comparison:
     """Rows in the order of the systems; chance, which nobody trains, comes last."""
     chance = Arm(CHANCE, "retrieval", "original", 0)
-    lucky = Outcome(ranked(Chance(asked.splits.num_items), asked, shuffled=False), {})
+    lucky = Outcome(evaluate_ranker(Chance(asked.splits.num_items), asked, shuffled=False), {})
     paper, rows, tests = paper_table(), list[Row](), list[Difference]()
     for columns in columns_of({**outcomes, chance: lucky}):
         drawn = Resampled(columns, config.bootstrap, asked.evaluation.seed)

@@ -12,7 +12,7 @@ import torch
 
 from llmsrec.comparison.cache_keys import code_of, encoders_of, learned_from
 from llmsrec.comparison.config import Arm, ComparisonConfig, Order
-from llmsrec.comparison.outcomes import Asked, Outcome, answered, ranked
+from llmsrec.comparison.outcomes import EvaluationTask, Outcome, evaluate_ranker, evaluate_titles
 from llmsrec.comparison.shuffled import ShuffledTraining
 from llmsrec.comparison.teachers import teacher_of
 from llmsrec.core.config import load_section
@@ -23,8 +23,8 @@ from llmsrec.evaluation.per_user import EvaluationConfig
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.systems.registry import system_of
-from llmsrec.systems.system import Answerer, Given, System
-from llmsrec.systems.training import fitted, num_trained
+from llmsrec.systems.system import Answerer, System, TrainingInput
+from llmsrec.systems.training import num_trained, train_system
 from llmsrec.training.loop import Rows, device, fingerprint
 
 VALIDATED = ("ndcg@10", "hr@10", "hr@1")  # the first that a training has is told of a last look
@@ -44,17 +44,17 @@ class Store:
         self.artifacts, self.scratch, self.params = artifacts, scratch, params
         self.config = config
         self.splits = Splits.load(artifacts / "splits")
-        self.asked = Asked(self.splits, evaluation, config.generation_users)
+        self.asked = EvaluationTask(self.splits, evaluation, config.generation_users)
         self._taught: dict[Order, tuple[Splits, SASRec]] = {}
 
     def folder(self, arm: Arm) -> Path:
         return self.artifacts / "systems" / arm.system / arm.name
 
-    def given(self, arm: Arm) -> Given:
+    def given(self, arm: Arm) -> TrainingInput:
         if arm.order not in self._taught:
             self._taught[arm.order] = self._teach(arm.order)
         splits, teacher = self._taught[arm.order]
-        return Given(splits, teacher, self.artifacts / "backbone", arm.seed, device())
+        return TrainingInput(splits, teacher, self.artifacts / "backbone", arm.seed, device())
 
     def _teach(self, order: Order) -> tuple[Splits, SASRec]:
         """The store's own teacher; for shuffled histories one that learned from them too (SPEC E2: all stages)."""
@@ -70,9 +70,9 @@ class Store:
         pinned = read_json(self.artifacts / "backbone" / "backbone.json")
         return pinned["revision"], pinned["dtype"]
 
-    def key(self, arm: Arm, system: System, given: Given) -> str:
+    def key(self, arm: Arm, system: System, given: TrainingInput) -> str:
         """All that the trained system depends on."""
-        code = code_of(type(system), fitted)
+        code = code_of(type(system), train_system)
         return fingerprint(
             system, arm, code, given.teacher.digest, self.backbone_digest, encoders_of(system),
             *learned_from(given.splits),
@@ -103,13 +103,13 @@ def outcome_of(store: Store, arm: Arm) -> Outcome:
         return Outcome.load(outcome)
     scratch = store.scratch / "systems" / arm.system / f"{arm.name}-{key[:12]}"
     _of_key(folder, key)
-    network = fitted(system, given, folder, scratch, key)
+    network = train_system(system, given, folder, scratch, key)
     model = system.model(network, given)
     shuffled = arm.order == "original" and store.asked.evaluation.shuffles > 0  # SPEC E4
     if isinstance(model, Answerer):
-        values = answered(model, store.asked, scratch / judged[:12], shuffled=shuffled)
+        values = evaluate_titles(model, store.asked, scratch / judged[:12], shuffled=shuffled)
     else:
-        values = ranked(model, store.asked, shuffled=shuffled)
+        values = evaluate_ranker(model, store.asked, shuffled=shuffled)
     facts = {
         "key": judged,
         "asked": store.asked.digest,

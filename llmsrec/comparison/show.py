@@ -5,12 +5,12 @@ from rich.console import Console
 from rich.table import Table
 
 from llmsrec.comparison.results import Comparison
-from llmsrec.comparison.tables import exhibits
+from llmsrec.comparison.tables import table_specs
 
 
 def show(found: Comparison) -> None:
     console = Console(markup=False, highlight=False, emoji=False)
-    for exhibit in exhibits(found):
+    for exhibit in table_specs(found):
         table = Table(
             title=f"{found.dataset}: {exhibit.title}", caption=exhibit.note, box=SIMPLE,
             title_justify="left", caption_justify="left", min_width=60,

@@ -13,7 +13,7 @@ ASKED = {"retrieval": "ranks", "generation": "writes"}  # how a system answers i
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class TableSpec:
     """`columns` say what stands in each cell of `rows`, after the name of the system."""
 
     title: str
@@ -22,7 +22,7 @@ class Exhibit:
     rows: list[list[str]]
 
 
-def exhibits(found: Comparison) -> list[Exhibit]:
+def table_specs(found: Comparison) -> list[TableSpec]:
     """Those that have something to show beside chance, best first in each."""
     made = [
         _overall(found),
@@ -51,7 +51,7 @@ def tests_by_system(
     return {(test.system, test.mode): test for test in tests}
 
 
-def _overall(found: Comparison) -> Exhibit:
+def _overall(found: Comparison) -> TableSpec:
     """SPEC E1."""
     plain = {"train": "original", "test": "original"}
     values = {
@@ -70,7 +70,7 @@ def _overall(found: Comparison) -> Exhibit:
             cells.append(mark + _with_interval(values[protocol, "ndcg@10"][key]))
             cells.append(f"{values[protocol, 'hr@10'][key].value:.4f}")
         rows.append(cells + [_paper(values["sampled", "ndcg@10"][key])] * paper)
-    return Exhibit(
+    return TableSpec(
         f"E1  Overall, {found.about['users']:,} users",
         f"Sampled: among {found.about['candidates']} candidates; full: among all items not bought before."
         + _meaning(found),
@@ -79,7 +79,7 @@ def _overall(found: Comparison) -> Exhibit:
     )
 
 
-def _by_order(found: Comparison, family: str) -> Iterable[Exhibit]:
+def _by_order(found: Comparison, family: str) -> Iterable[TableSpec]:
     """SPEC E2, E3 and E4: what it costs that the order is lost, in either mode."""
     where = "training" if family == "shuffled_training" else "inference"
     lost = "train" if family == "shuffled_training" else "test"
@@ -99,7 +99,7 @@ def _by_order(found: Comparison, family: str) -> Iterable[Exhibit]:
             cells = [_named(key, mode), *(f"{row.value:.4f}" for row in pair), mark + _change(test)]
             rows.append(cells + [_paper_change(*pair)] * paper)
         users = found.about["users" if mode == "R" else "generation_users"]
-        yield Exhibit(
+        yield TableSpec(
             f"{number}  Shuffled {where}, mode {mode}, {users:,} users, {metric.upper()}",
             f"Change in percent, with its 95% interval; {NONE} : not told from none (Holm, {len(tests)} tests).",
             ["", "original", "shuffled", "change", *["paper"] * paper],
@@ -107,7 +107,7 @@ def _by_order(found: Comparison, family: str) -> Iterable[Exhibit]:
         )
 
 
-def _written(found: Comparison) -> Exhibit:
+def _written(found: Comparison) -> TableSpec:
     """HR@1 of mode G beside how often an answer was one at all."""
     wanted = {"protocol": "generation", "train": "original", "test": "original"}
     first, valid = (chosen(found, metric=metric, **wanted) for metric in ("hr@1", "valid"))
@@ -118,7 +118,7 @@ def _written(found: Comparison) -> Exhibit:
         mark = f"{SAME} " if key in tests and not tests[key].different else ""
         answers = f"{valid[key].value:.4f}" if key in valid else ""
         rows.append([_named(key, "G"), mark + _with_interval(row), answers] + [_paper(row)] * paper)
-    return Exhibit(
+    return TableSpec(
         f"Mode G, {found.about['generation_users']:,} users",
         f"HR@1 among {found.about['generation_candidates']} candidates, of all users: an answer that is none of "
         "them is wrong. Ranks: its first item; writes: the title that it wrote." + _meaning(found),
@@ -127,7 +127,7 @@ def _written(found: Comparison) -> Exhibit:
     )
 
 
-def _similar(found: Comparison) -> Exhibit:
+def _similar(found: Comparison) -> TableSpec:
     """SPEC E5."""
     values = chosen(found, metric="cosine", train="original")
     paper = any(row.paper is not None for row in values.values())
@@ -135,7 +135,7 @@ def _similar(found: Comparison) -> Exhibit:
         [system, _with_interval(row)] + [_paper(row)] * paper
         for (system, _), row in reversed(values.items())
     ]
-    return Exhibit(
+    return TableSpec(
         f"E5  How alike a user stays when the history is shuffled, {found.about['users']:,} users",
         "Cosine of the two vectors; 1: order leaves no trace.",
         ["", "cosine", *["paper"] * paper],

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from llmsrec.comparison.cache_keys import code_of, learned_from
-from llmsrec.core.files import alone
+from llmsrec.core.files import exclusive_lock
 from llmsrec.data.splits import Splits
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig, train_teacher
@@ -15,7 +15,7 @@ def teacher_of(config: TeacherConfig, splits: Splits, folder: Path, name: str) -
     key = fingerprint(config, code_of(train_teacher), *learned_from(splits))
     folder = folder / f"{name}-{key[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):  # stages of several systems may ask for it at a time
+    with exclusive_lock(folder):  # stages of several systems may ask for it at a time
         if not (folder / "model").exists():
             log, checkpoints = MetricLog(folder / "curve.json"), Checkpoints(folder / "state", key)
             model = train_teacher(splits, config, log, checkpoints, device())

@@ -49,7 +49,7 @@ class Number:
     beside: str  # inside | outside of our interval | not comparable | nothing, where the paper has no such number
 
     @classmethod
-    def told(
+    def estimate(
         cls,
         dataset: str,
         values: Float[np.ndarray, "seeds users"],
@@ -152,7 +152,7 @@ def rows_of(dataset: str, drawn: Resampled, paper: Mapping[Cell, float | None]) 
         Row(
             dataset=dataset,
             **cell._asdict(),
-            **Number.told(dataset, values, drawn.of(cell), paper.get(cell)),
+            **Number.estimate(dataset, values, drawn.of(cell), paper.get(cell)),
         )
         for cell, values in drawn.columns.items()
     ]

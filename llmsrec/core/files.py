@@ -17,14 +17,14 @@ from llmsrec.core.errors import ArtifactError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path to write to; renamed to `path` when the block ends well, removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield aside
-        sync(aside)
+        fsync_path(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -51,7 +51,7 @@ def _lives(process: int) -> bool:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path) -> Iterator[Path]:
     """An empty folder to fill; it takes the place of `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside, old = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "old"))
@@ -62,7 +62,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield aside
         for file in aside.rglob("*"):
             if file.is_file():
-                sync(file)
+                fsync_path(file)
         if path.exists():
             os.replace(path, old)  # removed in place, a kill would leave a part of it
         os.replace(aside, path)
@@ -72,7 +72,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """One process at a time; the lock leaves no file."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -83,18 +83,18 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, document: Any) -> None:
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_frame(path: Path) -> pd.DataFrame:
     """A Parquet file, whole."""
-    with readable(path):
+    with reading_parquet(path):
         return pd.read_parquet(path)
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def reading_parquet(path: Path) -> Iterator[None]:
     """Names a Parquet file that is missing or damaged, and says what mends it."""
     try:
         yield
@@ -123,7 +123,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Onto the disk, before its name is."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

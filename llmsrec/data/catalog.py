@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from llmsrec.core.errors import DataError
-from llmsrec.core.files import read_frame, whole_file
+from llmsrec.core.files import atomic_write, read_frame
 
 COLUMNS = ["item_index", "item_id", "title", "description", "brand", "category"]
 
@@ -61,7 +61,7 @@ class Catalog:
         return str(self.items["item_id"].iat[item_index - 1])
 
     def save(self, path: Path) -> None:
-        with whole_file(path) as aside:
+        with atomic_write(path) as aside:
             self.items.to_parquet(aside, index=False)
 
     @classmethod

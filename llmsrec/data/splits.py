@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
-from llmsrec.core.files import read_frame, readable, whole_folder
+from llmsrec.core.files import atomic_directory, read_frame, reading_parquet
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 
@@ -84,7 +84,7 @@ class Splits:
         return Targets(targets.users[rows], targets.positions[rows])
 
     def save(self, folder: Path) -> None:
-        with whole_folder(folder) as aside:
+        with atomic_directory(folder) as aside:
             self.catalog.save(aside / "items.parquet")
             pd.DataFrame({"user_id": self.user_ids, "train_length": self.train_lengths}).to_parquet(
                 aside / "users.parquet", index=False
@@ -153,7 +153,7 @@ def _load_part(folder: Path, part: str) -> tuple[Targets, Candidates, Candidates
 
     def candidates(mode: str) -> Candidates:
         file = folder / f"{part}_candidates_{mode}.parquet"
-        with readable(file):
+        with reading_parquet(file):
             table = pq.read_table(file)
         rows, columns = (np.array(table[name]) for name in ("target_row", "target_column"))
         listed = table["item_indices"].combine_chunks().flatten()

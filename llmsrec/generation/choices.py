@@ -16,7 +16,7 @@ LEAST = 4  # tokens of a title, or it says nothing
 
 
 @dataclass(frozen=True)
-class Asked:
+class ChoicePrompts:
     """Prompts with answers behind them. `asked`: tokens after which an answer's next one is told; `answers`: those.
 
     An answer of n tokens is told by n of them, the last of the prompt first; `owners` says whose each one is."""
@@ -57,12 +57,12 @@ class ChoiceBuilder:
         """Up to where the title is to be written."""
         return self._together(self._rows(histories, candidates), histories, candidates)
 
-    def told(
+    def with_choices(
         self,
         histories: Sequences,
         candidates: Int[np.ndarray, "rows columns"],
         answers: Int[np.ndarray, "rows answers"],
-    ) -> Asked:
+    ) -> ChoicePrompts:
         """With the titles of these items behind each prompt, each unseen by the others."""
         rows, told, places, owners, asked = [], [], [], [], []
         count = 0  # of the asked states
@@ -85,7 +85,7 @@ class ChoiceBuilder:
         if answers.shape[1] == 1:  # one answer needs no wall: plain causal attention is faster
             rows = [(tokens, positions, [0] * len(tokens)) for tokens, positions, _ in rows]
         prompts = self._together(rows, histories, candidates)
-        return Asked(prompts, np.array(asked), *map(np.array, (told, places, owners)))
+        return ChoicePrompts(prompts, np.array(asked), *map(np.array, (told, places, owners)))
 
     def _rows(self, histories: Sequences, candidates: Int[np.ndarray, "rows columns"]) -> list[Row]:
         tails, found = histories.last(self.shape.window), []

@@ -11,13 +11,13 @@ from torch.nn import functional
 from llmsrec.core.progress import Progress
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
-from llmsrec.generation.choices import Asked, ChoiceBuilder
+from llmsrec.generation.choices import ChoiceBuilder, ChoicePrompts
 from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.heads import LLMSRecConfig
-from llmsrec.llm.padding import chunks, spread
+from llmsrec.llm.padding import length_chunks, right_pad
 from llmsrec.llm.prompts import Prompts
-from llmsrec.llm.soft_prompts import Reader
-from llmsrec.llm.variants import Recipe
+from llmsrec.llm.soft_prompts import PromptModel
+from llmsrec.llm.variants import LLMVariant
 from llmsrec.preprocessing.candidates import normalise
 from llmsrec.sequential.sasrec import SASRec
 
@@ -28,7 +28,7 @@ TOLD = 1 << 12  # tokens whose chances over the whole vocabulary are held at a t
 Score = Literal["greedy", "likelihood"]
 
 
-class TitleWriter(Reader):
+class TitleWriter(PromptModel):
     """Titles out of `slots`: of `heads`, what fills slots and what is put into the language model is trained."""
 
     prompts: ChoiceBuilder
@@ -39,15 +39,15 @@ class TitleWriter(Reader):
         backbone: Backbone,
         teacher: SASRec,
         catalog: Catalog,
-        recipe: Recipe,
+        variant: LLMVariant,
         num_candidates: int,
     ) -> None:
-        assert backbone.writer is not None, "load it with its head"
-        super().__init__(config, recipe, backbone, teacher)
+        assert backbone.causal_lm is not None, "load it with its head"
+        super().__init__(config, variant, backbone, teacher)
         self.prompts = ChoiceBuilder(
-            backbone.tokenizer, catalog.titles, self.slots.shape, num_candidates
+            backbone.tokenizer, catalog.titles, self.soft_prompts.shape, num_candidates
         )
-        self.ends = backbone.ends
+        self.stop_tokens = backbone.stop_tokens
         self.names = [normalise(self._text(title)) for title in self.prompts.titles]
 
     def loss(
@@ -58,7 +58,7 @@ class TitleWriter(Reader):
         teacher_users: Float[Tensor, "rows teacher"] | None = None,
     ) -> Float[Tensor, ""]:
         """The mean over tokens of the cross-entropy of the targets' titles and their ends."""
-        asked = self.prompts.told(histories, candidates, targets[:, None])
+        asked = self.prompts.with_choices(histories, candidates, targets[:, None])
         return -self._log_likelihoods(asked, teacher_users).mean()
 
     @torch.no_grad()
@@ -66,20 +66,20 @@ class TitleWriter(Reader):
         self, histories: Sequences, candidates: Int[np.ndarray, "rows columns"]
     ) -> Int[np.ndarray, "rows"]:
         """The column of the title that the model would write most readily, for each of its tokens."""
-        asked = self.prompts.told(histories, candidates, candidates)
+        asked = self.prompts.with_choices(histories, candidates, candidates)
         each = self._log_likelihoods(asked, self._users(histories)).double().cpu().numpy()
         totals = np.bincount(asked.owners, each) / np.bincount(asked.owners)
         return totals.reshape(candidates.shape).argmax(axis=1)
 
     @torch.no_grad()
-    def written(
+    def write_titles(
         self, histories: Sequences, candidates: Int[np.ndarray, "rows columns"]
     ) -> list[str]:
         """What it writes, each next token the likeliest; its first line."""
         prompts = self.prompts.choices(histories, candidates)
         users = self._users(histories)
         texts = [""] * len(prompts)
-        for chunk in chunks(np.argsort(prompts.lengths, kind="stable"), prompts.lengths):
+        for chunk in length_chunks(np.argsort(prompts.lengths, kind="stable"), prompts.lengths):
             some = prompts.take(chunk)
             real = np.arange(int(some.lengths.max())) < some.lengths[:, None]
             vectors = None if users is None else users[torch.from_numpy(chunk)]
@@ -92,37 +92,41 @@ class TitleWriter(Reader):
     ) -> list[str]:
         """Left padded, so that all prompts end where writing begins."""
         device = self.backbone.device
-        tokens = torch.from_numpy(spread(prompts.tokens, real)).to(device)
-        embedded = self.slots.embed(tokens, prompts.items, users)
+        tokens = torch.from_numpy(right_pad(prompts.tokens, real)).to(device)
+        embedded = self.soft_prompts.embed(tokens, prompts.items, users)
         width = real.shape[1]
         shift = torch.from_numpy(
             (np.arange(width) - (width - prompts.lengths)[:, None]) % width
         ).to(device)
         left = embedded.gather(1, shift[:, :, None].expand_as(embedded))
         mask = torch.from_numpy(real[:, ::-1].copy()).to(device)
-        found = self.backbone.writer.generate(
+        found = self.backbone.causal_lm.generate(
             inputs_embeds=left,
             attention_mask=mask.long(),
             max_new_tokens=NEW_TOKENS,
             do_sample=False,
-            eos_token_id=sorted(self.ends),
+            eos_token_id=sorted(self.stop_tokens),
             pad_token_id=self.prompts.end,
         )
         return [self._text(row) for row in found.tolist()]
 
     def _text(self, tokens: list[int]) -> str:
         """Up to its end, and of that the first line."""
-        end = next((place for place, token in enumerate(tokens) if token in self.ends), len(tokens))
+        end = next(
+            (place for place, token in enumerate(tokens) if token in self.stop_tokens), len(tokens)
+        )
         lines = str(self.backbone.tokenizer.decode(tokens[:end])).strip().splitlines()
         return lines[0] if lines else ""
 
     def _users(self, histories: Sequences) -> Tensor | None:
-        return self.teacher.represent(histories) if self.recipe.user_slot else None
+        return self.teacher.represent(histories) if self.variant.user_slot else None
 
-    def _log_likelihoods(self, asked: Asked, teacher_users: Tensor | None) -> Float[Tensor, "told"]:
+    def _log_likelihoods(
+        self, asked: ChoicePrompts, teacher_users: Tensor | None
+    ) -> Float[Tensor, "told"]:
         """Of each told token after those before it."""
-        states = self.slots.read(asked.prompts, asked.asked, teacher_users)
-        head, device = self.backbone.writer.get_output_embeddings(), states.device
+        states = self.soft_prompts.hidden_states(asked.prompts, asked.asked, teacher_users)
+        head, device = self.backbone.causal_lm.get_output_embeddings(), states.device
         found = []
         for start in range(0, len(asked.answers), TOLD):
             places, wanted = (
@@ -161,7 +165,7 @@ class TitleAnswerer:
             if self.score == "likelihood":
                 found[rows] = self.model.likeliest(some, shown)
             else:
-                texts = self.model.written(some, shown)
+                texts = self.model.write_titles(some, shown)
                 names = [[self.model.names[item] for item in row] for row in shown.tolist()]
                 found[rows] = [column_of(*pair) for pair in zip(texts, names, strict=True)]
             progress.advance(len(rows))

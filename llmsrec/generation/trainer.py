@@ -7,9 +7,9 @@ from llmsrec.data.splits import Splits, Targets
 from llmsrec.generation.titles import Score, TitleAnswerer, TitleWriter
 from llmsrec.preprocessing.candidates import draw_candidates, title_labels
 from llmsrec.student.config import StudentConfig
-from llmsrec.student.schedule import looks_of, optimizer_of, rate
-from llmsrec.training.batches import Epochs, teachable
-from llmsrec.training.loop import GradientTrainer, Plan, generator
+from llmsrec.student.schedule import build_optimizer, eval_steps, lr_factor
+from llmsrec.training.batches import Epochs, trainable_users
+from llmsrec.training.loop import GradientTrainer, TrainingPlan, generator
 from llmsrec.training.validation import validation_rows
 
 
@@ -18,10 +18,10 @@ class TitleTrainer(GradientTrainer):
 
     def __init__(self, model: TitleWriter, splits: Splits, config: StudentConfig) -> None:
         self.model, self.config, self.train = model, config, splits.train
-        self.epochs = Epochs(teachable(self.train), config.batch_size, config.seed, 1)
+        self.epochs = Epochs(trainable_users(self.train), config.batch_size, config.seed, 1)
         self.labels = title_labels(splits.catalog)
         self.negatives = splits.generation_candidates["valid"].items.shape[1] - 1
-        self.optimizer = optimizer_of(model.heads, config)
+        self.optimizer = build_optimizer(model.heads, config)
 
     @property
     def network(self) -> nn.Module:
@@ -44,23 +44,23 @@ class TitleTrainer(GradientTrainer):
             draws,
         )
         histories = self.train.take(users, ends)
-        known = self.model.teacher.represent(histories) if self.model.recipe.user_slot else None
+        known = self.model.teacher.represent(histories) if self.model.variant.user_slot else None
         loss = self.model.loss(histories, drawn.items, drawn.targets, known)
-        share = rate(self.config, step, self.steps_per_epoch)
-        self.descend(loss, self.config.learning_rate * share)
+        share = lr_factor(self.config, step, self.steps_per_epoch)
+        self.optimizer_step(loss, self.config.learning_rate * share)
         return {"loss": float(loss.detach())}
 
 
-def stage_of(
+def training_stage(
     model: TitleWriter, splits: Splits, config: StudentConfig, score: Score
-) -> tuple[TitleTrainer, Plan]:
+) -> tuple[TitleTrainer, TrainingPlan]:
     trainer = TitleTrainer(model, splits, config)
-    looks = looks_of(config, trainer.steps_per_epoch)
+    looks = eval_steps(config, trainer.steps_per_epoch)
 
     def look() -> dict[str, float]:
         return validate(model, splits, config, score)
 
-    return trainer, Plan("titles", look, looks, config.patience, "hr@1")
+    return trainer, TrainingPlan("titles", look, looks, config.patience, "hr@1")
 
 
 def validate(

@@ -52,7 +52,7 @@ class Backbone:
     model: Any
     tokenizer: Any
     digest: str
-    writer: Any = None
+    causal_lm: Any = None
 
     @property
     def hidden_size(self) -> int:
@@ -63,9 +63,9 @@ class Backbone:
         return torch.device(self.model.device)
 
     @property
-    def ends(self) -> set[int]:
+    def stop_tokens(self) -> set[int]:
         """Tokens after which nothing is written; chat models have several."""
-        found = self.writer.generation_config.eos_token_id
+        found = self.causal_lm.generation_config.eos_token_id
         listed = found if isinstance(found, list) else [found]
         return {int(token) for token in [self.tokenizer.eos_token_id, *listed] if token is not None}
 

@@ -20,7 +20,7 @@ KeysValues = list[tuple[Tensor, Tensor]]  # of each layer: rows x heads x tokens
 
 
 @dataclass(frozen=True)
-class Rows:
+class DecoderInput:
     """Right-padded rows. `mask` says what each token sees (kept tokens first); None is plain causal."""
 
     embedded: Float[Tensor, "rows tokens hidden"]
@@ -37,8 +37,8 @@ class Decoder:
         self.model = model
         self.llama_shaped = _is_llama_shaped(model)
 
-    def read(
-        self, rows: Rows, keep: KeysValues | None = None
+    def hidden_states(
+        self, rows: DecoderInput, keep: KeysValues | None = None
     ) -> Float[Tensor, "rows reads hidden"]:
         """The final states (after the last norm) at `rows.reads`; `keep` gets each layer's keys and values."""
         return self._read_llama(rows, keep) if self.llama_shaped else self._read_any(rows, keep)
@@ -50,7 +50,7 @@ class Decoder:
         return [(layer.keys, layer.values) for layer in kept.layers]
 
     def _read_llama(
-        self, rows: Rows, keep: KeysValues | None
+        self, rows: DecoderInput, keep: KeysValues | None
     ) -> Float[Tensor, "rows reads hidden"]:
         x, mask = rows.embedded, None if rows.mask is None else rows.mask[:, None]
         turn = self.model.rotary_emb(x, rows.positions)
@@ -79,7 +79,9 @@ class Decoder:
             x = x + layer.mlp(layer.post_attention_layernorm(x))
         return self.model.norm(x)
 
-    def _read_any(self, rows: Rows, keep: KeysValues | None) -> Float[Tensor, "rows reads hidden"]:
+    def _read_any(
+        self, rows: DecoderInput, keep: KeysValues | None
+    ) -> Float[Tensor, "rows reads hidden"]:
         mask = None
         if rows.mask is not None:
             least = torch.finfo(rows.embedded.dtype).min

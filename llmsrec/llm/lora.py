@@ -8,7 +8,7 @@ from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.variants import LAYERS, Lora
 
 
-def adapt(backbone: Backbone, lora: Lora) -> nn.ParameterDict:
+def add_lora(backbone: Backbone, lora: Lora) -> nn.ParameterDict:
     """The trained parameters, in float32, by their names in the backbone, which is changed: load it for yourself."""
     import peft  # seconds to load: only where something is adapted
 

@@ -12,7 +12,7 @@ TRAINING_TOKENS = 1 << 13  # padded tokens of one forward pass while gradients a
 READING_TOKENS = 1 << 15
 
 
-def chunks(
+def length_chunks(
     order: Int[np.ndarray, "rows"], lengths: Int[np.ndarray, "rows"]
 ) -> list[Int[np.ndarray, "chunk"]]:
     """Rows in order of length, cut where a chunk would pad beyond the budget, or its shortest row by over a quarter."""
@@ -31,7 +31,7 @@ def chunks(
     return found
 
 
-def spread(
+def right_pad(
     values: Int[np.ndarray, "n"], real: Bool[np.ndarray, "rows tokens"]
 ) -> Int[np.ndarray, "rows tokens"]:
     """Ragged values, right padded with 0."""
@@ -40,7 +40,7 @@ def spread(
     return block
 
 
-def seen(segments: Int[Tensor, "rows tokens"]) -> Bool[Tensor, "rows tokens tokens"]:
+def segment_mask(segments: Int[Tensor, "rows tokens"]) -> Bool[Tensor, "rows tokens tokens"]:
     """Each token sees what stands before it, but for the segments of others."""
     causal = torch.ones(
         segments.shape[1], segments.shape[1], dtype=torch.bool, device=segments.device

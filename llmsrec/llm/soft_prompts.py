@@ -12,30 +12,30 @@ from torch.nn import functional
 
 from llmsrec.data.sequences import ranges
 from llmsrec.llm.backbone import Backbone
-from llmsrec.llm.decoder import Decoder, Rows
+from llmsrec.llm.decoder import Decoder, DecoderInput
 from llmsrec.llm.heads import Heads, LLMSRecConfig
-from llmsrec.llm.lora import adapt
-from llmsrec.llm.padding import chunks, seen, spread
+from llmsrec.llm.lora import add_lora
+from llmsrec.llm.padding import length_chunks, right_pad, segment_mask
 from llmsrec.llm.prompts import HIST, IOUT, UOUT, UREP, Prompts, PromptShape
-from llmsrec.llm.variants import Recipe
+from llmsrec.llm.variants import LLMVariant
 from llmsrec.sequential.sasrec import SASRec
 
 
-class Slots(nn.Module):
+class SoftPrompts(nn.Module):
     """Fills slots and reads states. `heads` is all that is trained; backbone and teacher are no part of the module's
     parameters, but with low-rank updates the backbone must be its own.
 
-    `table` is what item slots are filled from: the teacher's item table, or what is made of it (`codes`)."""
+    `table` is what item slots are filled from: the teacher's item table, or what is made of it (`code_size`)."""
 
     table: Tensor
 
     def __init__(
-        self, config: LLMSRecConfig, recipe: Recipe, backbone: Backbone, teacher: SASRec
+        self, config: LLMSRecConfig, variant: LLMVariant, backbone: Backbone, teacher: SASRec
     ) -> None:
         super().__init__()
-        self.heads = Heads(config, recipe)
-        if recipe.lora is not None:
-            self.heads.lora = adapt(backbone, recipe.lora)
+        self.heads = Heads(config, variant)
+        if variant.lora is not None:
+            self.heads.lora = add_lora(backbone, variant.lora)
         self.heads.to(backbone.device)
         teacher = teacher.eval().requires_grad_(False).to(backbone.device)
         self._frozen = (backbone, teacher)  # in a tuple, so that nn.Module does not adopt them
@@ -45,13 +45,13 @@ class Slots(nn.Module):
             config.window,
             config.title_tokens,
             config.max_prompt_tokens,
-            with_user_rep=recipe.user_slot,
-            item_slots=recipe.item_slots,
+            with_user_rep=variant.user_slot,
+            item_slots=variant.item_slots,
         )
         table = teacher.item_table
-        if recipe.codes is not None:
-            table = table.new_zeros(len(table), recipe.codes)
-        self.register_buffer("table", table, persistent=recipe.codes is not None)
+        if variant.code_size is not None:
+            table = table.new_zeros(len(table), variant.code_size)
+        self.register_buffer("table", table, persistent=variant.code_size is not None)
 
     @property
     def backbone(self) -> Backbone:
@@ -61,7 +61,7 @@ class Slots(nn.Module):
     def teacher(self) -> SASRec:
         return self._frozen[1]
 
-    def train(self, mode: bool = True) -> "Slots":
+    def train(self, mode: bool = True) -> "SoftPrompts":
         """What is put into the language model has its dropout where it is trained."""
         super().train(mode)
         if self.heads.lora:
@@ -69,7 +69,7 @@ class Slots(nn.Module):
             self.backbone.model.train(mode and learns)
         return self
 
-    def read(
+    def hidden_states(
         self,
         prompts: Prompts,
         asked: Bool[np.ndarray, "n"],
@@ -80,7 +80,7 @@ class Slots(nn.Module):
         Prompts run in chunks of like length, right padded: in a causal model no token sees what pads behind it."""
         order = np.argsort(prompts.lengths, kind="stable")
         states, places = [], []
-        for chunk in chunks(order, prompts.lengths):
+        for chunk in length_chunks(order, prompts.lengths):
             where, _ = ranges(prompts.offsets[chunk], prompts.lengths[chunk])
             vectors = None if teacher_users is None else teacher_users[torch.from_numpy(chunk)]
             states.append(self._run(prompts.take(chunk), asked[where], vectors))
@@ -94,19 +94,20 @@ class Slots(nn.Module):
         device = self.backbone.device
         real = np.arange(int(prompts.lengths.max())) < prompts.lengths[:, None]
         tokens, positions, segments = (
-            spread(values, real) for values in (prompts.tokens, prompts.positions, prompts.segments)
+            right_pad(values, real)
+            for values in (prompts.tokens, prompts.positions, prompts.segments)
         )
-        row, column = np.nonzero(spread(asked.astype(np.int64), real))
+        row, column = np.nonzero(right_pad(asked.astype(np.int64), real))
         number = np.arange(len(row)) - np.searchsorted(row, row)  # of a read-out in its row
         reads = np.zeros((len(real), int(number.max()) + 1), dtype=np.int64)
         reads[row, number] = column
-        rows = Rows(
+        rows = DecoderInput(
             self.embed(torch.from_numpy(tokens).to(device), prompts.items, teacher_users),
             torch.from_numpy(positions).to(device),
             torch.from_numpy(reads).to(device),
-            mask=seen(torch.from_numpy(segments).to(device)) if segments.any() else None,
+            mask=segment_mask(torch.from_numpy(segments).to(device)) if segments.any() else None,
         )
-        states = self.decoder.read(rows)
+        states = self.decoder.hidden_states(rows)
         return states[torch.from_numpy(row), torch.from_numpy(number)].float()
 
     def embed(
@@ -121,7 +122,7 @@ class Slots(nn.Module):
         where, what = [], []
         if len(items):
             unique, place = np.unique(items, return_inverse=True)  # shown twice, projected once
-            written = self.written(torch.from_numpy(unique).to(table.device))
+            written = self.project_items(torch.from_numpy(unique).to(table.device))
             where.append((flat == HIST).nonzero()[:, 0])
             what.append(written[torch.from_numpy(place).to(table.device)])
         for slot, number in ((UOUT, 0), (IOUT, 1)):
@@ -136,41 +137,41 @@ class Slots(nn.Module):
             embedded = embedded.index_copy(0, torch.cat(where), torch.cat(what).to(table.dtype))
         return embedded.view(*tokens.shape, -1)
 
-    def written(self, items: Int[Tensor, "items"]) -> Float[Tensor, "items hidden"]:
+    def project_items(self, items: Int[Tensor, "items"]) -> Float[Tensor, "items hidden"]:
         """What stands in the slots of these items; in training some of the vectors' values are dropped, lest the
         student rely on what the teacher made of the very purchases it learns from."""
         kept = functional.dropout(self.table[items], self.dropout, self.training)
         return self.heads.item_projector(kept)
 
 
-class Reader(nn.Module):
+class PromptModel(nn.Module):
     """A language model before prompts with slots; modes R and G differ in their `prompts`, and in what they ask."""
 
     prompts: Any
 
     def __init__(
-        self, config: LLMSRecConfig, recipe: Recipe, backbone: Backbone, teacher: SASRec
+        self, config: LLMSRecConfig, variant: LLMVariant, backbone: Backbone, teacher: SASRec
     ) -> None:
         super().__init__()
-        self.config, self.recipe = config, recipe
-        self.slots = Slots(config, recipe, backbone, teacher)
+        self.config, self.variant = config, variant
+        self.soft_prompts = SoftPrompts(config, variant, backbone, teacher)
 
     @property
     def heads(self) -> Heads:
-        return self.slots.heads
+        return self.soft_prompts.heads
 
     @property
     def backbone(self) -> Backbone:
-        return self.slots.backbone
+        return self.soft_prompts.backbone
 
     @property
     def teacher(self) -> SASRec:
-        return self.slots.teacher
+        return self.soft_prompts.teacher
 
-    def text_only(self) -> "Reader":
+    def text_only(self) -> "PromptModel":
         """The same networks before prompts without the teacher's vectors."""
-        assert self.recipe.lora is not None, "what is frozen would have nothing left to learn"
+        assert self.variant.lora is not None, "what is frozen would have nothing left to learn"
         found = copy.copy(self)
-        found.recipe = replace(self.recipe, user_slot=False, item_slots=False)
+        found.variant = replace(self.variant, user_slot=False, item_slots=False)
         found.prompts = self.prompts.text_only()
         return found

@@ -26,27 +26,29 @@ class Lora:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """`adapted`: the language model gets low-rank updates, `lora` says which. `codes`: the size of the vectors behind
-    item slots where they are not the teacher's own (A-LLMRec, stage 1)."""
+class LLMVariant:
+    """What a system that reads with a language model shows in its prompts, and what of it is trained.
+
+    `uses_lora`: low-rank updates are trained, with the settings in `lora`. `code_size`: the width of the item vectors
+    in the prompt where they are not the teacher's own (A-LLMRec, stage 1)."""
 
     user_slot: bool
     item_slots: bool
-    adapted: bool = False
-    codes: int | None = None
+    uses_lora: bool = False
+    code_size: int | None = None
     distils: bool = False
     mode: Mode = "retrieval"
     lora: Lora | None = None
 
     def __post_init__(self) -> None:
-        assert self.lora is None or self.adapted
+        assert self.lora is None or self.uses_lora
 
 
-LLM_SREC = Recipe(user_slot=False, item_slots=True, distils=True)
-RECIPES = {  # all of them read text; the heads that read states are trained in mode R alone
-    "tallrec": Recipe(user_slot=False, item_slots=False, adapted=True),
-    "llara": Recipe(user_slot=False, item_slots=True, adapted=True),
-    "collm": Recipe(user_slot=True, item_slots=True, adapted=True),
-    "allmrec": Recipe(user_slot=True, item_slots=True, codes=128),
+LLM_SREC = LLMVariant(user_slot=False, item_slots=True, distils=True)
+VARIANTS = {  # all of them read text; the heads that read states are trained in mode R alone
+    "tallrec": LLMVariant(user_slot=False, item_slots=False, uses_lora=True),
+    "llara": LLMVariant(user_slot=False, item_slots=True, uses_lora=True),
+    "collm": LLMVariant(user_slot=True, item_slots=True, uses_lora=True),
+    "allmrec": LLMVariant(user_slot=True, item_slots=True, code_size=128),
     "llmsrec": LLM_SREC,
 }

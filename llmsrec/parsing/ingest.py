@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 
 from llmsrec.core.config import Share
 from llmsrec.core.errors import DataError
-from llmsrec.core.files import whole_file, whole_folder
+from llmsrec.core.files import atomic_directory, atomic_write
 from llmsrec.parsing.csv_reviews import parse_file
 from llmsrec.parsing.metadata import ITEMS, parse_metadata
-from llmsrec.parsing.parse_cache import KeptParses
+from llmsrec.parsing.parse_cache import ParseCache
 from llmsrec.parsing.reviews import REJECTS, ROWS, WORKERS, Parsed, Period, Texts
 from llmsrec.relational.interactions import PARTS
-from llmsrec.relational.sql_engine import RelationalConfig, engine, fetched, write
+from llmsrec.relational.sql_engine import RelationalConfig, engine, to_arrow, write
 
 IN_PROCESS = RelationalConfig("duckdb", 250, WORKERS)
 PARSED = pa.schema(
@@ -61,8 +61,8 @@ def ingest(
     `rejects_kept` receives the broken lines when there are too many to go on; in the folder `parses_kept` each file's
     parse stays for the next run."""
     reviews, metadata = raw_files(raw)
-    kept = KeptParses(parses_kept)
-    with whole_folder(out) as aside:
+    kept = ParseCache(parses_kept)
+    with atomic_directory(out) as aside:
         texts: dict[str, Texts] = {}
         counts = {
             "reviews": _parse_reviews(reviews, aside, config, kept, texts),
@@ -71,13 +71,13 @@ def ingest(
         try:
             _judge(counts["reviews"], aside / "rejects.parquet", config.max_reject_share)
         except DataError:
-            with whole_file(rejects_kept) as copy:
+            with atomic_write(rejects_kept) as copy:
                 copy.write_bytes((aside / "rejects.parquet").read_bytes())
             raise
         with engine(relational, aside / "spill") as connection:
             summary = _order(aside, config.tie_seed, connection)
         (aside / "parsed.parquet").unlink()
-    kept.forget_others()
+    kept.remove_unused()
     found = counts["reviews"]
     found["rows"] = summary["interactions"]
     found["duplicates"] = found.pop("accepted") - found["rows"]
@@ -122,7 +122,7 @@ def _parse_reviews(
     files: list[Path],
     aside: Path,
     config: InteractionsConfig,
-    kept: KeptParses,
+    kept: ParseCache,
     texts: dict[str, Texts],
 ) -> dict[str, Any]:
     """Stream all rows to parsed.parquet and all broken lines to rejects.parquet."""
@@ -147,7 +147,7 @@ def _parse_reviews(
 
 
 def _parse_metadata(
-    files: list[Path], aside: Path, kept: KeptParses, texts: dict[str, Texts]
+    files: list[Path], aside: Path, kept: ParseCache, texts: dict[str, Texts]
 ) -> dict[str, Any]:
     """items.parquet: the first line of an item counts; texts of CSV rows fill what is left."""
     counted: Counter[str] = Counter()
@@ -214,7 +214,7 @@ def _judge(counts: dict[str, Any], rejects: Path, limit: float) -> None:
         )
 
 
-def ordered(parsed: ibis.Table, tie_seed: int) -> ibis.Table:
+def order_interactions(parsed: ibis.Table, tie_seed: int) -> ibis.Table:
     """The earliest purchase of each (user, item), numbered within each user.
 
     Purchases of one moment are ordered by a seeded hash: sources are often sorted by item, and that order leaks."""
@@ -233,7 +233,7 @@ def ordered(parsed: ibis.Table, tie_seed: int) -> ibis.Table:
 
 
 def _order(aside: Path, tie_seed: int, connection: ibis.BaseBackend) -> dict[str, Any]:
-    table = ordered(connection.read_parquet(aside / "parsed.parquet"), tie_seed)
+    table = order_interactions(connection.read_parquet(aside / "parsed.parquet"), tie_seed)
     out = aside / "interactions.parquet"
     write(table.order_by(["user_id", "position"]), out)
     return _summary(connection.read_parquet(out), connection.read_parquet(aside / "items.parquet"))
@@ -242,7 +242,7 @@ def _order(aside: Path, tie_seed: int, connection: ibis.BaseBackend) -> dict[str
 def _summary(rows: ibis.Table, items: ibis.Table) -> dict[str, Any]:
     previous = rows.timestamp.lag().over(group_by="user_id", order_by="position")
     tied = rows.mutate(tied=(rows.timestamp == previous).cast("float64"))
-    (totals,) = fetched(
+    (totals,) = to_arrow(
         tied.aggregate(
             interactions=tied.count(),
             users=tied.user_id.nunique(),
@@ -253,7 +253,7 @@ def _summary(rows: ibis.Table, items: ibis.Table) -> dict[str, Any]:
         )
     ).to_pylist()
     sold = rows.select("item_id").distinct().anti_join(items, "item_id")
-    (bare,) = fetched(sold.aggregate(num=sold.count()))["num"].to_pylist()
+    (bare,) = to_arrow(sold.aggregate(num=sold.count()))["num"].to_pylist()
     return {
         "interactions": totals["interactions"],
         "users": totals["users"],

@@ -12,14 +12,20 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmsrec.core.files import read_json, sha256, whole_folder, write_json
+from llmsrec.core.files import atomic_directory, read_json, sha256, write_json
 from llmsrec.parsing.metadata import ITEMS
 from llmsrec.parsing.reviews import REJECTS, Parsed
 
-PARSERS = ("kept", "lines", "metadata", "reviews", "tables")  # modules that decide what is kept
+PARSERS = (
+    "parse_cache",
+    "line_reader",
+    "metadata",
+    "reviews",
+    "csv_reviews",
+)  # modules that decide what is kept
 
 
-class KeptParses:
+class ParseCache:
     """A folder of parses; without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -47,7 +53,7 @@ class KeptParses:
             yield from _read(kept)
             return
         with (
-            whole_folder(kept) as aside,
+            atomic_directory(kept) as aside,
             pq.ParquetWriter(aside / "rows.parquet", schema) as rows,
             pq.ParquetWriter(aside / "rejects.parquet", REJECTS) as rejects,
             pq.ParquetWriter(aside / "texts.parquet", ITEMS) as texts,
@@ -63,7 +69,7 @@ class KeptParses:
                 yield block
             write_json(aside / "blocks.json", sizes)
 
-    def forget_others(self) -> None:
+    def remove_unused(self) -> None:
         """Remove what this run did not ask for."""
         if self.folder is not None:
             for kept in self.folder.iterdir():

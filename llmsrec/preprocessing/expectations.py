@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from llmsrec.core.errors import DataError
-from llmsrec.core.files import whole_folder, write_json
+from llmsrec.core.files import atomic_directory, write_json
 from llmsrec.data.catalog import COLUMNS
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Candidates, Splits, Targets
@@ -206,7 +206,7 @@ def _run(tables: list[Table], docs: Path, moment: datetime) -> list[dict[str, An
         results = [row for table in tables for row in _validate(context, source, table, moment)]
         context.build_data_docs()
         built = next(Path(folder).rglob("local_site/index.html")).parent
-        with whole_folder(docs) as aside:
+        with atomic_directory(docs) as aside:
             shutil.copytree(built, aside, dirs_exist_ok=True)
             for page in sorted(aside.rglob("*.html")):
                 page.write_text(

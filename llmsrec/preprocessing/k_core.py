@@ -11,7 +11,7 @@ import pyarrow as pa
 from llmsrec.core.config import Count, Natural, Share
 from llmsrec.core.errors import DataError
 from llmsrec.relational.interactions import Interactions
-from llmsrec.relational.sql_engine import fetched, kept, lent
+from llmsrec.relational.sql_engine import materialize, register, to_arrow
 
 TRAIN, VALID, TEST = 0, 1, 2
 PART = 2**48  # more than any source_order
@@ -56,7 +56,7 @@ def kept_rows(interactions: Interactions, config: SplitsConfig) -> ibis.Table:
         rows = rows.mutate(part=ibis.coalesce(rows.part, 0))
         core = iterative_core(_sampled(rows, config), config.user_threshold, config.item_threshold)
         core = leave_one_out(core.mutate(part=ibis.null("int64")))
-    return kept(core.join(_first_seen(rows), "user_id").select(COLUMNS))
+    return materialize(core.join(_first_seen(rows), "user_id").select(COLUMNS))
 
 
 def leave_one_out(rows: ibis.Table) -> ibis.Table:
@@ -72,7 +72,7 @@ def iterative_core(rows: ibis.Table, user_threshold: int, item_threshold: int) -
     while True:
         for column, threshold in (("item_id", item_threshold), ("user_id", user_threshold)):
             pairs = pairs.semi_join(_frequent(pairs, column, threshold), column)
-        before = pairs = kept(pairs, instead=before)
+        before = pairs = materialize(pairs, instead=before)
         left = _count(pairs)
         if left == 0:
             raise DataError(
@@ -87,7 +87,7 @@ def iterative_core(rows: ibis.Table, user_threshold: int, item_threshold: int) -
 
 
 def _single_pass(rows: ibis.Table, config: SplitsConfig) -> ibis.Table:
-    """The released code's recipe: count once; a user needs enough purchases, and enough training ones that survive."""
+    """The released code's variant: count once; a user needs enough purchases, and enough training ones that survive."""
     total = rows.count().over(group_by="user_id")
     survivors = rows.mutate(total=total).semi_join(
         _frequent(rows, "item_id", config.item_threshold), "item_id"
@@ -114,7 +114,7 @@ def _sampled(rows: ibis.Table, config: SplitsConfig) -> ibis.Table:
     if config.sample_rate == 1.0:
         return rows
     users = _first_seen(rows)
-    seen = np.sort(fetched(users.select("seen"))["seen"].to_numpy())
+    seen = np.sort(to_arrow(users.select("seen"))["seen"].to_numpy())
     num_chosen = int(len(seen) * config.sample_rate)
     if num_chosen == 0:
         raise DataError(
@@ -123,9 +123,9 @@ def _sampled(rows: ibis.Table, config: SplitsConfig) -> ibis.Table:
         )
     places = random.Random(config.seed).sample(range(len(seen)), num_chosen)
     drawn = pa.table({"seen": seen[places]})
-    chosen = users.semi_join(lent(drawn, rows.get_backend()), "seen")
-    return kept(rows.semi_join(chosen, "user_id"))
+    chosen = users.semi_join(register(drawn, rows.get_backend()), "seen")
+    return materialize(rows.semi_join(chosen, "user_id"))
 
 
 def _count(rows: ibis.Table) -> int:
-    return int(fetched(rows.aggregate(num=rows.count()))["num"][0].as_py())
+    return int(to_arrow(rows.aggregate(num=rows.count()))["num"][0].as_py())

@@ -16,7 +16,7 @@ from llmsrec.data.splits import Candidates, Part, Splits, Targets
 from llmsrec.preprocessing.candidates import draw_candidates, evaluated_rows, title_labels
 from llmsrec.preprocessing.k_core import TEST, TRAIN, VALID, SplitsConfig, kept_rows
 from llmsrec.relational.interactions import Interactions
-from llmsrec.relational.sql_engine import batches, fetched
+from llmsrec.relational.sql_engine import batches, to_arrow
 
 PLACEHOLDERS = {
     "title": "Empty title",
@@ -53,7 +53,7 @@ def _histories(
 ) -> tuple[list[str], Sequences, Int[np.ndarray, "n"]]:
     """User ids by first appearance, their purchases, and the part of each: numbers alone leave the engine, in order."""
     users = rows.group_by("user_id").aggregate(seen=rows.seen.min(), num=rows.count())
-    ordered = fetched(users.order_by("seen").select("user_id", "num"))
+    ordered = to_arrow(users.order_by("seen").select("user_id", "num"))
     offsets = np.concatenate([[0], np.cumsum(ordered["num"].to_numpy())]).astype(np.int64)
     known = pa.array(catalog.items["item_id"], pa.string())
     columns: list[list[np.ndarray]] = [[], [], []]
@@ -101,12 +101,12 @@ def statistics(splits: Splits) -> dict[str, Any]:
 
 def _catalog(interactions: Interactions, rows: ibis.Table) -> Catalog:
     """The items that stayed, by id, with placeholders for what no metadata tells."""
-    ids = fetched(rows.select("item_id").distinct())["item_id"].to_pandas()
+    ids = to_arrow(rows.select("item_id").distinct())["item_id"].to_pandas()
     sold = pd.DataFrame({"item_id": np.sort(ids)})
     if sold.empty:
         raise DataError("no user survives the thresholds of params.yaml (splits): lower them")
     described = interactions.items.semi_join(rows, "item_id")
-    items = sold.merge(fetched(described).to_pandas(), on="item_id", how="left", validate="1:1")
+    items = sold.merge(to_arrow(described).to_pandas(), on="item_id", how="left", validate="1:1")
     for column, placeholder in PLACEHOLDERS.items():
         items[column] = items[column].fillna(placeholder)
     items["item_index"] = np.arange(1, len(items) + 1)

@@ -53,7 +53,7 @@ def evaluate(  # noqa: PLR0913 (all but three say what is left as it is)
             raise FloatingPointError(f"a score is NaN for user rows {rows[chunk[:3]]}...")
         among_candidates.append(rank_candidates(values, some))
         if full:
-            among_all.append(rank_catalogue(scores, some.targets, seen.take(chunk)))
+            among_all.append(rank_all_items(scores, some.targets, seen.take(chunk)))
         progress.advance(len(chunk))
     return Evaluation(
         _concatenate(among_candidates), _concatenate(among_all) if full else None, scorer.users
@@ -70,14 +70,14 @@ class _Scorer:
 
     def all(self, chunk: Int[np.ndarray, "chunk"]) -> Float[np.ndarray, "chunk indices"]:
         if self.vectors:
-            return self.vectors.products(self.users[chunk])
+            return self.vectors.score_users(self.users[chunk])
         return self.ranker.score(self.shown.take(chunk))
 
     def some(
         self, chunk: Int[np.ndarray, "chunk"], items: Int[np.ndarray, "chunk columns"]
     ) -> Float[np.ndarray, "chunk columns"]:
         if self.vectors:
-            return self.vectors.products_with(self.users[chunk], items)
+            return self.vectors.score_candidates(self.users[chunk], items)
         return np.take_along_axis(self.all(chunk), items, axis=1)
 
 
@@ -88,7 +88,7 @@ def rank_candidates(values: Float[np.ndarray, "users columns"], candidates: Cand
     return Ranks(better, ties, np.full(len(values), values.shape[1]))
 
 
-def rank_catalogue(
+def rank_all_items(
     scores: Float[np.ndarray, "users items"], targets: Int[np.ndarray, "users"], seen: Sequences
 ) -> Ranks:
     """Among all items but the padding and those already bought; a target bought before stays in.

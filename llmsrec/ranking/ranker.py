@@ -21,10 +21,10 @@ class VectorRanker(Ranker, Protocol):
 
     def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users size"]: ...
 
-    def products(
+    def score_users(
         self, users: Float[np.ndarray, "users size"]
     ) -> Float[np.ndarray, "users indices"]: ...
 
-    def products_with(
+    def score_candidates(
         self, users: Float[np.ndarray, "users size"], items: Int[np.ndarray, "users columns"]
     ) -> Float[np.ndarray, "users columns"]: ...

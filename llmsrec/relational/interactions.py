@@ -6,7 +6,7 @@ from pathlib import Path
 import ibis
 import pyarrow.parquet as pq
 
-from llmsrec.core.files import readable
+from llmsrec.core.files import reading_parquet
 
 PARTS = ["train", "valid", "test"]
 
@@ -25,7 +25,7 @@ class Interactions:
         connection = connection or ibis.duckdb.connect(memory_limit="1GB")
         tables = []
         for name in ("interactions.parquet", "items.parquet"):
-            with readable(folder / name):
+            with reading_parquet(folder / name):
                 pq.read_metadata(folder / name)
             tables.append(connection.read_parquet(folder / name))
         return cls(*tables)

@@ -52,7 +52,7 @@ def connect(folder: Path, memory_mb: int, threads: int | str) -> ibis.BaseBacken
         return ibis.pyspark.connect(session)
 
 
-def kept(table: ibis.Table, name: str, instead: ibis.Table | None) -> ibis.Table:
+def materialize(table: ibis.Table, name: str, instead: ibis.Table | None) -> ibis.Table:
     """Written and read back: a plan that names itself several times a round would double and double."""
     made = table.get_backend().read_parquet(_parts(table, name), table_name=name)
     if instead is not None:
@@ -69,7 +69,7 @@ def batches(table: ibis.Table, rows: int) -> Iterator[pa.RecordBatch]:
         part.unlink()
 
 
-def lent(rows: pa.Table, backend: ibis.BaseBackend) -> ibis.Table:
+def register(rows: pa.Table, backend: ibis.BaseBackend) -> ibis.Table:
     file = _folder() / f"lent_{uuid.uuid4().hex}.parquet"
     pq.write_table(rows, file)
     return backend.read_parquet(file)

@@ -68,7 +68,7 @@ def _spark(config: RelationalConfig, folder: Path) -> ibis.BaseBackend:
     return spark.connect(folder, config.memory_mb, config.threads or "*")
 
 
-def kept(table: ibis.Table, *, instead: ibis.Table | None = None) -> ibis.Table:
+def materialize(table: ibis.Table, *, instead: ibis.Table | None = None) -> ibis.Table:
     """The same table, computed once, until the engine is closed; `instead` was kept before and goes."""
     backend, name = table.get_backend(), f"kept_{uuid.uuid4().hex}"
     if backend.name == "duckdb":
@@ -79,7 +79,7 @@ def kept(table: ibis.Table, *, instead: ibis.Table | None = None) -> ibis.Table:
         return made
     from llmsrec.relational import spark
 
-    return spark.kept(table, name, instead)
+    return spark.materialize(table, name, instead)
 
 
 def batches(table: ibis.Table) -> Iterator[pa.RecordBatch]:
@@ -96,7 +96,7 @@ def batches(table: ibis.Table) -> Iterator[pa.RecordBatch]:
         yield batch.cast(schema)
 
 
-def fetched(table: ibis.Table) -> pa.Table:
+def to_arrow(table: ibis.Table) -> pa.Table:
     """All rows, for tables that are small."""
     return pa.Table.from_batches(batches(table), _schema(table))
 
@@ -106,13 +106,13 @@ def _schema(table: ibis.Table) -> pa.Schema:
     return pa.schema([field.with_nullable(True) for field in table.schema().to_pyarrow()])
 
 
-def lent(rows: pa.Table, backend: ibis.BaseBackend) -> ibis.Table:
+def register(rows: pa.Table, backend: ibis.BaseBackend) -> ibis.Table:
     """Rows of ours, as a table of the engine."""
     if backend.name == "duckdb":
         return backend.create_table(f"lent_{uuid.uuid4().hex}", rows, temp=True)
     from llmsrec.relational import spark
 
-    return spark.lent(rows, backend)
+    return spark.register(rows, backend)
 
 
 def write(table: ibis.Table, file: Path) -> None:

@@ -8,25 +8,25 @@ import jinja2
 import numpy as np
 from jaxtyping import Float
 
-from llmsrec.core.files import whole_file
+from llmsrec.core.files import atomic_write
 from llmsrec.report.plots import (
     FAMILIES,
     NAMES,
     ndcg_by_system,
     original_and_shuffled,
     quality_by_group,
-    sheet,
+    scatter,
     similarity_histogram,
     svg,
     training_curve,
 )
-from llmsrec.report.projection import Map
+from llmsrec.report.projection import Projection
 
 SHOWN = ("ndcg@10", "hr@10", "ndcg@20", "hr@20", "mrr")
 
 
 @dataclass(frozen=True)
-class Story:
+class ReportContent:
     """What stands around the numbers: reports of earlier steps and training curves, as their JSON has them."""
 
     interactions: dict[str, Any]
@@ -43,12 +43,14 @@ class Diagnosis:
     gates: list[dict[str, Any]]
     groups: list[dict[str, Any]]  # NDCG@10 of each system in each group of users
     similarity: dict[str, Float[np.ndarray, "users"]]
-    maps: dict[str, Map]
+    maps: dict[str, Projection]
     cases: list[dict[str, Any]]
     previous: dict[str, Any] | None = None  # its metrics.json
 
 
-def write_report(path: Path, metrics: dict[str, Any], diagnosis: Diagnosis, story: Story) -> None:
+def write_report(
+    path: Path, metrics: dict[str, Any], diagnosis: Diagnosis, story: ReportContent
+) -> None:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("llmsrec.report", "."), autoescape=True
     )
@@ -70,14 +72,14 @@ def write_report(path: Path, metrics: dict[str, Any], diagnosis: Diagnosis, stor
         protocols=_protocols(metrics),
         pictures={name: svg(figure) if figure else "" for name, figure in figures.items()},
         facts=_facts(story),
-        maps={name: (found, svg(sheet(found))) for name, found in diagnosis.maps.items()},
+        maps={name: (found, svg(scatter(found))) for name, found in diagnosis.maps.items()},
         cases=diagnosis.cases,
         gates=diagnosis.gates,
         changes=_changes(metrics, diagnosis.previous),
         sizes=_sizes(diagnosis.groups),
         backbone_note=story.backbone_note,
     )
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(page, encoding="utf-8")
 
 
@@ -160,7 +162,7 @@ def _protocols(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
 
 
-def _facts(story: Story) -> list[tuple[str, str]]:
+def _facts(story: ReportContent) -> list[tuple[str, str]]:
     reviews, splits = story.interactions["reviews"], story.splits
     return [
         ("Raw lines", f"{reviews['lines']:,}"),

@@ -14,8 +14,8 @@ import matplotlib.pyplot as plt
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from llmsrec.core.files import whole_file
-from llmsrec.report.projection import Map
+from llmsrec.core.files import atomic_write
+from llmsrec.report.projection import Projection
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def similarity_histogram(
     return figure
 
 
-def sheet(found: Map, palette: Palette = PAGE) -> Figure:
+def scatter(found: Projection, palette: Palette = PAGE) -> Figure:
     """Users and items of the student's space."""
     with plt.rc_context(palette.style):
         figure, axes = plt.subplots(figsize=(4.6, 4.2))
@@ -251,6 +251,6 @@ def svg(figure: Figure) -> str:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, format="png", dpi=144, metadata={"Software": None})
     plt.close(figure)

@@ -6,7 +6,7 @@ from typing import Any
 from llmsrec.core.files import read_json, write_json
 
 
-def run_before(reports: Path, model: str) -> dict[str, Any] | None:
+def previous_run(reports: Path, model: str) -> dict[str, Any] | None:
     """The metrics of the student before `model`, kept beside its own from here on; ask before those are written.
 
     DVC lets both files stand when the stage runs again; a run that was killed and is repeated finds the same."""

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from llmsrec.data.splits import Splits
-from llmsrec.report.projection import Map, Vectors, project
+from llmsrec.report.projection import Projection, Vectors, project
 from llmsrec.serving.item_embeddings import ItemEmbeddings
 from llmsrec.student.model import LLMSRec
 from llmsrec.training.loop import seed_torch
@@ -13,15 +13,15 @@ SHOWN = 300  # users, and items
 
 
 @torch.no_grad()
-def maps(
+def representation_maps(
     student: LLMSRec, splits: Splits, embeddings: ItemEmbeddings, users: Vectors, seed: int
-) -> dict[str, Map]:
+) -> dict[str, Projection]:
     """Some test users and items in the student's space: with networks fresh as they start, and as they were taught."""
     draws = np.random.default_rng(seed)
     rows = np.sort(draws.permutation(len(users))[:SHOWN])
     items = np.sort(draws.permutation(splits.num_items)[:SHOWN])
     seed_torch(seed)
-    untaught = LLMSRec.untaught(
+    untaught = LLMSRec.from_scratch(
         student.config, student.backbone, student.teacher, splits.catalog
     ).eval()
     shown = splits.histories("test").take(rows)

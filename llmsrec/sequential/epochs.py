@@ -10,7 +10,7 @@ from torch import Tensor
 from llmsrec.data.sequences import Sequences
 from llmsrec.sequential.network import SequenceNetwork, SequenceTraining
 from llmsrec.training import distributed
-from llmsrec.training.batches import epoch_users, teachable
+from llmsrec.training.batches import epoch_users, trainable_users
 from llmsrec.training.loop import GradientTrainer, generator
 
 
@@ -25,7 +25,7 @@ class EpochTrainer(GradientTrainer):
         optimizer: torch.optim.Optimizer,
     ) -> None:
         self.model, self.train, self.config = model, train, config
-        self.usable = teachable(train)
+        self.usable = trainable_users(train)
         self.optimizer = optimizer
 
     @abstractmethod
@@ -61,5 +61,5 @@ class EpochTrainer(GradientTrainer):
             self._batches = epoch_users(len(self.usable), size, sampling, self._draws)
         self.model.train()
         loss = self.loss(self.usable[next(self._batches)], self._draws)
-        self.descend(loss, self.rate(step))
-        return {"loss": distributed.summed(loss.detach())}
+        self.optimizer_step(loss, self.rate(step))
+        return {"loss": distributed.all_reduce(loss.detach())}

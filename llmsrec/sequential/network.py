@@ -37,7 +37,7 @@ class SequenceNetwork(nn.Module, ABC):
         """The state at each purchase of left padded rows; zero at padded positions."""
 
     @abstractmethod
-    def newest(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
+    def last_state(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
         """The state that tells the next purchase, of rows of one length without padding."""
 
     @property
@@ -65,7 +65,7 @@ class SequenceNetwork(nn.Module, ABC):
         tails = histories.last(self.max_length)
         for rows in by_length(tails.lengths):
             block = torch.from_numpy(tails.take(rows).padded()).to(device)
-            states[torch.from_numpy(rows).to(device)] = self.newest(block)
+            states[torch.from_numpy(rows).to(device)] = self.last_state(block)
         self.train(was_training)
         return states
 
@@ -80,7 +80,7 @@ def by_length(lengths: Int[np.ndarray, "rows"]) -> Iterator[Int[np.ndarray, "som
 
 
 @dataclass(frozen=True)
-class Lessons:
+class PositionBatch:
     """Positions of a batch: the state there, the item that comes next, and whose it is."""
 
     states: Float[Tensor, "positions size"]
@@ -91,7 +91,7 @@ class Lessons:
 @runtime_checkable  # tests check types at every call
 class Loss(Protocol):
     def __call__(
-        self, network: SequenceNetwork, lessons: Lessons, draws: np.random.Generator
+        self, network: SequenceNetwork, lessons: PositionBatch, draws: np.random.Generator
     ) -> Float[Tensor, ""]: ...
 
 
@@ -118,11 +118,11 @@ class CausalTraining(SequenceTraining, ABC):
     """A causal network and its training to tell the next item at every position."""
 
     @abstractmethod
-    def untrained(self, num_items: int) -> SequenceNetwork: ...
+    def build_network(self, num_items: int) -> SequenceNetwork: ...
 
     @abstractmethod
-    def loss_over(self, train: Sequences, num_items: int) -> Loss:
+    def build_loss(self, train: Sequences, num_items: int) -> Loss:
         """What a step lowers."""
 
-    def optimizer_of(self, network: nn.Module) -> torch.optim.Optimizer:
+    def build_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=(0.9, 0.98))

@@ -12,7 +12,7 @@ from llmsrec.sequential.network import SequenceNetwork
 GATHERED = 1 << 19  # values laid beside their users at a time: 2 MB stay in the cache
 
 
-class ProductRanker(VectorRanker):
+class DotProductRanker(VectorRanker):
     """Products of vectors, and what each item has for everyone; computed where the items' vectors are."""
 
     def __init__(
@@ -23,15 +23,15 @@ class ProductRanker(VectorRanker):
         self.item_vectors, self.bias = item_vectors, bias
 
     def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
-        return self.products(self.user_vectors(histories))
+        return self.score_users(self.user_vectors(histories))
 
-    def products(
+    def score_users(
         self, users: Float[np.ndarray, "users size"]
     ) -> Float[np.ndarray, "users indices"]:
         scores = self._beside(users) @ self.item_vectors.T
         return (scores if self.bias is None else scores + self.bias).cpu().numpy()
 
-    def products_with(
+    def score_candidates(
         self, users: Float[np.ndarray, "users size"], items: Int[np.ndarray, "users columns"]
     ) -> Float[np.ndarray, "users columns"]:
         vectors = self._beside(users)
@@ -49,7 +49,7 @@ class ProductRanker(VectorRanker):
         return torch.from_numpy(users).to(self.item_vectors.device)
 
 
-class TeacherRanker(ProductRanker):
+class SequentialRanker(DotProductRanker):
     """A user's vector is its state alone: a constant in it would make all users alike (SPEC E5)."""
 
     def __init__(self, model: SequenceNetwork) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmsrec.core.config import from_mapping
-from llmsrec.core.files import read_json, whole_folder
+from llmsrec.core.files import atomic_directory, read_json
 from llmsrec.data.sequences import Sequences
 from llmsrec.sequential.blocks import KINDS, SASRecConfig
 from llmsrec.sequential.network import SequenceNetwork
@@ -78,7 +78,7 @@ class SASRec(SequenceNetwork):
         own = torch.eye(length, dtype=torch.bool, device=real.device)
         return ((causal & real[:, None, :]) | own)[:, None]
 
-    def newest(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
+    def last_state(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
         """O_u: the state after the last purchase. Only the newest position leaves the last block."""
         x = self._embed(histories)
         for block in self.blocks[:-1]:
@@ -97,7 +97,7 @@ class SASRec(SequenceNetwork):
         return self.represent(sequences.take(rows, ends))
 
     def save(self, folder: Path) -> None:
-        with whole_folder(folder) as aside:
+        with atomic_directory(folder) as aside:
             (aside / "config.json").write_text(
                 json.dumps(dataclasses.asdict(self.config), indent=2) + "\n"
             )

@@ -21,18 +21,18 @@ from llmsrec.sequential.losses import (
 )
 from llmsrec.sequential.network import (
     CausalTraining,
-    Lessons,
     Loss,
+    PositionBatch,
     SequenceNetwork,
     SequenceTraining,
 )
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.training import distributed
-from llmsrec.training.batches import NegativeSampler, group_by_length
-from llmsrec.training.loop import Checkpoints, MetricLog, Plan, seed_torch
+from llmsrec.training.batches import NegativeSampler, bucket_by_length
+from llmsrec.training.loop import Checkpoints, MetricLog, TrainingPlan, seed_torch
 from llmsrec.training.loop import train as run
-from llmsrec.training.validation import valid_quality
+from llmsrec.training.validation import validation_metrics
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class TeacherConfig(CausalTraining):
             self.layers,
         )
 
-    def untrained(self, num_items: int) -> SASRec:
+    def build_network(self, num_items: int) -> SASRec:
         return SASRec(self.network(num_items))
 
-    def loss_over(self, train: Sequences, num_items: int) -> Loss:
+    def build_loss(self, train: Sequences, num_items: int) -> Loss:
         return TeacherLoss(self, NegativeSampler(train, num_items))
 
 
@@ -76,11 +76,11 @@ class TeacherLoss:
         self.config, self.negatives = config, negatives
 
     def __call__(
-        self, network: SequenceNetwork, lessons: Lessons, draws: np.random.Generator
+        self, network: SequenceNetwork, lessons: PositionBatch, draws: np.random.Generator
     ) -> Float[Tensor, ""]:
         config, state = self.config, lessons.states
         if config.loss == "ce":
-            return full_loss(scores_of(network, state), lessons.targets - 1)
+            return full_loss(positive_and_negative_scores(network, state), lessons.targets - 1)
         table = network.output_table
         count = 1 if config.loss == "bce" else config.negatives
         drawn = self.negatives.draw(lessons.users, count, draws)
@@ -94,7 +94,7 @@ class TeacherLoss:
         return generalised_binary_loss(positive, negative, len(table) - 1, config.gbce_t)
 
 
-def scores_of(
+def positive_and_negative_scores(
     network: SequenceNetwork, states: Float[Tensor, "n size"]
 ) -> Float[Tensor, "n items"]:
     """Of every item but the padding."""
@@ -114,21 +114,21 @@ def train_teacher(
 
     `start` is a network of the same shape and items to go on from."""
     seed_torch(config.seed)
-    model = config.untrained(splits.num_items).to(device)
+    model = config.build_network(splits.num_items).to(device)
     if start is not None:
         model.load_state_dict(start.state_dict())
-    run(*stage_of(model, splits, config, "teacher"), log, checkpoints)
+    run(*training_stage(model, splits, config, "teacher"), log, checkpoints)
     return model.eval().cpu()
 
 
-def stage_of(
+def training_stage(
     model: SequenceNetwork, splits: Splits, config: CausalTraining, name: str
-) -> tuple["Trainer", Plan]:
-    trainer = Trainer(model, fitted(splits, config.holdout), splits.num_items, config)
-    return trainer, plan_of(trainer, splits, name)
+) -> tuple["Trainer", TrainingPlan]:
+    trainer = Trainer(model, training_histories(splits, config.holdout), splits.num_items, config)
+    return trainer, training_plan(trainer, splits, name)
 
 
-def plan_of(trainer: EpochTrainer, splits: Splits, name: str) -> Plan:
+def training_plan(trainer: EpochTrainer, splits: Splits, name: str) -> TrainingPlan:
     """A look every few epochs, and after the last."""
     config, steps = trainer.config, trainer.steps_per_epoch
     looks = every_few(config.epochs, config.validate_every, steps)
@@ -137,7 +137,7 @@ def plan_of(trainer: EpochTrainer, splits: Splits, name: str) -> Plan:
     def look() -> dict[str, float]:
         return validate(trainer.model, splits, config)
 
-    return Plan(name, look, looks, config.patience, select_by, unit=steps)
+    return TrainingPlan(name, look, looks, config.patience, select_by, steps_per_log_unit=steps)
 
 
 def every_few(epochs: int, every: int, steps_per_epoch: int) -> list[int]:
@@ -151,8 +151,8 @@ class Trainer(EpochTrainer):
     def __init__(
         self, model: SequenceNetwork, train: Sequences, num_items: int, config: CausalTraining
     ) -> None:
-        super().__init__(model, train, config, config.optimizer_of(model))
-        self.criterion = config.loss_over(train, num_items)
+        super().__init__(model, train, config, config.build_optimizer(model))
+        self.criterion = config.build_loss(train, num_items)
 
     def loss(
         self, users: Int[np.ndarray, "batch"], draws: np.random.Generator
@@ -164,12 +164,12 @@ class Trainer(EpochTrainer):
         if len(own) == 0:
             return self.model.output_table.sum() * 0.0
         states, targets, owners = [], [], []
-        for group in group_by_length(self.train, own, self.config.max_length):
+        for group in bucket_by_length(self.train, own, self.config.max_length):
             inputs = group.inputs.to(self.device)
             states.append(self.model(inputs)[inputs != 0])
             targets.append(group.targets.to(self.device))
             owners.append(group.users)
-        lessons = Lessons(torch.cat(states), torch.cat(targets), np.concatenate(owners))
+        lessons = PositionBatch(torch.cat(states), torch.cat(targets), np.concatenate(owners))
         share = len(lessons.targets) / self._positions(users)
         return self.criterion(self.model, lessons, draws) * share
 
@@ -177,20 +177,20 @@ class Trainer(EpochTrainer):
         self, users: Int[np.ndarray, "batch"], draws: np.random.Generator
     ) -> tuple[Int[np.ndarray, "share"], np.random.Generator]:
         """Processes draw the same users, and then each for itself."""
-        if distributed.size() == 1:
+        if distributed.world_size() == 1:
             return users, draws
-        own = users[distributed.shares(len(users))[distributed.rank()]]
-        return own, draws.spawn(distributed.size())[distributed.rank()]
+        own = users[distributed.shard(len(users))[distributed.rank()]]
+        return own, draws.spawn(distributed.world_size())[distributed.rank()]
 
     def _positions(self, users: Int[np.ndarray, "batch"]) -> int:
         return int(np.minimum(self.train.lengths[users] - 1, self.config.max_length).sum())
 
 
-def fitted(splits: Splits, holdout: bool) -> Sequences:
+def training_histories(splits: Splits, holdout: bool) -> Sequences:
     """What the teacher fits: with `holdout`, without the purchase it will be asked to teach (SPEC 9)."""
     train = splits.train
     return train.take(np.arange(len(train)), np.maximum(train.lengths - int(holdout), 0))
 
 
 def validate(model: SequenceNetwork, splits: Splits, config: SequenceTraining) -> dict[str, float]:
-    return valid_quality(TeacherRanker(model), splits, config.validation_users, config.seed)
+    return validation_metrics(SequentialRanker(model), splits, config.validation_users, config.seed)

@@ -1,21 +1,21 @@
-"""A unit: the folder that serves. artifacts/<dataset>/ is one with more beside; the registry keeps what is named."""
+"""A model bundle: the folder that serves. artifacts/<dataset>/ is one with more beside; the registry keeps what is named."""
 
 import shutil
 from pathlib import Path
 
 from llmsrec.core.errors import ArtifactError
-from llmsrec.core.files import read_json, whole_folder, write_json
+from llmsrec.core.files import atomic_directory, read_json, write_json
 
 CATALOG = "splits/items.parquet"
 PARTS = ("teacher", "backbone", "student", "item_embeddings")
 
 
-def pack(artifacts: Path, folder: Path) -> None:
-    """Copy the unit out of a trained folder; a backbone that lies elsewhere is referred to, by a whole path."""
+def pack_bundle(artifacts: Path, folder: Path) -> None:
+    """Copy the bundle out of a trained folder; a backbone that lies elsewhere is referred to, by a whole path."""
     for part in (CATALOG, *PARTS):
         if not (artifacts / part).exists():
             raise ArtifactError(f"{artifacts / part} is missing: run `dvc repro` to write it")
-    with whole_folder(folder) as aside:
+    with atomic_directory(folder) as aside:
         (aside / CATALOG).parent.mkdir()
         shutil.copyfile(artifacts / CATALOG, aside / CATALOG)
         for part in PARTS:

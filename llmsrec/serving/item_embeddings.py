@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from llmsrec.core.errors import ArtifactError
-from llmsrec.core.files import read_json, sha256, whole_folder
+from llmsrec.core.files import atomic_directory, read_json, sha256
 from llmsrec.data.splits import Splits
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import encode_items
@@ -47,7 +47,7 @@ class ItemEmbeddings:
                 "purchases": self.purchases,
             }
         )
-        with whole_folder(folder) as aside:
+        with atomic_directory(folder) as aside:
             pq.write_table(table, aside / "items.parquet")
             manifest = {
                 "model": self.model,
@@ -80,7 +80,7 @@ class ItemEmbeddings:
         )
 
 
-def export(
+def encode_catalog(
     model: LLMSRec, splits: Splits, *, model_digest: str, data_digest: str
 ) -> ItemEmbeddings:
     catalog = splits.catalog

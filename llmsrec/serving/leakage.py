@@ -13,21 +13,23 @@ from jaxtyping import Bool, Int, UInt64
 from llmsrec.core.errors import ArtifactError
 from llmsrec.data.splits import Part, Splits
 
-SEEN = "seen.npy"
+TRAINING_INTERACTIONS = "seen.npy"
 
 
-def trained_on(splits: Splits) -> UInt64[np.ndarray, "n"]:
+def training_interactions(splits: Splits) -> UInt64[np.ndarray, "n"]:
     """The training purchases, sorted."""
     users = np.repeat(np.arange(len(splits.train)), splits.train.lengths)
     return np.unique(_hashes(splits, users, splits.train.items))
 
 
-def held_out_but_seen(champion: Path, splits: Splits, part: Part) -> Bool[np.ndarray, "users"]:
+def targets_in_training(champion: Path, splits: Splits, part: Part) -> Bool[np.ndarray, "users"]:
     """Of each evaluated user, whether the champion was trained on what is asked for today."""
-    if not (champion / SEEN).exists():
-        raise ArtifactError(f"{champion} does not say what it was trained on ({SEEN} is missing)")
+    if not (champion / TRAINING_INTERACTIONS).exists():
+        raise ArtifactError(
+            f"{champion} does not say what it was trained on ({TRAINING_INTERACTIONS} is missing)"
+        )
     users, targets = splits.evaluated(part).users, splits.candidates[part].targets
-    return np.isin(_hashes(splits, users, targets), np.load(champion / SEEN))
+    return np.isin(_hashes(splits, users, targets), np.load(champion / TRAINING_INTERACTIONS))
 
 
 def _hashes(

@@ -1,9 +1,9 @@
-"""The unit as an MLflow model, from code: this file is run where the model is loaded, nothing is unpickled.
+"""The model bundle as an MLflow model, from code: this file is run where the model is loaded, nothing is unpickled.
 
 A table with a column `history` goes in (parent_asins, oldest first: a list, or a text with commas between) and, if
 wanted, `timestamps` (ms). Out come `items`, `scores` and `titles` of each row, best first; `source` (student, or
 popularity where nothing of the history is known) and `unknown`, the items that were left out. Parameters: `k`, and
-`new_items` with `new_titles`, what the store sells since the unit was made.
+`new_items` with `new_titles`, what the store sells since the bundle was made.
 """
 
 import threading
@@ -22,7 +22,7 @@ from mlflow.types.schema import AnyType, Array, ColSpec, DataType, ParamSchema, 
 from llmsrec.core.errors import LLMSRecError
 
 if TYPE_CHECKING:  # loading a model takes torch, saving one does not
-    from llmsrec.serving.recommender import Answer, Recommender
+    from llmsrec.serving.recommender import Recommendations, Recommender
 
 NEEDS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "pandas",
          "pyarrow", "jaxtyping", "pyyaml")  # fmt: skip
@@ -50,14 +50,14 @@ SIGNATURE = ModelSignature(
 )
 
 
-class ServedUnit(PythonModel):  # type: ignore[misc]
+class ServedModel(PythonModel):  # type: ignore[misc]
     """One request at a time: the server calls from several threads."""
 
     def load_context(self, context: PythonModelContext) -> None:
         from llmsrec.serving.recommender import Recommender
 
-        unit, kept = Path(context.artifacts["unit"]), float(context.model_config[KEPT])
-        self.recommender = Recommender.load(unit, kept_users_mb=kept)
+        bundle, kept = Path(context.artifacts["bundle"]), float(context.model_config[KEPT])
+        self.recommender = Recommender.load(bundle, kept_users_mb=kept)
         self.extended: tuple[dict[str, str], Recommender] = ({}, self.recommender)
         self.lock = threading.Lock()
 
@@ -71,7 +71,7 @@ class ServedUnit(PythonModel):  # type: ignore[misc]
         try:
             with self.lock:
                 recommender = self._beside(asked.get("new_items", []), asked.get("new_titles", []))
-                answers = recommender.answer(shoppers(model_input), int(asked.get("k", 10)))
+                answers = recommender.answer(parse_requests(model_input), int(asked.get("k", 10)))
         except LLMSRecError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         return table(answers)
@@ -85,16 +85,16 @@ class ServedUnit(PythonModel):  # type: ignore[misc]
             )
         new = dict(zip(ids, texts, strict=True))
         if new and new != self.extended[0]:
-            self.extended = (new, self.recommender.beside(new))
+            self.extended = (new, self.recommender.with_new_items(new))
         return self.extended[1] if new else self.recommender
 
 
-def shoppers(rows: pd.DataFrame) -> list[Any]:
-    from llmsrec.serving.recommender import Shopper
+def parse_requests(rows: pd.DataFrame) -> list[Any]:
+    from llmsrec.serving.recommender import UserHistory
 
     times = rows["timestamps"] if "timestamps" in rows else [None] * len(rows)
     return [
-        Shopper(_items(history), None if _missing(moments) else [int(m) for m in moments])
+        UserHistory(_items(history), None if _missing(moments) else [int(m) for m in moments])
         for history, moments in zip(rows["history"], times, strict=True)
     ]
 
@@ -111,7 +111,7 @@ def _missing(cell: Any) -> bool:
     return cell is None or isinstance(cell, float)
 
 
-def table(answers: "list[Answer]") -> pd.DataFrame:
+def table(answers: "list[Recommendations]") -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
@@ -126,12 +126,12 @@ def table(answers: "list[Answer]") -> pd.DataFrame:
     )
 
 
-def save(unit: Path, folder: Path, example: list[str], kept_users_mb: float) -> None:
-    """The unit, and the code that it was made with, as a folder that MLflow serves."""
+def save(bundle: Path, folder: Path, example: list[str], kept_users_mb: float) -> None:
+    """The model bundle, and the code that it was made with, as a folder that MLflow serves."""
     mlflow.pyfunc.save_model(
         path=folder,
         python_model=__file__,
-        artifacts={"unit": str(unit)},
+        artifacts={"bundle": str(bundle)},
         code_paths=[str(Path(__file__).parent)],
         signature=SIGNATURE,
         model_config={KEPT: kept_users_mb},
@@ -140,4 +140,4 @@ def save(unit: Path, folder: Path, example: list[str], kept_users_mb: float) -> 
     )
 
 
-mlflow.models.set_model(ServedUnit())
+mlflow.models.set_model(ServedModel())

@@ -14,8 +14,8 @@ from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.sequences import from_rows
 from llmsrec.serving.bundle import CATALOG
 from llmsrec.serving.item_embeddings import ItemEmbeddings
-from llmsrec.serving.transfer import transferred_ranker
-from llmsrec.serving.user_kv_cache import KeptUsers
+from llmsrec.serving.transfer import ranker_for_catalog
+from llmsrec.serving.user_kv_cache import UserKVCache
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker
 
@@ -29,7 +29,7 @@ class Recommendation:
 
 
 @dataclass(frozen=True)
-class Shopper:
+class UserHistory:
     """Purchases, oldest first; without moments (ms) each counts as of the store's last day."""
 
     history: list[str]
@@ -37,8 +37,8 @@ class Shopper:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """`unknown` are the items of the history that the unit does not know; `source` is student or popularity."""
+class Recommendations:
+    """`unknown` are the items of the history that the bundle does not know; `source` is student or popularity."""
 
     source: str
     unknown: list[str]
@@ -75,15 +75,15 @@ class Recommender:
             )
         purchases = np.concatenate([np.zeros(1, dtype=np.int64), embeddings.purchases])
         keeps = kept_users_mb and not student.config.with_user_rep
-        kept = KeptUsers(student, kept_users_mb) if keeps else None
+        kept = UserKVCache(student, kept_users_mb) if keeps else None
         ranker = StudentRanker(student, embeddings.padded, kept.represent if kept else None)
         return cls(catalog, ranker, purchases, embeddings.latest)
 
-    def before(self, catalog: Catalog) -> StudentRanker:
+    def for_catalog(self, catalog: Catalog) -> StudentRanker:
         """The student before another catalogue."""
-        return transferred_ranker(self.ranker, self.catalog, catalog)
+        return ranker_for_catalog(self.ranker, self.catalog, catalog)
 
-    def beside(self, new_items: dict[str, str]) -> "Recommender":
+    def with_new_items(self, new_items: dict[str, str]) -> "Recommender":
         """With items of which no more is known than id and title; what the catalogue has stays as it is."""
         known = set(self.catalog.items["item_id"])
         new = {item_id: title for item_id, title in new_items.items() if item_id not in known}
@@ -94,14 +94,14 @@ class Recommender:
         rows["item_index"] = np.arange(len(known) + 1, len(known) + len(new) + 1)
         catalog = Catalog(pd.concat([self.catalog.items, rows], ignore_index=True))
         purchases = np.concatenate([self.purchases, np.zeros(len(new), dtype=np.int64)])
-        return Recommender(catalog, self.before(catalog), purchases, self.latest)
+        return Recommender(catalog, self.for_catalog(catalog), purchases, self.latest)
 
     def recommend(self, history: list[str], k: int) -> list[Recommendation]:
         """The best k items that are not in the history (oldest first); an unknown item is an error."""
         self.catalog.indices(history)
-        return self.answer([Shopper(history)], k)[0].items
+        return self.answer([UserHistory(history)], k)[0].items
 
-    def answer(self, shoppers: list[Shopper], k: int) -> list[Answer]:
+    def answer(self, shoppers: list[UserHistory], k: int) -> list[Recommendations]:
         """As `recommend`, for many; an unknown item is left out and named."""
         if not 1 <= k <= self.catalog.num_items:
             raise DataError(
@@ -117,13 +117,13 @@ class Recommender:
             scores = self.purchases.astype(np.float32)
             if items:
                 place = told.index(row)
-                scores = self.ranker.products(users[place : place + 1])[0]
+                scores = self.ranker.score_users(users[place : place + 1])[0]
             unknown = [item for item in shopper.history if item not in self.catalog]
             source = "student" if items else "popularity"
-            answers.append(Answer(source, unknown, self._best(scores, items, k)))
+            answers.append(Recommendations(source, unknown, self._best(scores, items, k)))
         return answers
 
-    def _seen(self, shopper: Shopper) -> tuple[list[int], list[int]]:
+    def _seen(self, shopper: UserHistory) -> tuple[list[int], list[int]]:
         """Indices and moments of the purchases that the catalogue knows."""
         history, times = shopper.history, shopper.timestamps
         if times is None:

@@ -26,7 +26,7 @@ def shared_items(
     return both["item_index_x"].to_numpy(copy=True), both["item_index_y"].to_numpy(copy=True)
 
 
-def unseen_rows(teacher: SASRec, num_items: int) -> Float[Tensor, "indices size"]:
+def mean_item_vectors(teacher: SASRec, num_items: int) -> Float[Tensor, "indices size"]:
     """The mean of the teacher's vectors for every item; row 0 is the padding's."""
     table = teacher.item_table
     rows = table[1:].mean(dim=0).expand(num_items + 1, -1).clone()
@@ -34,32 +34,34 @@ def unseen_rows(teacher: SASRec, num_items: int) -> Float[Tensor, "indices size"
     return rows
 
 
-def with_table(teacher: SASRec, rows: Float[Tensor, "indices size"]) -> SASRec:
+def with_item_vectors(teacher: SASRec, rows: Float[Tensor, "indices size"]) -> SASRec:
     """The same teacher over other items."""
     model = SASRec(replace(teacher.config, num_items=len(rows) - 1))
     model.load_state_dict(teacher.state_dict() | {"item_embedding.weight": rows})
     return model.eval().requires_grad_(False).to(rows.device)
 
 
-def transferred(teacher: SASRec, own: Catalog, other: Catalog) -> SASRec:
+def teacher_for_catalog(teacher: SASRec, own: Catalog, other: Catalog) -> SASRec:
     """The teacher of `own` before the items of `other`."""
-    rows = unseen_rows(teacher, other.num_items)
+    rows = mean_item_vectors(teacher, other.num_items)
     here, there = (torch.from_numpy(part).to(rows.device) for part in shared_items(own, other))
     rows[there] = teacher.item_table[here]
-    return with_table(teacher, rows)
+    return with_item_vectors(teacher, rows)
 
 
-def beside(student: LLMSRec, teacher: SASRec, catalog: Catalog) -> LLMSRec:
+def with_teacher_and_catalog(student: LLMSRec, teacher: SASRec, catalog: Catalog) -> LLMSRec:
     """The same heads around another teacher's table and another catalogue's titles."""
     model = LLMSRec(student.config, student.backbone, teacher, catalog)
     model.heads.load_state_dict(student.heads.state_dict())
     return model.eval()
 
 
-def transferred_ranker(ranker: StudentRanker, own: Catalog, other: Catalog) -> StudentRanker:
+def ranker_for_catalog(ranker: StudentRanker, own: Catalog, other: Catalog) -> StudentRanker:
     """Ranks the items of `other`; an item with the same id and title as in `own` is not encoded again."""
     student = ranker.model
-    model = beside(student, transferred(student.teacher, own, other), other)
+    model = with_teacher_and_catalog(
+        student, teacher_for_catalog(student.teacher, own, other), other
+    )
     vectors = np.zeros((other.num_items + 1, student.config.shared_size), dtype=np.float32)
     here, there = shared_items(own, other)
     alike = np.array(

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmsrec.data.sequences import Sequences
-from llmsrec.llm.decoder import KeysValues, Rows
-from llmsrec.llm.padding import chunks, spread
+from llmsrec.llm.decoder import DecoderInput, KeysValues
+from llmsrec.llm.padding import length_chunks, right_pad
 from llmsrec.llm.prompts import UOUT
 from llmsrec.student.model import LLMSRec
 
@@ -21,7 +21,7 @@ Shown = tuple[tuple[int, int], ...]  # (item_index, ms) of a window's purchases
 MB = 1 << 20
 
 
-class KeptUsers:
+class UserKVCache:
     """The least recently seen are dropped where `megabytes` are full."""
 
     def __init__(self, model: LLMSRec, megabytes: float) -> None:
@@ -44,7 +44,7 @@ class KeptUsers:
             len(tails), self.model.config.hidden_size, device=self.model.backbone.device
         )
         lengths = prompts.lengths - starts
-        for some in chunks(np.argsort(lengths, kind="stable"), lengths):
+        for some in length_chunks(np.argsort(lengths, kind="stable"), lengths):
             new = [prompts.row(row)[starts[row] :] for row in some.tolist()]
             items = np.concatenate([tails[row][known[row][0] :] for row in some.tolist()])
             kept = [known[row][1] for row in some.tolist()]
@@ -71,22 +71,22 @@ class KeptUsers:
         model, device = self.model, self.model.backbone.device
         lengths = np.array([len(row) for row in new])
         before = np.array([0 if layers is None else _tokens(layers) for layers in kept], np.int64)
-        tokens = spread(np.concatenate(new), np.arange(lengths.max()) < lengths[:, None])
+        tokens = right_pad(np.concatenate(new), np.arange(lengths.max()) < lengths[:, None])
         past, real = _beside(kept, before, device)
         count = tokens.shape[1]
         own = torch.ones(count, count, dtype=torch.bool, device=device).tril()
         mask = own.expand(len(new), -1, -1)
         if past is not None:
             mask = torch.cat([real[:, None].expand(-1, count, -1), mask], dim=2)
-        rows = Rows(
-            model.slots.embed(torch.from_numpy(tokens).to(device), items),
+        rows = DecoderInput(
+            model.soft_prompts.embed(torch.from_numpy(tokens).to(device), items),
             positions=torch.from_numpy(before[:, None] + np.arange(count)).to(device),
             reads=torch.from_numpy((tokens == UOUT).argmax(axis=1)[:, None]).to(device),
             mask=mask,
             kept=past,
         )
         found: KeysValues = []
-        states = model.slots.decoder.read(rows, found)[:, 0].float()
+        states = model.soft_prompts.decoder.hidden_states(rows, found)[:, 0].float()
         ends = lengths - model.prompts.num_end_tokens
         wide = real.shape[1]
         places = zip(before.tolist(), ends.tolist(), strict=True)

@@ -82,7 +82,7 @@ def upload(files: list[Path], address: str) -> list[str]:
     with closing(S3Remote()) as remote:
         for file in files:
             target = f"{base}/{file.name}"
-            patiently(lambda file=file, target=target: remote.upload(file, target), target)  # type: ignore[misc]
+            retry(lambda file=file, target=target: remote.upload(file, target), target)  # type: ignore[misc]
             sent.append(target)
     return sent
 
@@ -101,7 +101,7 @@ def place(file: Path, target: Path) -> Path:
 
 def download(remote: Remote, found: Found, target: Path) -> Path:
     """Go on from what a former run left, verify, publish."""
-    checksum = found.checksum or _stated(remote, found.address)
+    checksum = found.checksum or _published_checksum(remote, found.address)
     if target.exists():
         same = checksum is None or _digest(target, checksum[0]) == checksum[1]
         if not same or found.size not in (None, target.stat().st_size):
@@ -118,7 +118,7 @@ def receive(remote: Remote, found: Found, target: Path, checksum: tuple[str, str
     partial.touch()
     there = partial.stat().st_size
     progress = Progress(f"fetching {target.name}", found.size, "bytes", done=there)
-    patiently(lambda: _go_on(remote, found, partial, progress), found.address)
+    retry(lambda: _resume_download(remote, found, partial, progress), found.address)
     size = partial.stat().st_size
     if found.size is not None and size != found.size:
         partial.unlink()
@@ -178,11 +178,11 @@ def _addresses(dataset: str, source: str) -> Names:
 
 
 def _download_all(remote: Remote, names: Names, folder: Path) -> list[Path]:
-    wanted = _choose(names, lambda address: patiently(lambda: remote.find(address), address))
+    wanted = _choose(names, lambda address: retry(lambda: remote.find(address), address))
     return [download(remote, found, folder / found.address.rsplit("/", 1)[1]) for found in wanted]
 
 
-def _go_on(remote: Remote, found: Found, partial: Path, progress: Progress) -> None:
+def _resume_download(remote: Remote, found: Found, partial: Path, progress: Progress) -> None:
     start = partial.stat().st_size
     if found.size is not None and start >= found.size:
         return
@@ -199,7 +199,7 @@ def _go_on(remote: Remote, found: Found, partial: Path, progress: Progress) -> N
         raise Interrupted("the connection closed early")
 
 
-def patiently(attempt: Callable[[], T], address: str) -> T:
+def retry(attempt: Callable[[], T], address: str) -> T:
     """Try again what may pass, each time a little later."""
     for number in range(ATTEMPTS):
         try:
@@ -213,8 +213,8 @@ def patiently(attempt: Callable[[], T], address: str) -> T:
     raise AssertionError("unreachable")
 
 
-def _stated(remote: Remote, address: str) -> tuple[str, str] | None:
-    text = patiently(lambda: remote.text(f"{address}.sha256"), address)
+def _published_checksum(remote: Remote, address: str) -> tuple[str, str] | None:
+    text = retry(lambda: remote.text(f"{address}.sha256"), address)
     stated = _first_word(text or "")
     return ("sha256", stated) if stated else None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmsrec.core.files import whole_file
+from llmsrec.core.files import atomic_write
 
 SEED = 2025
 NUM_USERS = 2_000
@@ -158,7 +158,7 @@ def generate(folder: Path, seed: int = SEED) -> list[Path]:
     files = []
     for name, content in (("sample.jsonl", lines), ("meta_sample.jsonl", metadata)):
         path = folder / name
-        with whole_file(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_bytes("".join(f"{line}\n" for line in shuffled(content, draws)).encode())
         files.append(path)
     return files

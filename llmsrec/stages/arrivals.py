@@ -12,7 +12,7 @@ from typing import Any
 
 from llmsrec.arrivals import arrivals
 from llmsrec.arrivals.arrivals import Arrival
-from llmsrec.arrivals.inbox import Dropped, inbox_configs, open_inbox, settled
+from llmsrec.arrivals.inbox import InboxFile, inbox_configs, open_inbox, settled
 from llmsrec.core.config import from_mapping, load_section
 from llmsrec.core.errors import ConfigError, LLMSRecError
 from llmsrec.core.files import read_json, write_json
@@ -22,7 +22,7 @@ from llmsrec.stages import run
 PARAMS = Path("params.yaml")
 
 
-def look(args: argparse.Namespace) -> None:
+def check_inbox(args: argparse.Namespace) -> None:
     """One line of JSON: of each dataset, the settled files, those to wait for, or why its inbox cannot be read."""
     print(json.dumps({name: _look(config) for name, config in inbox_configs(PARAMS).items()}))
 
@@ -41,7 +41,7 @@ def take(args: argparse.Namespace) -> None:
 
 def clear(args: argparse.Namespace) -> None:
     taken = [
-        Arrival(**{**row, "file": from_mapping(Dropped, row["file"], str(args.report))})
+        Arrival(**{**row, "file": from_mapping(InboxFile, row["file"], str(args.report))})
         for row in read_json(args.report)
     ]
     with open_inbox(str(_config(args.dataset).source)) as inbox:
@@ -72,7 +72,7 @@ def _config(dataset: str) -> Any:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(required=True)
-    verbs.add_parser("look").set_defaults(verb=look)
+    verbs.add_parser("look").set_defaults(verb=check_inbox)
     for verb in (take, clear):
         command = verbs.add_parser(verb.__name__)
         command.add_argument("--dataset", required=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from llmsrec.backbones.small import build_small
 from llmsrec.core.config import load_section
-from llmsrec.core.files import whole_folder, write_json
+from llmsrec.core.files import atomic_directory, write_json
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import BackboneConfig, folder_digest, load_backbone, pin
 from llmsrec.stages import run
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(BackboneConfig, "backbone")
-    with whole_folder(args.out) as aside:
+    with atomic_directory(args.out) as aside:
         if config.model == "small":
             losses = build_small(Splits.load(args.splits).catalog, config, aside / "model")
             digest = folder_digest(aside / "model")

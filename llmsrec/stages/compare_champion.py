@@ -11,7 +11,7 @@ from llmsrec.core.files import read_json, sha256, write_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.per_user import EvaluationConfig
 from llmsrec.ranking.protocol import evaluate
-from llmsrec.serving.leakage import held_out_but_seen
+from llmsrec.serving.leakage import targets_in_training
 from llmsrec.serving.promotion import PromotionConfig, compare, decide
 from llmsrec.serving.recommender import Recommender
 from llmsrec.stages import run
@@ -21,7 +21,7 @@ from llmsrec.training.loop import device
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--artifacts", type=Path, required=True)
-    parser.add_argument("--champion", type=Path, help="the unit that serves now, if there is one")
+    parser.add_argument("--champion", type=Path, help="the bundle that serves now, if there is one")
     parser.add_argument("--gates", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     comparison, left_out = None, 0  # users whose purchase the champion was trained on
     if args.champion:
         splits = Splits.load(args.artifacts / "splits")
-        rows = np.flatnonzero(~held_out_but_seen(args.champion, splits, "test"))
+        rows = np.flatnonzero(~targets_in_training(args.champion, splits, "test"))
         left_out = len(splits.candidates["test"]) - len(rows)
         if not len(rows):
             raise DataError(
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         challenger, champion = (
             evaluate(
-                Recommender.load(folder, device()).before(splits.catalog), splits, "test",
+                Recommender.load(folder, device()).for_catalog(splits.catalog), splits, "test",
                 rows=rows, scores_mb=evaluation.scores_mb,
             )
             for folder in (args.artifacts, args.champion)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from llmsrec.comparison.command import tell
 from llmsrec.comparison.config import ComparisonConfig, arms_of
-from llmsrec.comparison.outcomes import Asked
+from llmsrec.comparison.outcomes import EvaluationTask
 from llmsrec.comparison.results import compared
 from llmsrec.comparison.tidy import load_outcomes
 from llmsrec.core.config import load_section
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = load_section(ComparisonConfig, "comparison")
     evaluation = load_section(EvaluationConfig, "evaluation")
-    asked = Asked(Splits.load(args.splits), evaluation, config.generation_users)
+    asked = EvaluationTask(Splits.load(args.splits), evaluation, config.generation_users)
     outcomes = load_outcomes(args.systems, arms_of(config), asked.digest)
     tell(compared(args.dataset, outcomes, asked, config), args.out)
 

@@ -12,12 +12,12 @@ from llmsrec.llm.backbone import load_backbone
 from llmsrec.ranking.ranker import Ranker
 from llmsrec.report.cases import pick_cases
 from llmsrec.report.gates import GatesConfig, judge
-from llmsrec.report.page import Diagnosis, Story, write_report
+from llmsrec.report.page import Diagnosis, ReportContent, write_report
 from llmsrec.report.plots import PRINT, ndcg_by_system, save_png
-from llmsrec.report.previous import run_before
+from llmsrec.report.previous import previous_run
 from llmsrec.report.probes import by_group, probe
-from llmsrec.report.representations import maps
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.report.representations import representation_maps
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.serving.item_embeddings import ItemEmbeddings
 from llmsrec.stages import run
@@ -43,14 +43,14 @@ def main(argv: list[str] | None = None) -> None:
     )
     embeddings = ItemEmbeddings.load(args.embeddings)
     models: dict[str, Ranker] = {
-        "teacher": TeacherRanker(teacher),
+        "teacher": SequentialRanker(teacher),
         "student": StudentRanker(student, embeddings.padded),
     }
     found = evaluate_all(baselines(splits, config.seed) | models, splits, config)
     metrics = summarise(found.table, splits, config, args.dataset) | probe(found, splits, config)
     metrics["model"] = embeddings.model
     gates = judge(found, load_section(GatesConfig, "gates"), config) | {"model": embeddings.model}
-    previous = run_before(reports, embeddings.model)
+    previous = previous_run(reports, embeddings.model)
     groups = by_group(found.table, splits, config)
     write_json(reports / "metrics.json", metrics)
     write_json(reports / "groups.json", groups)
@@ -64,17 +64,17 @@ def main(argv: list[str] | None = None) -> None:
         gates=gates["results"],
         groups=groups,
         similarity=found.similarity,
-        maps=maps(student, splits, embeddings, found.users["student"], config.seed),
+        maps=representation_maps(student, splits, embeddings, found.users["student"], config.seed),
         cases=pick_cases(models, splits, found.table),
         previous=previous,
     )
     write_report(reports / "report.html", metrics, diagnosis, story(reports, args.backbone))
 
 
-def story(reports: Path, backbone: Path) -> Story:
+def story(reports: Path, backbone: Path) -> ReportContent:
     reference = read_json(backbone / "backbone.json")
     note = f"The language model is '{reference['kind']}' ({reference['location']}, {reference['revision'][:12]})."
-    return Story(
+    return ReportContent(
         **{name: read_json(reports / f"{name}.json") for name in STORY}, backbone_note=note
     )
 

@@ -9,7 +9,7 @@ from llmsrec.core.files import sha256
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import load_backbone
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.serving.item_embeddings import export
+from llmsrec.serving.item_embeddings import encode_catalog
 from llmsrec.sources.download import upload
 from llmsrec.stages import run
 from llmsrec.student.model import LLMSRec
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     digest = sha256(args.student / "model.safetensors")
     data = sha256(args.splits / "items.parquet")
-    export(model, splits, model_digest=digest, data_digest=data).save(args.out)
+    encode_catalog(model, splits, model_digest=digest, data_digest=data).save(args.out)
     if config.upload:
         upload([args.out / "items.parquet", args.out / "manifest.json"], config.upload)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from llmsrec.core.config import Amount, load_section
-from llmsrec.core.files import whole_folder
+from llmsrec.core.files import atomic_directory
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.splits import Splits
 from llmsrec.serving import mlflow_model
-from llmsrec.serving.bundle import CATALOG, pack
-from llmsrec.serving.leakage import SEEN, trained_on
+from llmsrec.serving.bundle import CATALOG, pack_bundle
+from llmsrec.serving.leakage import TRAINING_INTERACTIONS, training_interactions
 from llmsrec.stages import run
 
 
@@ -28,13 +28,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(ServingConfig, "serving")
-    with tempfile.TemporaryDirectory() as scratch, whole_folder(args.out) as aside:
-        unit = Path(scratch) / "unit"
-        pack(args.artifacts, unit)
-        np.save(unit / SEEN, trained_on(Splits.load(args.artifacts / "splits")))
+    with tempfile.TemporaryDirectory() as scratch, atomic_directory(args.out) as aside:
+        bundle = Path(scratch) / "bundle"
+        pack_bundle(args.artifacts, bundle)
+        np.save(
+            bundle / TRAINING_INTERACTIONS,
+            training_interactions(Splits.load(args.artifacts / "splits")),
+        )
         aside.rmdir()  # MLflow makes it
-        example = Catalog.load(unit / CATALOG).items["item_id"].head(2).tolist()
-        mlflow_model.save(unit, aside, example, config.kept_users_mb)
+        example = Catalog.load(bundle / CATALOG).items["item_id"].head(2).tolist()
+        mlflow_model.save(bundle, aside, example, config.kept_users_mb)
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ def main(argv: list[str] | None = None) -> None:
     config = load_section(StudentConfig, "student")
     splits = Splits.load(args.splits)
     teacher = SASRec.load(args.teacher)
-    backbone = load_backbone(args.backbone, distributed.start())
+    backbone = load_backbone(args.backbone, distributed.init_process_group())
     log = MetricLog(args.curve)
     data = splits.sequences.items, splits.train_lengths
     key = fingerprint(config, teacher.digest, backbone.digest, *data)
     checkpoints = Checkpoints(args.scratch, key)
     model = train_student(splits, teacher, backbone, config, log, checkpoints)
-    if not distributed.first():
+    if not distributed.is_main_process():
         return
     model.save_pretrained(args.out)
     log.save()

@@ -22,8 +22,8 @@ def main(argv: list[str] | None = None) -> None:
     log = MetricLog(args.curve)
     key = fingerprint(config, splits.sequences.items, splits.train_lengths)
     checkpoints = Checkpoints(args.scratch, key)
-    model = train_teacher(splits, config, log, checkpoints, distributed.start())
-    if not distributed.first():
+    model = train_teacher(splits, config, log, checkpoints, distributed.init_process_group())
+    if not distributed.is_main_process():
         return
     model.save(args.out)
     log.save()

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from llmsrec.data.sequences import Sequences, ranges
-from llmsrec.training.batches import teachable
+from llmsrec.training.batches import trainable_users
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def training_examples(
     of a whole window, each read after its last `stride` purchases: with 1, exactly what is shown when it recommends;
     with more, the same read-outs in a fraction of the rows, each seeing window - stride + 1 purchases at least.
     Prompts that must stand `alone` have a row each."""
-    usable = teachable(train)
+    usable = trainable_users(train)
     known = train.lengths[usable] - 1
     if kind == "last_item":
         starts = np.maximum(known - window, 0)

@@ -18,7 +18,7 @@ class ItemPool:
         reads = len(targets) / len(examples) * batch_size  # of a step
         share = np.bincount(targets, minlength=num_items + 1) / len(targets)
         missed = (1 - share) ** reads * (1 - 1 / num_items) ** (reads * own)
-        self.chance = (1 - missed * (1 - self.count / num_items)).astype(np.float32)
+        self.inclusion_probability = (1 - missed * (1 - self.count / num_items)).astype(np.float32)
 
     def draw(self, draws: np.random.Generator) -> Int[np.ndarray, "items"]:
         return 1 + draws.choice(self.num_items, self.count, replace=False)

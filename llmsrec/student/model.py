@@ -13,22 +13,22 @@ from torch import Tensor
 
 from llmsrec.core.config import from_mapping
 from llmsrec.core.errors import ArtifactError
-from llmsrec.core.files import read_json, whole_folder
+from llmsrec.core.files import atomic_directory, read_json
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.llm.backbone import Backbone, load_backbone
-from llmsrec.llm.decoder import Rows
-from llmsrec.llm.heads import LLMSRecConfig, centre
-from llmsrec.llm.padding import chunks
+from llmsrec.llm.decoder import DecoderInput
+from llmsrec.llm.heads import LLMSRecConfig, center_head
+from llmsrec.llm.padding import length_chunks
 from llmsrec.llm.prefix_cache import PrefixCache, Prefixes, compute_prefixes
 from llmsrec.llm.prompts import IOUT, UOUT, PromptBuilder
-from llmsrec.llm.soft_prompts import Reader
-from llmsrec.llm.variants import LLM_SREC, Recipe
+from llmsrec.llm.soft_prompts import PromptModel
+from llmsrec.llm.variants import LLM_SREC, LLMVariant
 from llmsrec.sequential.sasrec import SASRec
 
 
-class LLMSRec(Reader):
-    """Users and items read out of `slots`; `recipe` makes it another system of SPEC 3's table in mode R."""
+class LLMSRec(PromptModel):
+    """Users and items read out of `slots`; `variant` makes it another system of SPEC 3's table in mode R."""
 
     prompts: PromptBuilder
 
@@ -38,30 +38,30 @@ class LLMSRec(Reader):
         backbone: Backbone,
         teacher: SASRec,
         catalog: Catalog,
-        recipe: Recipe = LLM_SREC,
+        variant: LLMVariant = LLM_SREC,
     ) -> None:
-        super().__init__(config, recipe, backbone, teacher)
-        self.prompts = PromptBuilder(backbone.tokenizer, catalog.titles, self.slots.shape)
+        super().__init__(config, variant, backbone, teacher)
+        self.prompts = PromptBuilder(backbone.tokenizer, catalog.titles, self.soft_prompts.shape)
         texts = [self.prompts.item_prefix(item) for item in range(catalog.num_items + 1)]
         self.prefixes = Prefixes.of(texts)
         self.cache: PrefixCache | None = None
 
-    def keep_prefixes(self, budget: float) -> bool:
+    def cache_prefixes(self, budget: float) -> bool:
         """Keep the item texts' keys and values for as long as the model lives, if they fit `budget` GB.
 
         What is trained has none that last."""
-        if self.recipe.lora is not None:
+        if self.variant.lora is not None:
             return False
-        decoder = self.slots.decoder
+        decoder = self.soft_prompts.decoder
         fits = PrefixCache.num_bytes(self.prefixes, self.backbone.model) <= budget * 1e9
         self.cache = PrefixCache(self.prefixes, decoder) if fits else None
         return fits
 
     @torch.no_grad()
-    def centre_heads(self, histories: Sequences, items: Int[np.ndarray, "n"]) -> None:
+    def center_heads(self, histories: Sequences, items: Int[np.ndarray, "n"]) -> None:
         """Centre both heads on the states of some users and items, as training sees them: with values dropped."""
-        centre(self.heads.user_head, self._user_states(histories, None))
-        centre(self.heads.item_head, self._item_states(items))
+        center_head(self.heads.user_head, self._user_states(histories, None))
+        center_head(self.heads.item_head, self._item_states(items))
 
     def represent_users(
         self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None = None
@@ -73,9 +73,11 @@ class LLMSRec(Reader):
         self, histories: Sequences, first: Int[np.ndarray, "rows"]
     ) -> Float[Tensor, "reads shared"]:
         """A user after each purchase but the `first` ones, all in one pass: row by row, oldest first."""
-        assert not self.recipe.user_slot, "the vector in the prompt differs at each purchase"
+        assert not self.variant.user_slot, "the vector in the prompt differs at each purchase"
         prompts = self.prompts.growing_users(histories, first)
-        return self.heads.user_head(self.slots.read(prompts, prompts.tokens == UOUT))
+        return self.heads.user_head(
+            self.soft_prompts.hidden_states(prompts, prompts.tokens == UOUT)
+        )
 
     def represent_items(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items shared"]:
         return self.heads.item_head(self._item_states(items))
@@ -83,66 +85,68 @@ class LLMSRec(Reader):
     def _user_states(
         self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None
     ) -> Float[Tensor, "users hidden"]:
-        if not self.recipe.user_slot:
+        if not self.variant.user_slot:
             teacher_users = None
         elif teacher_users is None:
             teacher_users = self.teacher.represent(histories)
         prompts = self.prompts.users(histories)
-        return self.slots.read(prompts, prompts.tokens == UOUT, teacher_users)
+        return self.soft_prompts.hidden_states(prompts, prompts.tokens == UOUT, teacher_users)
 
     def _item_states(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items hidden"]:
-        if self.recipe.lora is not None:  # the text before the slot is read by what is trained, too
+        if (
+            self.variant.lora is not None
+        ):  # the text before the slot is read by what is trained, too
             prompts = self.prompts.items(items)
-            return self.slots.read(prompts, prompts.tokens == IOUT)
+            return self.soft_prompts.hidden_states(prompts, prompts.tokens == IOUT)
         order = np.argsort(self.prefixes.lengths[items], kind="stable")
         lengths = self.prefixes.lengths[items] + len(self.prompts.item_suffix)
-        parts = [self._read_items(items[chunk]) for chunk in chunks(order, lengths)]
+        parts = [self._read_items(items[chunk]) for chunk in length_chunks(order, lengths)]
         return torch.cat(parts)[_back(order, self.backbone.device)]
 
     def _read_items(self, items: Int[np.ndarray, "rows"]) -> Float[Tensor, "rows hidden"]:
         """The fixed text of each item is kept or run forward only; its slot and what follows are run for gradients."""
         device, table = self.backbone.device, self.backbone.token_table
         kept, real = (
-            compute_prefixes(self.prefixes, self.slots.decoder, items)
+            compute_prefixes(self.prefixes, self.soft_prompts.decoder, items)
             if self.cache is None
             else self.cache.take(items)
         )
         suffix = torch.tensor(self.prompts.item_suffix, device=device)
         embedded = table[suffix.clamp(min=0)].expand(len(items), -1, -1).clone()
-        if self.recipe.item_slots:
-            written = self.slots.written(torch.from_numpy(items).to(device))
+        if self.variant.item_slots:
+            written = self.soft_prompts.project_items(torch.from_numpy(items).to(device))
             embedded[:, 0] = written.to(table.dtype)
         embedded[:, -1] = self.heads.soft_tokens[1].to(table.dtype)
         lengths = torch.from_numpy(self.prefixes.lengths[items]).to(device)
         count = len(suffix)
         own = torch.ones(count, count, dtype=torch.bool, device=device).tril()
         before = torch.from_numpy(real).to(device)[:, None].expand(-1, count, -1)
-        rows = Rows(
+        rows = DecoderInput(
             embedded,
             positions=lengths[:, None] + torch.arange(count, device=device),
             reads=torch.full((len(items), 1), count - 1, device=device),
             mask=torch.cat([before, own.expand(len(items), -1, -1)], dim=2),
             kept=kept,
         )
-        return self.slots.decoder.read(rows)[:, 0].float()
+        return self.soft_prompts.decoder.hidden_states(rows)[:, 0].float()
 
     @classmethod
-    def untaught(
+    def from_scratch(
         cls,
         config: LLMSRecConfig,
         backbone: Backbone,
         teacher: SASRec,
         catalog: Catalog,
-        recipe: Recipe = LLM_SREC,
+        variant: LLMVariant = LLM_SREC,
     ) -> "LLMSRec":
         """With networks as they start, drawn from the global state of torch."""
-        model = cls(config, backbone, teacher, catalog, recipe)
-        model.heads.start_tokens(backbone.token_table)
+        model = cls(config, backbone, teacher, catalog, variant)
+        model.heads.init_soft_tokens(backbone.token_table)
         return model
 
     def save_pretrained(self, folder: Path) -> None:
         """config.json and model.safetensors, holding only what was trained."""
-        with whole_folder(folder) as aside:
+        with atomic_directory(folder) as aside:
             document = {"model_type": "llm-srec", **dataclasses.asdict(self.config)}
             (aside / "config.json").write_text(json.dumps(document, indent=2) + "\n")
             save_file(
@@ -174,8 +178,8 @@ class LLMSRec(Reader):
                     f"{folder} was trained with another {name} ({getattr(config, name)[:12]}, "
                     f"found {digest[:12]}): rerun the student step"
                 )
-        recipe = replace(LLM_SREC, user_slot=config.with_user_rep)
-        model = cls(config, backbone, teacher, catalog, recipe)
+        variant = replace(LLM_SREC, user_slot=config.with_user_rep)
+        model = cls(config, backbone, teacher, catalog, variant)
         model.heads.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llmsrec.core.progress import Progress
 from llmsrec.data.sequences import Sequences
-from llmsrec.sequential.ranker import ProductRanker
+from llmsrec.sequential.ranker import DotProductRanker
 from llmsrec.student.model import LLMSRec
 from llmsrec.training import distributed
 
@@ -26,7 +26,7 @@ def encode_items(model: LLMSRec, num_items: int) -> Float[np.ndarray, "indices s
 @torch.no_grad()
 def encode(model: LLMSRec, items: Int[np.ndarray, "items"]) -> Float[np.ndarray, "items shared"]:
     """Of several processes each encodes a part, and all have the whole."""
-    shares = distributed.shares(len(items))
+    shares = distributed.shard(len(items))
     own = items[shares[distributed.rank()]]
     matrix = torch.zeros(len(own), model.config.shared_size, device=model.backbone.device)
     progress = Progress("encoding items", len(own), "items")
@@ -34,10 +34,10 @@ def encode(model: LLMSRec, items: Int[np.ndarray, "items"]) -> Float[np.ndarray,
         some = own[start : start + CHUNK]
         matrix[start : start + CHUNK] = model.represent_items(some)
         progress.advance(len(some))
-    return distributed.gathered(matrix, shares).cpu().numpy()
+    return distributed.all_gather(matrix, shares).cpu().numpy()
 
 
-class StudentRanker(ProductRanker):
+class StudentRanker(DotProductRanker):
     """The student as a ranker. `represent_users` replaces the model's own, for example by one with a cache."""
 
     def __init__(
@@ -52,7 +52,7 @@ class StudentRanker(ProductRanker):
 
     @torch.no_grad()
     def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users shared"]:
-        shares = distributed.shares(len(histories))
+        shares = distributed.shard(len(histories))
         own = histories.take(shares[distributed.rank()])
         size = self.model.config.shared_size
         vectors = torch.zeros(len(own), size, device=self.model.backbone.device)
@@ -61,4 +61,4 @@ class StudentRanker(ProductRanker):
             rows = np.arange(start, min(start + CHUNK, len(own)))
             vectors[start : start + CHUNK] = self.represent_users(own.take(rows))
             progress.advance(len(rows))
-        return distributed.gathered(vectors, shares).cpu().numpy()
+        return distributed.all_gather(vectors, shares).cpu().numpy()

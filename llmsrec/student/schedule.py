@@ -7,7 +7,7 @@ import torch
 from llmsrec.llm.heads import Heads
 from llmsrec.student.config import StudentConfig
 
-WARM = 0.05  # the share of the steps that lead up to the full rate
+WARMUP_SHARE = 0.05  # the share of the steps that lead up to the full rate
 
 
 def validation_steps(steps_per_epoch: int, looks: int) -> list[int]:
@@ -16,22 +16,22 @@ def validation_steps(steps_per_epoch: int, looks: int) -> list[int]:
     return sorted({*range(every, steps_per_epoch + 1, every), steps_per_epoch})
 
 
-def looks_of(config: StudentConfig, steps_per_epoch: int) -> list[int]:
+def eval_steps(config: StudentConfig, steps_per_epoch: int) -> list[int]:
     """After which steps of the whole training to look."""
     within = validation_steps(steps_per_epoch, config.validations_per_epoch)
     return [epoch * steps_per_epoch + step for epoch in range(config.epochs) for step in within]
 
 
-def optimizer_of(heads: Heads, config: StudentConfig) -> torch.optim.Optimizer:
+def build_optimizer(heads: Heads, config: StudentConfig) -> torch.optim.Optimizer:
     """What fills slots may learn faster than the rest."""
     groups = [
-        {"params": heads.reading(), "share": 1.0},
-        {"params": heads.writing(), "share": config.slot_rate},
+        {"params": heads.output_parameters(), "share": 1.0},
+        {"params": heads.input_parameters(), "share": config.slot_rate},
     ]
     return torch.optim.Adam(groups, lr=config.learning_rate, betas=(0.9, 0.98))
 
 
-def rate(config: StudentConfig, step: int, steps_per_epoch: int) -> int | float:
+def lr_factor(config: StudentConfig, step: int, steps_per_epoch: int) -> int | float:
     """The share of `learning_rate` that step number `step`, from 0, takes."""
     if config.lr_schedule == "decay":  # lower after every validation: the released code
         epoch, place = divmod(step, steps_per_epoch)
@@ -42,7 +42,7 @@ def rate(config: StudentConfig, step: int, steps_per_epoch: int) -> int | float:
 
 def cosine(step: int, total: int) -> float:
     """Up to 1 in the first twentieth of the steps, then down to 0."""
-    warm = max(1, round(WARM * total))
+    warm = max(1, round(WARMUP_SHARE * total))
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))

@@ -26,21 +26,21 @@ from llmsrec.student.losses import (
 )
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.schedule import looks_of, optimizer_of, rate
+from llmsrec.student.schedule import build_optimizer, eval_steps, lr_factor
 from llmsrec.training import distributed
 from llmsrec.training.batches import Epochs, NegativeSampler
 from llmsrec.training.loop import (
     Checkpoints,
     GradientTrainer,
     MetricLog,
-    Plan,
+    TrainingPlan,
     generator,
     seed_torch,
     train,
 )
-from llmsrec.training.validation import valid_quality
+from llmsrec.training.validation import validation_metrics
 
-CENTRED_ON = 500  # users and items whose states `centred_start` looks at
+CENTERING_SAMPLE = 500  # users and items whose states `centred_start` looks at
 
 
 def train_student(  # noqa: PLR0913 (the last one has a plain default)
@@ -57,16 +57,16 @@ def train_student(  # noqa: PLR0913 (the last one has a plain default)
     `start` is what a student of the same shape has learned, to go on from."""
     seed_torch(config.seed)
     model = new_student(config, backbone, teacher, splits.catalog)
-    train(*stage_of(model, splits, config, start), log, checkpoints)
+    train(*training_stage(model, splits, config, start), log, checkpoints)
     return model.eval()
 
 
-def stage_of(
+def training_stage(
     model: LLMSRec,
     splits: Splits,
     config: StudentConfig,
     start: Mapping[str, Tensor] | None = None,
-) -> tuple["Trainer", Plan]:
+) -> tuple["Trainer", TrainingPlan]:
     """The training of a model as it starts, or from what one like it has learned."""
     trainer = Trainer(model, splits, config)
     trainer.start(start)
@@ -74,15 +74,17 @@ def stage_of(
     def look() -> dict[str, float]:
         return {**validate(model, splits, config), "learning_rate": trainer.learning_rate}
 
-    looks = looks_of(config, trainer.steps_per_epoch)
-    return trainer, Plan("student", look, looks, config.patience, config.select_by)
+    looks = eval_steps(config, trainer.steps_per_epoch)
+    return trainer, TrainingPlan("student", look, looks, config.patience, config.select_by)
 
 
 def new_student(
     config: StudentConfig, backbone: Backbone, teacher: SASRec, catalog: Catalog
 ) -> LLMSRec:
-    recipe = replace(LLM_SREC, user_slot=config.with_user_rep)
-    return LLMSRec.untaught(config.model(backbone, teacher), backbone, teacher, catalog, recipe)
+    variant = replace(LLM_SREC, user_slot=config.with_user_rep)
+    return LLMSRec.from_scratch(
+        config.model(backbone, teacher), backbone, teacher, catalog, variant
+    )
 
 
 class Trainer(GradientTrainer):
@@ -100,7 +102,7 @@ class Trainer(GradientTrainer):
         self.owners, self.targets = self.examples.owners(), self.examples.targets()
         self.negatives = NegativeSampler(splits.train, splits.num_items)
         self.teacher_users: Tensor | None = None
-        if model.recipe.user_slot or model.recipe.distils:
+        if model.variant.user_slot or model.variant.distils:
             # the teacher is frozen: what it says at each read-out is computed once (SPEC 6.1)
             shown = splits.train.take(self.owners, self.examples.ends())
             self.teacher_users = model.teacher.represent(shown)
@@ -111,16 +113,16 @@ class Trainer(GradientTrainer):
             own=config.train_negatives,
             shared=config.catalogue_negatives,
         )
-        self.optimizer = optimizer_of(model.heads, config)
+        self.optimizer = build_optimizer(model.heads, config)
         self.epochs = Epochs(np.arange(len(self.examples)), config.batch_size, config.seed, 1)
 
     def start(self, learned: Mapping[str, Tensor] | None = None) -> None:
         """Before the first step; a run that was interrupted then takes its heads from its last validation."""
-        self.model.keep_prefixes(self.config.prefix_cache_gb)
+        self.model.cache_prefixes(self.config.prefix_cache_gb)
         if learned is not None:
             self.model.heads.load_state_dict(learned)
         elif self.config.centred_start:
-            self.model.centre_heads(*self.some(CENTRED_ON))
+            self.model.center_heads(*self.some(CENTERING_SAMPLE))
 
     def some(self, count: int) -> tuple[Sequences, Int[np.ndarray, "items"]]:
         """A sample of what is shown, and of the catalogue."""
@@ -144,8 +146,8 @@ class Trainer(GradientTrainer):
     def step(self, step: int) -> dict[str, float]:
         self.model.train()
         terms = self.losses(self.epochs.batch(step), generator(self.config.seed, 2, step))
-        share = rate(self.config, step, self.steps_per_epoch)
-        self.descend(terms["loss"], self.config.learning_rate * share)
+        share = lr_factor(self.config, step, self.steps_per_epoch)
+        self.optimizer_step(terms["loss"], self.config.learning_rate * share)
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def losses(
@@ -158,11 +160,11 @@ class Trainer(GradientTrainer):
         known = self.teacher_users
         if known is not None:
             known = known[torch.from_numpy(reads[own]).to(known.device)]
-        mine = rows[distributed.shares(len(rows))[distributed.rank()]]
-        users = distributed.gathered(self._users(mine, known), places)
-        if not self.model.recipe.distils:
+        mine = rows[distributed.shard(len(rows))[distributed.rank()]]
+        users = distributed.all_gather(self._users(mine, known), places)
+        if not self.model.variant.distils:
             return {"loss": self._retrieval(users, reads, draws)}
-        distilled = distributed.gathered(self.model.heads.teacher_head(known), places)
+        distilled = distributed.all_gather(self.model.heads.teacher_head(known), places)
         owners = torch.from_numpy(self.owners[reads]).to(users.device)
         uniformity = uniformity_loss(users, owners) + uniformity_loss(distilled, owners)
         terms = {
@@ -173,11 +175,11 @@ class Trainer(GradientTrainer):
         loss = terms["retrieval"] + config.w_dis * terms["distillation"]
         return {"loss": loss + config.w_uni * uniformity, **terms}
 
-    def _places(self, rows: Int[np.ndarray, "batch"]) -> distributed.Places:
+    def _places(self, rows: Int[np.ndarray, "batch"]) -> distributed.Shards:
         """Which of the batch's read-outs each process computes: those of its rows."""
         counts = self.examples.num_reads[rows]
         starts = np.cumsum(counts) - counts
-        return [ranges(starts[some], counts[some])[0] for some in distributed.shares(len(rows))]
+        return [ranges(starts[some], counts[some])[0] for some in distributed.shard(len(rows))]
 
     def _users(
         self, rows: Int[np.ndarray, "batch"], teacher_users: Tensor | None
@@ -198,14 +200,14 @@ class Trainer(GradientTrainer):
         choices = np.concatenate([targets[:, None], own], axis=1)
         shared = self.pool.draw(draws)
         items = np.unique(np.concatenate([choices.ravel(), shared]))
-        shares = distributed.shares(len(items))
+        shares = distributed.shard(len(items))
         own_items = self.model.represent_items(items[shares[distributed.rank()]])
-        scores = users @ distributed.gathered(own_items, shares).T
+        scores = users @ distributed.all_gather(own_items, shares).T
         place = torch.from_numpy(np.searchsorted(items, choices)).to(users.device)
         if not self.config.in_batch:
             return retrieval_loss(scores.gather(1, place))
-        allowed = torch.from_numpy(~self.negatives.owns(owners, items)).to(users.device)
-        chance = torch.from_numpy(self.pool.chance[items]).to(users.device)
+        allowed = torch.from_numpy(~self.negatives.contains(owners, items)).to(users.device)
+        chance = torch.from_numpy(self.pool.inclusion_probability[items]).to(users.device)
         return catalogue_loss(scores, place[:, 0], chance, allowed)
 
     def _distillation(self, users: Tensor, teacher: Tensor) -> Float[Tensor, ""]:
@@ -220,4 +222,4 @@ class Trainer(GradientTrainer):
 def validate(model: LLMSRec, splits: Splits, config: StudentConfig) -> dict[str, float]:
     model.eval()
     ranker = StudentRanker(model, encode_items(model, splits.num_items))
-    return valid_quality(ranker, splits, config.validation_users, config.seed)
+    return validation_metrics(ranker, splits, config.validation_users, config.seed)

@@ -12,12 +12,12 @@ from torch.nn import functional
 from llmsrec.core.config import Amount, Count
 from llmsrec.data.sequences import Sequences
 from llmsrec.sequential.network import SequenceNetwork
-from llmsrec.sequential.ranker import ProductRanker
+from llmsrec.sequential.ranker import DotProductRanker
 from llmsrec.sequential.trainer import every_few
-from llmsrec.systems.system import Given
-from llmsrec.training.batches import Epochs, NegativeSampler, teachable
-from llmsrec.training.loop import GradientTrainer, Plan, generator
-from llmsrec.training.validation import valid_quality
+from llmsrec.systems.system import TrainingInput
+from llmsrec.training.batches import Epochs, NegativeSampler, trainable_users
+from llmsrec.training.loop import GradientTrainer, TrainingPlan, generator
+from llmsrec.training.validation import validation_metrics
 
 RECONSTRUCTION, TEXT_RECONSTRUCTION = 0.5, 0.2
 
@@ -80,13 +80,13 @@ class AlignmentTrainer(GradientTrainer):
     """One step on each batch of users; gradients never outlive their batch (SPEC 6.17)."""
 
     def __init__(
-        self, alignment: Alignment, texts: Texts, given: Given, config: AlignmentConfig
+        self, alignment: Alignment, texts: Texts, given: TrainingInput, config: AlignmentConfig
     ) -> None:
         self.alignment, self.texts, self.given, self.config = alignment, texts, given, config
         splits, teacher, self.seed = given.splits, given.teacher, given.seed
         self.table = teacher.item_table
         train: Sequences = splits.train
-        self.users = teachable(train)
+        self.users = trainable_users(train)
         self.epochs = Epochs(np.arange(len(self.users)), config.batch_size, self.seed, 1)
         ends = train.lengths[self.users] - 1
         self.targets = train.items[train.offsets[self.users] + ends]
@@ -112,11 +112,11 @@ class AlignmentTrainer(GradientTrainer):
         known = self.table[torch.from_numpy(items).to(self.table.device)]
         users = self.teacher_users[torch.from_numpy(rows).to(self.table.device)]
         loss = alignment_loss(self.alignment, users, known, self.texts(items))
-        self.descend(loss, self.config.learning_rate)
+        self.optimizer_step(loss, self.config.learning_rate)
         return {"loss": float(loss.detach())}
 
 
-class _Rebuilt(ProductRanker):
+class _Rebuilt(DotProductRanker):
     """The teacher's users among items rebuilt from their codes."""
 
     def __init__(self, alignment: Alignment, teacher: SequenceNetwork) -> None:
@@ -127,14 +127,16 @@ class _Rebuilt(ProductRanker):
         return self.teacher.represent(histories).cpu().numpy()
 
 
-def stage_of(trainer: AlignmentTrainer) -> tuple[AlignmentTrainer, Plan]:
+def training_stage(trainer: AlignmentTrainer) -> tuple[AlignmentTrainer, TrainingPlan]:
     """All epochs, and the last counts: as the original, whose inference wants none but the last."""
     config, steps, splits = trainer.config, trainer.steps_per_epoch, trainer.given.splits
 
     @torch.no_grad()
     def look() -> dict[str, float]:
         ranker = _Rebuilt(trainer.alignment, trainer.given.teacher)
-        return valid_quality(ranker, splits, config.validation_users, trainer.seed)
+        return validation_metrics(ranker, splits, config.validation_users, trainer.seed)
 
     looks = every_few(config.epochs, 1, steps)
-    return trainer, Plan("alignment", look, looks, len(looks), None, unit=steps)
+    return trainer, TrainingPlan(
+        "alignment", look, looks, len(looks), None, steps_per_log_unit=steps
+    )

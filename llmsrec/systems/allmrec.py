@@ -9,20 +9,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmsrec.llm.backbone import Backbone
-from llmsrec.llm.soft_prompts import Reader
-from llmsrec.systems.alignment import Alignment, AlignmentConfig, AlignmentTrainer, stage_of
+from llmsrec.llm.soft_prompts import PromptModel
+from llmsrec.systems.alignment import Alignment, AlignmentConfig, AlignmentTrainer, training_stage
 from llmsrec.systems.language import LanguageRanker, LanguageWriter
-from llmsrec.systems.system import Given, Model, Stage
+from llmsrec.systems.system import Model, Stage, TrainingInput
 from llmsrec.systems.text_vectors import encoder_of, mean_states, text_vectors, texts_of, tokenised
 
 
 class ALLMRecNetwork(nn.Module):
     """`reader` takes what stands in its item slots from `alignment`."""
 
-    def __init__(self, given: Given, reader: Reader, config: AlignmentConfig) -> None:
+    def __init__(self, given: TrainingInput, reader: PromptModel, config: AlignmentConfig) -> None:
         super().__init__()
         encoder = encoder_of(config.text_encoder, given)
-        codes = reader.recipe.codes
+        codes = reader.variant.code_size
         assert codes is not None
         self.reader = reader
         # in float32 where it is tuned: bfloat16 rounds small steps away
@@ -32,7 +32,7 @@ class ALLMRecNetwork(nn.Module):
         self.texts = _Texts(given, encoder, config)
 
     @torch.no_grad()
-    def settle(self, given: Given) -> None:
+    def settle(self, given: TrainingInput) -> None:
         """Fill the slots' table; items that nobody bought in training are known by their text alone."""
         self.alignment.eval()
         everything = np.arange(given.splits.num_items + 1)
@@ -41,13 +41,13 @@ class ALLMRecNetwork(nn.Module):
         cold = everything[1:][~bought[1:]]
         if len(cold):
             codes[torch.from_numpy(cold)] = self.alignment.text_codes(self.texts(cold))
-        self.reader.slots.table.copy_(codes)
+        self.reader.soft_prompts.table.copy_(codes)
 
 
 class _Texts:
     """The vectors of items' texts: read once, or anew where the encoder is in training."""
 
-    def __init__(self, given: Given, encoder: Backbone, config: AlignmentConfig) -> None:
+    def __init__(self, given: TrainingInput, encoder: Backbone, config: AlignmentConfig) -> None:
         catalog = given.splits.catalog
         self.encoder: Backbone | None = None
         if config.finetune_text:
@@ -69,14 +69,14 @@ class ALLMRec:
     reading: LanguageRanker | LanguageWriter
     alignment: AlignmentConfig
 
-    def network(self, given: Given) -> ALLMRecNetwork:
+    def network(self, given: TrainingInput) -> ALLMRecNetwork:
         return ALLMRecNetwork(given, self.reading.network(given), self.alignment)
 
-    def stages(self, network: ALLMRecNetwork, given: Given) -> Iterator[Stage]:
+    def stages(self, network: ALLMRecNetwork, given: TrainingInput) -> Iterator[Stage]:
         trainer = AlignmentTrainer(network.alignment, network.texts, given, self.alignment)
-        yield Stage(*stage_of(trainer))
+        yield Stage(*training_stage(trainer))
         network.settle(given)  # from here on the codes are fixed
         yield from self.reading.stages(network.reader, given)  # type: ignore[arg-type]
 
-    def model(self, network: ALLMRecNetwork, given: Given) -> Model:
+    def model(self, network: ALLMRecNetwork, given: TrainingInput) -> Model:
         return self.reading.model(network.reader, given)  # type: ignore[arg-type]

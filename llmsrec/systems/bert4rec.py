@@ -19,10 +19,14 @@ from llmsrec.sequential.blocks import attend
 from llmsrec.sequential.epochs import EpochTrainer
 from llmsrec.sequential.losses import full_loss
 from llmsrec.sequential.network import SequenceNetwork, SequenceTraining
-from llmsrec.sequential.ranker import TeacherRanker
-from llmsrec.sequential.trainer import fitted, plan_of, scores_of
-from llmsrec.systems.system import Given, Stage
-from llmsrec.training.batches import alike
+from llmsrec.sequential.ranker import SequentialRanker
+from llmsrec.sequential.trainer import (
+    positive_and_negative_scores,
+    training_histories,
+    training_plan,
+)
+from llmsrec.systems.system import Stage, TrainingInput
+from llmsrec.training.batches import length_buckets
 
 FEED_WIDTH = 4  # times the embedding, inside a position-wise network
 SPREAD = 0.02  # of the first weights, BERT's
@@ -101,7 +105,7 @@ class BERT4Rec(SequenceNetwork):
             x = block(x, real)
         return self.last_norm(functional.gelu(self.dense(x))) * real[:, :, None]
 
-    def newest(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
+    def last_state(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
         """At a [MASK] behind the last purchase; the oldest makes room for it where the row is full."""
         shown = histories[:, max(0, histories.shape[1] + 1 - self.max_length) :]
         masks = shown.new_full((len(shown), 1), self.mask)
@@ -141,12 +145,14 @@ class ClozeTrainer(EpochTrainer):
     ) -> Float[Tensor, ""]:
         rows = self.train.take(users).last(self.config.max_length)
         states, targets = [], []
-        for some in alike(rows.lengths):
+        for some in length_buckets(rows.lengths):
             tokens, items = self.lessons(rows.take(some).padded(), draws)
             asked = tokens == self.mask
             states.append(self.model(tokens.to(self.device))[asked.to(self.device)])
             targets.append(items[asked].to(self.device))
-        return full_loss(scores_of(self.model, torch.cat(states)), torch.cat(targets) - 1)
+        return full_loss(
+            positive_and_negative_scores(self.model, torch.cat(states)), torch.cat(targets) - 1
+        )
 
     def lessons(
         self, block: Int[np.ndarray, "rows length"], draws: np.random.Generator
@@ -163,14 +169,14 @@ class ClozeTrainer(EpochTrainer):
 class BERT4RecSystem:
     config: BERT4RecConfig
 
-    def network(self, given: Given) -> BERT4Rec:
+    def network(self, given: TrainingInput) -> BERT4Rec:
         return BERT4Rec(self.config, given.splits.num_items)
 
-    def stages(self, network: BERT4Rec, given: Given) -> Iterator[Stage]:
+    def stages(self, network: BERT4Rec, given: TrainingInput) -> Iterator[Stage]:
         config, splits = replace(self.config, seed=given.seed), given.splits
-        train = fitted(splits, config.holdout)
+        train = training_histories(splits, config.holdout)
         trainer = ClozeTrainer(network, train, splits.num_items, config)
-        yield Stage(trainer, plan_of(trainer, splits, "BERT4Rec"))
+        yield Stage(trainer, training_plan(trainer, splits, "BERT4Rec"))
 
-    def model(self, network: BERT4Rec, given: Given) -> TeacherRanker:
-        return TeacherRanker(network)
+    def model(self, network: BERT4Rec, given: TrainingInput) -> SequentialRanker:
+        return SequentialRanker(network)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from llmsrec.sequential.network import CausalTraining, SequenceNetwork
-from llmsrec.sequential.ranker import TeacherRanker
-from llmsrec.sequential.trainer import stage_of
-from llmsrec.systems.system import Given, Stage
+from llmsrec.sequential.ranker import SequentialRanker
+from llmsrec.sequential.trainer import training_stage
+from llmsrec.systems.system import Stage, TrainingInput
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,12 @@ class CausalSystem:
 
     config: CausalTraining
 
-    def network(self, given: Given) -> SequenceNetwork:
-        return self.config.untrained(given.splits.num_items)
+    def network(self, given: TrainingInput) -> SequenceNetwork:
+        return self.config.build_network(given.splits.num_items)
 
-    def stages(self, network: SequenceNetwork, given: Given) -> Iterator[Stage]:
+    def stages(self, network: SequenceNetwork, given: TrainingInput) -> Iterator[Stage]:
         config = replace(self.config, seed=given.seed)
-        yield Stage(*stage_of(network, given.splits, config, type(network).__name__))
+        yield Stage(*training_stage(network, given.splits, config, type(network).__name__))
 
-    def model(self, network: SequenceNetwork, given: Given) -> TeacherRanker:
-        return TeacherRanker(network)
+    def model(self, network: SequenceNetwork, given: TrainingInput) -> SequentialRanker:
+        return SequentialRanker(network)

@@ -20,12 +20,12 @@ from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.sequential.epochs import EpochTrainer
 from llmsrec.sequential.network import SequenceNetwork
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.sequential.trainer import TeacherConfig, every_few, fitted, stage_of
-from llmsrec.systems.system import Given, Stage
+from llmsrec.sequential.trainer import TeacherConfig, every_few, training_histories, training_stage
+from llmsrec.systems.system import Stage, TrainingInput
 from llmsrec.systems.text_vectors import encoded, encoder_of, principal, standardised, text_vectors
-from llmsrec.training.loop import Plan
+from llmsrec.training.loop import TrainingPlan
 
 
 @dataclass(frozen=True)
@@ -42,35 +42,40 @@ class CTRL:
     align_batch: Count
     align_rate: Amount
 
-    def network(self, given: Given) -> SequenceNetwork:
-        network = self.config.untrained(given.splits.num_items)
+    def network(self, given: TrainingInput) -> SequenceNetwork:
+        network = self.config.build_network(given.splits.num_items)
         encoder = encoder_of(self.encoder, given)
         if self.variant == "contrastive":
             return AlignedSASRec(network, encoder.hidden_size, self.views)
         start_from_texts(network, text_vectors(given.splits.catalog, encoder, self.max_tokens))
         return network
 
-    def stages(self, network: SequenceNetwork, given: Given) -> Iterator[Stage]:
+    def stages(self, network: SequenceNetwork, given: TrainingInput) -> Iterator[Stage]:
         config = replace(self.config, seed=given.seed)
         if isinstance(network, AlignedSASRec):
             yield self._alignment(network, given)
-        yield Stage(*stage_of(network, given.splits, config, "CTRL"))
+        yield Stage(*training_stage(network, given.splits, config, "CTRL"))
 
-    def model(self, network: SequenceNetwork, given: Given) -> TeacherRanker:
-        return TeacherRanker(network)
+    def model(self, network: SequenceNetwork, given: TrainingInput) -> SequentialRanker:
+        return SequentialRanker(network)
 
-    def _alignment(self, network: "AlignedSASRec", given: Given) -> Stage:
+    def _alignment(self, network: "AlignedSASRec", given: TrainingInput) -> Stage:
         config = replace(
             self.config, seed=given.seed, batch_size=self.align_batch, learning_rate=self.align_rate
         )
-        train = fitted(given.splits, config.holdout)
+        train = training_histories(given.splits, config.holdout)
         prefixes = train.take(np.arange(len(train)), np.maximum(train.lengths - 1, 0))
         texts = texts_of(prefixes, given.splits.catalog, self.window)
         vectors = encoded(texts, encoder_of(self.encoder, given), self.max_tokens)
         trainer = AlignmentTrainer(network, train, config, prefixes, vectors)
         steps = trainer.steps_per_epoch
         looks = every_few(self.align_epochs, 1, steps)
-        return Stage(trainer, Plan("CTRL, alignment", dict, looks, len(looks), None, unit=steps))
+        return Stage(
+            trainer,
+            TrainingPlan(
+                "CTRL, alignment", dict, looks, len(looks), None, steps_per_log_unit=steps
+            ),
+        )
 
 
 def start_from_texts(network: SASRec, vectors: Float[Tensor, "indices width"]) -> None:
@@ -109,8 +114,8 @@ class AlignedSASRec(SequenceNetwork):
     def forward(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
         return self.out(self.backbone(histories)) * (histories != 0)[:, :, None]
 
-    def newest(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
-        return self.out(self.backbone.newest(histories))
+    def last_state(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
+        return self.out(self.backbone.last_state(histories))
 
     def aligned(
         self, states: Float[Tensor, "batch size"], texts: Float[Tensor, "batch width"]
@@ -146,7 +151,7 @@ class AlignmentTrainer(EpochTrainer):
         prefixes: Sequences,
         texts: Float[Tensor, "users width"],
     ) -> None:
-        super().__init__(model, train, config, config.optimizer_of(model))
+        super().__init__(model, train, config, config.build_optimizer(model))
         self.aligned, self.prefixes = model, prefixes
         self.texts = standardised(torch.cat([texts.new_zeros(1, texts.shape[1]), texts]))[1:]
 

@@ -16,8 +16,8 @@ from torch.nn import functional
 from llmsrec.core.config import Amount, Natural, Share
 from llmsrec.data.sequences import Sequences
 from llmsrec.sequential.losses import full_loss, sampled_softmax_loss
-from llmsrec.sequential.network import CausalTraining, Lessons, Loss, SequenceNetwork
-from llmsrec.sequential.trainer import scores_of
+from llmsrec.sequential.network import CausalTraining, Loss, PositionBatch, SequenceNetwork
+from llmsrec.sequential.trainer import positive_and_negative_scores
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class GRU4RecConfig(CausalTraining):
         if self.loss == "bpr_max" and not self.negatives:
             raise ValueError("loss: bpr_max compares with negatives; set negatives above 0")
 
-    def untrained(self, num_items: int) -> "GRU4Rec":
+    def build_network(self, num_items: int) -> "GRU4Rec":
         return GRU4Rec(self, num_items)
 
-    def loss_over(self, train: Sequences, num_items: int) -> Loss:
+    def build_loss(self, train: Sequences, num_items: int) -> Loss:
         return GRU4RecLoss(self, train, num_items)
 
-    def optimizer_of(self, network: nn.Module) -> torch.optim.Optimizer:
+    def build_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         if self.optimizer == "adam":
-            return super().optimizer_of(network)
+            return super().build_optimizer(network)
         return torch.optim.Adagrad(network.parameters(), lr=self.learning_rate)
 
 
@@ -79,7 +79,7 @@ class GRU4Rec(SequenceNetwork):
         states = states.gather(1, back) * real[:, :, None]
         return functional.dropout(states, self.config.hidden_dropout, self.training)
 
-    def newest(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
+    def last_state(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
         return self._read(histories)[:, -1]
 
     def _read(self, rows: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
@@ -100,11 +100,11 @@ class GRU4RecLoss:
             self.log_shares = torch.from_numpy(np.log(np.append(1, shares)).astype(np.float32))
 
     def __call__(
-        self, network: SequenceNetwork, lessons: Lessons, draws: np.random.Generator
+        self, network: SequenceNetwork, lessons: PositionBatch, draws: np.random.Generator
     ) -> Float[Tensor, ""]:
         config, state, targets = self.config, lessons.states, lessons.targets
         if not config.negatives:
-            return full_loss(scores_of(network, state), targets - 1)
+            return full_loss(positive_and_negative_scores(network, state), targets - 1)
         drawn = self._draw(draws).to(state.device)
         table, bias = network.output_table, network.output_bias
         assert bias is not None

@@ -12,20 +12,20 @@ from llmsrec.core.config import Amount, Count
 from llmsrec.data.sequences import Sequences
 from llmsrec.evaluation import baselines
 from llmsrec.ranking.ranker import Ranker
-from llmsrec.systems.system import Given, Stage
+from llmsrec.systems.system import Stage, TrainingInput
 
 
 @dataclass(frozen=True)
 class Popularity:
     """How often an item was bought in training."""
 
-    def network(self, given: Given) -> nn.Module:
+    def network(self, given: TrainingInput) -> nn.Module:
         return nn.Module()
 
-    def stages(self, network: nn.Module, given: Given) -> Iterator[Stage]:
+    def stages(self, network: nn.Module, given: TrainingInput) -> Iterator[Stage]:
         return iter(())
 
-    def model(self, network: nn.Module, given: Given) -> Ranker:
+    def model(self, network: nn.Module, given: TrainingInput) -> Ranker:
         return baselines.Popularity(given.splits)
 
 
@@ -40,13 +40,13 @@ class ItemKNN:
     shrink: Amount
     last: Count | None
 
-    def network(self, given: Given) -> nn.Module:
+    def network(self, given: TrainingInput) -> nn.Module:
         return nn.Module()
 
-    def stages(self, network: nn.Module, given: Given) -> Iterator[Stage]:
+    def stages(self, network: nn.Module, given: TrainingInput) -> Iterator[Stage]:
         return iter(())
 
-    def model(self, network: nn.Module, given: Given) -> Ranker:
+    def model(self, network: nn.Module, given: TrainingInput) -> Ranker:
         columns = given.splits.num_items + 1
         similar = similarities(bought(given.splits.train, columns), self.shrink)
         return NeighbourRanker(nearest(similar, self.neighbours), self.last)

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 from llmsrec.generation import trainer
 from llmsrec.generation.titles import Score, TitleAnswerer, TitleWriter
-from llmsrec.llm.variants import Recipe
+from llmsrec.llm.variants import LLMVariant
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.trainer import Trainer, stage_of
+from llmsrec.student.trainer import Trainer, training_stage
 from llmsrec.systems.schedules import Schedule, scheduled
-from llmsrec.systems.system import Given, Stage
-from llmsrec.training.loop import Plan
+from llmsrec.systems.system import Stage, TrainingInput
+from llmsrec.training.loop import TrainingPlan
 
 
 @dataclass(frozen=True)
@@ -20,26 +20,26 @@ class LanguageRanker:
     """Mode R. `config` is the section `student` with what the system changes of it."""
 
     config: StudentConfig
-    recipe: Recipe
+    variant: LLMVariant
     schedule: Schedule
 
-    def network(self, given: Given) -> LLMSRec:
+    def network(self, given: TrainingInput) -> LLMSRec:
         backbone = given.language_model()
         settings = self.config.model(backbone, given.teacher)
-        return LLMSRec.untaught(
-            settings, backbone, given.teacher, given.splits.catalog, self.recipe
+        return LLMSRec.from_scratch(
+            settings, backbone, given.teacher, given.splits.catalog, self.variant
         )
 
-    def stages(self, network: LLMSRec, given: Given) -> Iterator[Stage]:
+    def stages(self, network: LLMSRec, given: TrainingInput) -> Iterator[Stage]:
         config = replace(self.config, seed=given.seed)
 
-        def begin(reader: LLMSRec, *, fresh: bool) -> tuple[Trainer, Plan]:
+        def begin(reader: LLMSRec, *, fresh: bool) -> tuple[Trainer, TrainingPlan]:
             centred = config.centred_start and fresh
-            return stage_of(reader, given.splits, replace(config, centred_start=centred))
+            return training_stage(reader, given.splits, replace(config, centred_start=centred))
 
         yield from scheduled(self.schedule, network, begin, given.seed)
 
-    def model(self, network: LLMSRec, given: Given) -> StudentRanker:
+    def model(self, network: LLMSRec, given: TrainingInput) -> StudentRanker:
         return StudentRanker(network.eval(), encode_items(network, given.splits.num_items))
 
 
@@ -48,23 +48,23 @@ class LanguageWriter:
     """Mode G: the title of the next purchase is written, or the likeliest of the candidates' taken."""
 
     config: StudentConfig
-    recipe: Recipe
+    variant: LLMVariant
     schedule: Schedule
     score: Score
 
-    def network(self, given: Given) -> TitleWriter:
+    def network(self, given: TrainingInput) -> TitleWriter:
         backbone = given.language_model(writes=True)
         settings, splits = self.config.model(backbone, given.teacher), given.splits
         count = splits.generation_candidates["test"].items.shape[1]
-        return TitleWriter(settings, backbone, given.teacher, splits.catalog, self.recipe, count)
+        return TitleWriter(settings, backbone, given.teacher, splits.catalog, self.variant, count)
 
-    def stages(self, network: TitleWriter, given: Given) -> Iterator[Stage]:
+    def stages(self, network: TitleWriter, given: TrainingInput) -> Iterator[Stage]:
         config = replace(self.config, seed=given.seed)
 
-        def begin(reader: TitleWriter, *, fresh: bool) -> tuple[trainer.TitleTrainer, Plan]:
-            return trainer.stage_of(reader, given.splits, config, self.score)
+        def begin(reader: TitleWriter, *, fresh: bool) -> tuple[trainer.TitleTrainer, TrainingPlan]:
+            return trainer.training_stage(reader, given.splits, config, self.score)
 
         yield from scheduled(self.schedule, network, begin, given.seed)
 
-    def model(self, network: TitleWriter, given: Given) -> TitleAnswerer:
+    def model(self, network: TitleWriter, given: TrainingInput) -> TitleAnswerer:
         return TitleAnswerer(network.eval(), self.score)

@@ -10,8 +10,8 @@ from torch.nn import functional
 from llmsrec.core.config import Count, Share
 from llmsrec.data.sequences import Sequences
 from llmsrec.sequential.losses import full_loss
-from llmsrec.sequential.network import CausalTraining, Lessons, Loss, SequenceNetwork
-from llmsrec.sequential.trainer import scores_of
+from llmsrec.sequential.network import CausalTraining, Loss, PositionBatch, SequenceNetwork
+from llmsrec.sequential.trainer import positive_and_negative_scores
 
 DILATIONS = (1, 4)  # of a block's first convolution; its second is dilated twice as much
 
@@ -22,15 +22,17 @@ class NextItNetConfig(CausalTraining):
     repeats: Count  # of all dilations
     dropout: Share
 
-    def untrained(self, num_items: int) -> "NextItNet":
+    def build_network(self, num_items: int) -> "NextItNet":
         return NextItNet(self, num_items)
 
-    def loss_over(self, train: Sequences, num_items: int) -> Loss:
+    def build_loss(self, train: Sequences, num_items: int) -> Loss:
         return catalogue_loss
 
 
-def catalogue_loss(network: SequenceNetwork, lessons: Lessons, draws: object) -> Float[Tensor, ""]:
-    return full_loss(scores_of(network, lessons.states), lessons.targets - 1)
+def catalogue_loss(
+    network: SequenceNetwork, lessons: PositionBatch, draws: object
+) -> Float[Tensor, ""]:
+    return full_loss(positive_and_negative_scores(network, lessons.states), lessons.targets - 1)
 
 
 class CausalConvolution(nn.Module):
@@ -89,5 +91,5 @@ class NextItNet(SequenceNetwork):
             x = block(x, real)
         return x
 
-    def newest(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
+    def last_state(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
         return self(histories)[:, -1]

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmsrec.core.config import from_mapping, read_section
 from llmsrec.core.errors import ConfigError
-from llmsrec.llm.variants import RECIPES, Lora, Mode
+from llmsrec.llm.variants import VARIANTS, Lora, Mode
 from llmsrec.sequential.network import SequenceTraining
 from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.student.config import StudentConfig
@@ -70,19 +70,19 @@ def language(name: str, mode: Mode) -> Maker:
     def make(values: Values, params: Path, where: str) -> System:
         shared = read_section("systems", params)["language"]
         values = {**shared["all"], **shared[mode], **values}
-        recipe = replace(RECIPES[name], mode=mode)
-        if recipe.adapted:
+        variant = replace(VARIANTS[name], mode=mode)
+        if variant.uses_lora:
             lora = values.pop("lora", {})
             lora = from_mapping(Lora, shared["shared_lora"] or lora, f"{where}.lora")
-            recipe = replace(recipe, lora=lora)
+            variant = replace(variant, lora=lora)
         stage_1, score = values.pop("alignment", {}), values.pop("score", None)
         schedule = _schedule(name, values, where)
-        user_slot = recipe.user_slot or values.get("with_user_rep", False)
+        user_slot = variant.user_slot or values.get("with_user_rep", False)
         values = {**read_section("student", params), **values, "with_user_rep": user_slot}
         config = from_mapping(StudentConfig, values, where)
         own = {
             "config": config,
-            "recipe": replace(recipe, user_slot=user_slot),
+            "variant": replace(variant, user_slot=user_slot),
             "schedule": schedule,
         }
         reading: LanguageRanker | LanguageWriter
@@ -90,7 +90,7 @@ def language(name: str, mode: Mode) -> Maker:
             reading = from_mapping(LanguageRanker, own, where)
         else:
             reading = from_mapping(LanguageWriter, own | {"score": score}, where)
-        if recipe.codes is None:
+        if variant.code_size is None:
             return reading
         return ALLMRec(reading, from_mapping(AlignmentConfig, stage_1, f"{where}.alignment"))
 
@@ -132,7 +132,7 @@ RETRIEVAL: dict[str, Maker] = {
     "sasrec_text": with_teacher(SASRecText),
     "ctrl": with_teacher(CTRL),
     "recformer": recformer,
-    **{name: language(name, "retrieval") for name in RECIPES},
+    **{name: language(name, "retrieval") for name in VARIANTS},
 }
 GENERATION: dict[str, Maker] = {
     name: language(name, "generation") for name in ("tallrec", "llara", "collm", "allmrec")

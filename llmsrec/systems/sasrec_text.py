@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmsrec.core.config import Count
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.sequential.trainer import TeacherConfig, stage_of
-from llmsrec.systems.system import Given, Stage
+from llmsrec.sequential.trainer import TeacherConfig, training_stage
+from llmsrec.systems.system import Stage, TrainingInput
 from llmsrec.systems.text_vectors import encoder_of, standardised, text_vectors
 
 
@@ -49,16 +49,16 @@ class SASRecText:
     max_tokens: Count
     adapter_size: Count
 
-    def network(self, given: Given) -> SASRec:
+    def network(self, given: TrainingInput) -> SASRec:
         texts = text_vectors(given.splits.catalog, encoder_of(self.encoder, given), self.max_tokens)
-        network = self.config.untrained(given.splits.num_items)
+        network = self.config.build_network(given.splits.num_items)
         assert isinstance(network.item_embedding, nn.Embedding)
         network.item_embedding = TextTable(texts, self.adapter_size, network.item_embedding)
         return network
 
-    def stages(self, network: SASRec, given: Given) -> Iterator[Stage]:
+    def stages(self, network: SASRec, given: TrainingInput) -> Iterator[Stage]:
         config = replace(self.config, seed=given.seed)
-        yield Stage(*stage_of(network, given.splits, config, "SASRec on texts"))
+        yield Stage(*training_stage(network, given.splits, config, "SASRec on texts"))
 
-    def model(self, network: SASRec, given: Given) -> TeacherRanker:
-        return TeacherRanker(network)
+    def model(self, network: SASRec, given: TrainingInput) -> SequentialRanker:
+        return SequentialRanker(network)

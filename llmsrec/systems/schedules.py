@@ -8,10 +8,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import nn
 
 from llmsrec.generation.trainer import TitleTrainer
-from llmsrec.llm.soft_prompts import Reader
+from llmsrec.llm.soft_prompts import PromptModel
 from llmsrec.student.trainer import Trainer
 from llmsrec.systems.system import Stage
-from llmsrec.training.loop import Plan, generator
+from llmsrec.training.loop import TrainingPlan, generator
 
 Schedule = Literal["joint", "two_stage", "curriculum"]
 SCHEDULES: dict[str, tuple[Schedule, ...]] = {
@@ -22,25 +22,25 @@ SCHEDULES: dict[str, tuple[Schedule, ...]] = {
 
 @runtime_checkable  # tests check types at every call
 class Begin(Protocol):
-    def __call__(self, reader: Any, *, fresh: bool) -> tuple[Trainer | TitleTrainer, Plan]:
+    def __call__(self, reader: Any, *, fresh: bool) -> tuple[Trainer | TitleTrainer, TrainingPlan]:
         """A training of this reader, whose heads are `fresh` or have learned before."""
 
 
-def scheduled(schedule: Schedule, reader: Reader, begin: Begin, seed: int) -> Iterator[Stage]:
+def scheduled(schedule: Schedule, reader: PromptModel, begin: Begin, seed: int) -> Iterator[Stage]:
     if schedule == "two_stage":
         yield from two_stages(reader, begin)
         return
     trainer, plan = begin(reader, fresh=True)
     if schedule == "curriculum":
-        yield Stage(Curriculum(trainer, plan.looks[-1], seed), plan)
+        yield Stage(Curriculum(trainer, plan.eval_steps[-1], seed), plan)
     else:
         yield Stage(trainer, plan)
 
 
-def two_stages(reader: Reader, begin: Begin) -> Iterator[Stage]:
+def two_stages(reader: PromptModel, begin: Begin) -> Iterator[Stage]:
     """CoLLM's: what reads learns from text alone, and stands still while the maps of the teacher's vectors learn."""
     yield Stage(*begin(reader.text_only(), fresh=True))
-    maps = {id(part) for part in reader.heads.maps()}
+    maps = {id(part) for part in reader.heads.projectors()}
     still = [part for part in reader.heads.parameters() if id(part) not in maps]
     for part in still:
         part.requires_grad_(False)

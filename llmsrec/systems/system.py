@@ -15,11 +15,11 @@ from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import Backbone, load_backbone
 from llmsrec.ranking.ranker import Ranker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.training.loop import Plan, Trainer
+from llmsrec.training.loop import Trainer, TrainingPlan
 
 
 @dataclass(frozen=True)
-class Given:
+class TrainingInput:
     """What every system learns from. The teacher is frozen; who trains the language model loads one for itself."""
 
     splits: Splits
@@ -37,7 +37,7 @@ class Stage:
     """One training: its trainer starts from what the stages before it left in the network."""
 
     trainer: Trainer
-    plan: Plan
+    plan: TrainingPlan
 
 
 @runtime_checkable  # tests check types at every call
@@ -57,11 +57,11 @@ Model = Ranker | Answerer
 class System(Protocol):
     """A frozen dataclass of settings."""
 
-    def network(self, given: Given) -> nn.Module:
+    def network(self, given: TrainingInput) -> nn.Module:
         """All that is trained, as it starts: the same for the same seed. What only counts has an empty one."""
 
-    def stages(self, network: Any, given: Given) -> Iterator[Stage]:
+    def stages(self, network: Any, given: TrainingInput) -> Iterator[Stage]:
         """Its trainings, in order; each is begun when the one before is over."""
 
-    def model(self, network: Any, given: Given) -> Model:
+    def model(self, network: Any, given: TrainingInput) -> Model:
         """What the trained network makes of histories."""

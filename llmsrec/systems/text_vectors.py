@@ -13,13 +13,13 @@ from torch import Tensor
 
 from llmsrec.data.catalog import Catalog
 from llmsrec.llm.backbone import Backbone, load_encoder
-from llmsrec.llm.padding import chunks, spread
-from llmsrec.systems.system import Given
+from llmsrec.llm.padding import length_chunks, right_pad
+from llmsrec.systems.system import TrainingInput
 
 OWN = "backbone"  # the encoder that every comparison has
 
 
-def encoder_of(name: str, given: Given) -> Backbone:
+def encoder_of(name: str, given: TrainingInput) -> Backbone:
     """`backbone`, or the folder or hub name of any encoder."""
     return given.language_model() if name == OWN else load_encoder(name, given.device)
 
@@ -57,10 +57,10 @@ def mean_states(rows: list[list[int]], backbone: Backbone) -> Float[Tensor, "tex
     full = np.flatnonzero(lengths)
     places = [np.flatnonzero(lengths == 0)]
     means = [torch.zeros(len(places[0]), backbone.hidden_size, device=backbone.device)]
-    for some in chunks(np.argsort(lengths[full], kind="stable"), lengths[full]):
+    for some in length_chunks(np.argsort(lengths[full], kind="stable"), lengths[full]):
         chunk = full[some]
         real = np.arange(lengths[chunk].max()) < lengths[chunk][:, None]
-        block = spread(np.concatenate([rows[row] for row in chunk]), real)
+        block = right_pad(np.concatenate([rows[row] for row in chunk]), real)
         padding = backbone.tokenizer.pad_token_id or 0
         tokens = torch.from_numpy(np.where(real, block, padding)).to(backbone.device)
         mask = torch.from_numpy(real).to(backbone.device)

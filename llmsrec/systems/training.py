@@ -5,14 +5,16 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from llmsrec.core.files import whole_file, write_json
-from llmsrec.systems.system import Given, System
+from llmsrec.core.files import atomic_write, write_json
+from llmsrec.systems.system import System, TrainingInput
 from llmsrec.training.loop import Checkpoints, MetricLog, Rows, seed_torch, train
 
 WEIGHTS = "model.safetensors"
 
 
-def fitted(system: System, given: Given, folder: Path, scratch: Path, key: str) -> nn.Module:
+def train_system(
+    system: System, given: TrainingInput, folder: Path, scratch: Path, key: str
+) -> nn.Module:
     """The trained network. `folder` gets its weights and the curve of each stage; `key` names all it depends on."""
     seed_torch(given.seed)
     network = system.network(given).to(given.device)
@@ -41,7 +43,7 @@ def fitted(system: System, given: Given, folder: Path, scratch: Path, key: str) 
 
 
 def save(network: nn.Module, file: Path) -> None:
-    with whole_file(file) as aside:
+    with atomic_write(file) as aside:
         save_file(
             {name: part.contiguous().cpu() for name, part in network.state_dict().items()}, aside
         )

@@ -16,7 +16,7 @@ SHORTEST = 8  # rows up to this length share a group; longer ones are grouped by
 
 
 @dataclass(frozen=True)
-class Group:
+class Bucket:
     """Rows of like length, left padded; `targets` is the item after each real position, in reading order."""
 
     inputs: Int[Tensor, "rows length"]
@@ -24,7 +24,7 @@ class Group:
     users: Int[np.ndarray, "positions"]
 
 
-def teachable(train: Sequences) -> Int[np.ndarray, "users"]:
+def trainable_users(train: Sequences) -> Int[np.ndarray, "users"]:
     """The users of whom something can be learned: one purchase, and another after it."""
     users = np.flatnonzero(train.lengths >= 2)
     if len(users) == 0:
@@ -63,26 +63,26 @@ def epoch_users(
         yield order[start : start + batch_size]
 
 
-def group_by_length(
+def bucket_by_length(
     train: Sequences, users: Int[np.ndarray, "batch"], max_length: int
-) -> list[Group]:
+) -> list[Bucket]:
     """A batch cut into groups of like length, so that one long history does not pad the others."""
     rows = train.take(users).last(max_length + 1)
-    return [_group(rows, users, chosen) for chosen in alike(rows.lengths - 1)]
+    return [_group(rows, users, chosen) for chosen in length_buckets(rows.lengths - 1)]
 
 
-def alike(lengths: Int[np.ndarray, "rows"]) -> list[Int[np.ndarray, "..."]]:
+def length_buckets(lengths: Int[np.ndarray, "rows"]) -> list[Int[np.ndarray, "..."]]:
     """Rows of like length together."""
     sizes = np.ceil(np.log2(np.maximum(lengths, SHORTEST))).astype(np.int64)
     return [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
 
 
-def _group(rows: Sequences, users: Int[np.ndarray, "batch"], chosen: np.ndarray) -> Group:
+def _group(rows: Sequences, users: Int[np.ndarray, "batch"], chosen: np.ndarray) -> Bucket:
     block = rows.take(chosen).padded()
     inputs, nexts = block[:, :-1], block[:, 1:]
     real = inputs != 0
     owner = np.broadcast_to(users[chosen][:, None], inputs.shape)
-    return Group(torch.from_numpy(inputs.copy()), torch.from_numpy(nexts[real]), owner[real])
+    return Bucket(torch.from_numpy(inputs.copy()), torch.from_numpy(nexts[real]), owner[real])
 
 
 class NegativeSampler:
@@ -104,7 +104,7 @@ class NegativeSampler:
             taken[taken] = self._contains((base + items)[taken])
         return items
 
-    def owns(
+    def contains(
         self, users: Int[np.ndarray, "n"], items: Int[np.ndarray, "m"]
     ) -> Bool[np.ndarray, "n m"]:
         """Which of the items each user has bought in training."""

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-Places = list[Int[np.ndarray, "_"]]  # of each process: which rows of the whole are its own
+Shards = list[Int[np.ndarray, "_"]]  # of each process: which rows of the whole are its own
 
 
-def start() -> torch.device:
+def init_process_group() -> torch.device:
     """Join the others, if torchrun started this process; where to compute."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     cuda = torch.cuda.is_available()
@@ -34,7 +34,7 @@ def start() -> torch.device:
     return torch.device("cuda", local) if cuda else torch.device("cpu")
 
 
-def size() -> int:
+def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -42,19 +42,19 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     """Whether this process writes what all of them have made."""
     return rank() == 0
 
 
-def shares(count: int) -> Places:
+def shard(count: int) -> Shards:
     """Rows dealt out in turn, so that long and short ones are with all."""
-    return [np.arange(process, count, size()) for process in range(size())]
+    return [np.arange(process, count, world_size()) for process in range(world_size())]
 
 
-def gathered(own: Tensor, places: Places) -> Tensor:
+def all_gather(own: Tensor, places: Shards) -> Tensor:
     """The rows of all processes, each at its place; those of others come without their gradient."""
-    if size() == 1:
+    if world_size() == 1:
         return own
     longest = max(len(rows) for rows in places)
     padded = own.new_zeros(longest, *own.shape[1:])
@@ -69,7 +69,7 @@ def gathered(own: Tensor, places: Places) -> Tensor:
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Each process has the gradient of its own share: their sum is that of the whole."""
-    if size() == 1:
+    if world_size() == 1:
         return
     trained = [part for part in parameters if part.requires_grad]
     grads = [torch.zeros_like(part) if part.grad is None else part.grad for part in trained]
@@ -81,14 +81,14 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         part.grad = summed.view_as(part)
 
 
-def summed(value: Tensor) -> float:
+def all_reduce(value: Tensor) -> float:
     """Of the parts that all processes have."""
-    if size() > 1:
+    if world_size() > 1:
         dist.all_reduce(value)
     return value.item()
 
 
 def seed_step(base: int, step: int) -> None:
     """What a step's dropout draws differs between processes and does not depend on where a run went on."""
-    if size() > 1:
+    if world_size() > 1:
         torch.manual_seed((base + 1_000_003 * (step + 1) + rank()) % (1 << 63))

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from llmsrec.core.files import whole_folder, write_json
+from llmsrec.core.files import atomic_directory, write_json
 from llmsrec.core.progress import Progress
 from llmsrec.training import distributed
 
@@ -59,7 +59,7 @@ class MetricLog:
         self.rows: Rows = []
         self.path = path
         self._client: Any = None
-        if os.environ.get("MLFLOW_RUN_ID") and distributed.first():
+        if os.environ.get("MLFLOW_RUN_ID") and distributed.is_main_process():
             from mlflow.tracking import MlflowClient  # seconds to import: only when there is a run
 
             self._client = MlflowClient()
@@ -83,7 +83,7 @@ class MetricLog:
         self.rows = list(rows)
 
     def save(self) -> None:
-        if self.path is not None and distributed.first():
+        if self.path is not None and distributed.is_main_process():
             write_json(self.path, self.rows)
 
     def load(self) -> None:
@@ -145,7 +145,7 @@ class GradientTrainer(ABC):
     @abstractmethod
     def network(self) -> nn.Module: ...
 
-    def descend(self, loss: Tensor, rate: float) -> None:
+    def optimizer_step(self, loss: Tensor, rate: float) -> None:
         """A step at this rate; a group of parameters may take a `share` of it. Of several processes each has a part of
         the loss's gradient."""
         for group in self.optimizer.param_groups:
@@ -171,31 +171,33 @@ class GradientTrainer(ABC):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """When a training looks at how good it is, what selects, and when it ends."""
 
     name: str  # on the line of progress
     validate: Callable[[], dict[str, float]]
-    looks: Sequence[int]  # after so many steps, rising; the last ends it; 0: also as it starts
+    eval_steps: Sequence[int]  # after so many steps, rising; the last ends it; 0: also as it starts
     patience: int  # looks without a better one
     select_by: str | None  # a metric of `validate`; None keeps what stands at the end
-    unit: int = 1  # metrics are logged by step // unit
+    steps_per_log_unit: int = 1  # metrics are logged by step // steps_per_log_unit
 
 
-def train(trainer: Trainer, plan: Plan, log: "MetricLog", checkpoints: "Checkpoints") -> None:
+def train(
+    trainer: Trainer, plan: TrainingPlan, log: "MetricLog", checkpoints: "Checkpoints"
+) -> None:
     """The network gets the weights of its best look; an interrupted run goes on from its last one."""
     seed, best, step = torch.initial_seed(), copied(trainer.network), 0
-    stopping = EarlyStopping(plan.patience if plan.select_by else len(plan.looks))
+    stopping = EarlyStopping(plan.patience if plan.select_by else len(plan.eval_steps))
     if state := checkpoints.load():
         trainer.restore(state["trainer"])
         best, step = state["best"], state["step"]
         stopping = EarlyStopping(**state["stopping"])
         log.restore(state["rows"])
-    elif 0 in plan.looks and plan.select_by:  # what came before must be bettered
+    elif 0 in plan.eval_steps and plan.select_by:  # what came before must be bettered
         metrics = plan.validate()
         log(0, **metrics)
         stopping.update(metrics[plan.select_by], 0)
-    due, total = set(plan.looks), plan.looks[-1]
+    due, total = set(plan.eval_steps), plan.eval_steps[-1]
     progress = Progress(plan.name, total - step, "steps")
     losses: list[dict[str, float]] = []
     while step < total and not stopping.stop:
@@ -208,7 +210,7 @@ def train(trainer: Trainer, plan: Plan, log: "MetricLog", checkpoints: "Checkpoi
         metrics = plan.validate()
         means = {name: float(np.mean([row[name] for row in losses])) for name in losses[0]}
         losses.clear()
-        log(step // plan.unit, **means, **metrics)
+        log(step // plan.steps_per_log_unit, **means, **metrics)
         if plan.select_by is None or stopping.update(metrics[plan.select_by], step):
             best = copied(trainer.network)
         checkpoints.save(
@@ -231,11 +233,11 @@ class Checkpoints:
         self.folder, self.key = folder, f"{LAYOUT} {key}"
 
     def save(self, state: dict[str, Any]) -> None:
-        if self.folder is None or not distributed.first():
+        if self.folder is None or not distributed.is_main_process():
             return
         tensors: dict[str, torch.Tensor] = {}
         plain = _split(state, tensors)
-        with whole_folder(self.folder) as aside:
+        with atomic_directory(self.folder) as aside:
             save_file(tensors, aside / "state.safetensors")
             (aside / "state.json").write_text(json.dumps({"key": self.key, "state": plain}))
 
@@ -250,7 +252,7 @@ class Checkpoints:
         return state
 
     def clear(self) -> None:
-        if self.folder is not None and self.folder.exists() and distributed.first():
+        if self.folder is not None and self.folder.exists() and distributed.is_main_process():
             # first, since without it nothing is loaded
             (self.folder / "state.json").unlink(missing_ok=True)
             shutil.rmtree(self.folder)

@@ -9,7 +9,9 @@ from llmsrec.ranking.ranker import Ranker
 from llmsrec.training.loop import generator
 
 
-def valid_quality(ranker: Ranker, splits: Splits, users: int | None, seed: int) -> dict[str, float]:
+def validation_metrics(
+    ranker: Ranker, splits: Splits, users: int | None, seed: int
+) -> dict[str, float]:
     """NDCG@10 and HR@10 among the stored valid candidates, of a fixed sample of users."""
     rows = validation_rows(len(splits.candidates["valid"]), users, seed)
     ranks = evaluate(ranker, splits, "valid", rows=rows, full=False).sampled

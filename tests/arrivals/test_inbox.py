@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from llmsrec.arrivals.inbox import DONE, MARKER, REJECTED, Dropped, FolderInbox, S3Inbox, settled
+from llmsrec.arrivals.inbox import DONE, MARKER, REJECTED, FolderInbox, InboxFile, S3Inbox, settled
 from llmsrec.core.errors import SourceError
 from llmsrec.core.files import sha256
 from llmsrec.sources import download
 from llmsrec.sources.remote import S3Remote
 
 
-def dropped(name: str, changed: float) -> Dropped:
-    return Dropped(name, 1, str(changed), changed)
+def dropped(name: str, changed: float) -> InboxFile:
+    return InboxFile(name, 1, str(changed), changed)
 
 
-def names(files: list[Dropped]) -> list[str]:
+def names(files: list[InboxFile]) -> list[str]:
     return [file.name for file in files]
 
 
@@ -40,7 +40,7 @@ def inbox(tmp_path: Path) -> FolderInbox:
     return FolderInbox(tmp_path / "inbox")
 
 
-def drop(inbox: FolderInbox, name: str, content: str) -> Dropped:
+def drop(inbox: FolderInbox, name: str, content: str) -> InboxFile:
     (inbox.folder / name).write_text(content)
     return next(file for file in inbox.files() if file.name == name)
 
@@ -60,7 +60,7 @@ def test_a_file_that_changed_since_it_was_listed_is_left_alone(
     file = drop(inbox, "a.jsonl", "first")
     (inbox.folder / "a.jsonl").write_text("another")
     assert not inbox.fetch(file, tmp_path / "copy")
-    inbox.put_away(file, "0" * 64, DONE)
+    inbox.move_to(file, "0" * 64, DONE)
     assert (inbox.folder / "a.jsonl").read_text() == "another"
 
 
@@ -70,7 +70,7 @@ def test_another_file_of_the_same_name_is_put_beside_the_first(
     for content in ("first", "second", "second"):
         file = drop(inbox, "a.jsonl", content)
         assert inbox.fetch(file, tmp_path / "copy")
-        inbox.put_away(file, sha256(tmp_path / "copy"), REJECTED, f"{content} is bad")
+        inbox.move_to(file, sha256(tmp_path / "copy"), REJECTED, f"{content} is bad")
     left = {file.name: file.read_text() for file in (inbox.folder / REJECTED).iterdir()}
     beside = f"{sha256(tmp_path / 'copy')[:16]}.a.jsonl"
     assert left == {
@@ -106,7 +106,7 @@ def test_a_bucket_is_listed_read_and_put_away(s3: Any, tmp_path: Path) -> None:
         assert abs(time.time() - file.changed) < 60
         assert inbox.fetch(file, tmp_path / "a.jsonl")
         assert (tmp_path / "a.jsonl").read_bytes() == b"a"
-        inbox.put_away(file, sha256(tmp_path / "a.jsonl"), REJECTED, "it is bad")
+        inbox.move_to(file, sha256(tmp_path / "a.jsonl"), REJECTED, "it is bad")
         assert inbox.files() == []
         left = {key: body for key, body in keys(s3).items() if "rejected" in key}
         assert left == {"in/rejected/a.jsonl": b"a", "in/rejected/a.jsonl.reason.txt": b"it is bad"}
@@ -114,7 +114,7 @@ def test_a_bucket_is_listed_read_and_put_away(s3: Any, tmp_path: Path) -> None:
         (file,) = inbox.files()
         assert inbox.fetch(file, tmp_path / "a.jsonl")
         digest = sha256(tmp_path / "a.jsonl")
-        inbox.put_away(file, digest, REJECTED)
+        inbox.move_to(file, digest, REJECTED)
         assert keys(s3)[f"in/rejected/{digest[:16]}.a.jsonl"] == b"other"
 
 
@@ -125,7 +125,7 @@ def test_an_object_that_changed_since_it_was_listed_is_left_alone(s3: Any, tmp_p
         (file,) = inbox.files()
         s3.put_object(Bucket="bucket", Key="in/a.jsonl", Body=b"other")
         assert not inbox.fetch(file, tmp_path / "a.jsonl")
-        inbox.put_away(file, "0" * 64, DONE)
+        inbox.move_to(file, "0" * 64, DONE)
     assert keys(s3) == {"in/a.jsonl": b"other"}
 
 

@@ -16,8 +16,8 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.systems import registry
-from llmsrec.systems.system import Given, Stage
-from llmsrec.training.loop import Plan
+from llmsrec.systems.system import Stage, TrainingInput
+from llmsrec.training.loop import TrainingPlan
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -100,16 +100,16 @@ class Writer:
 
     steps: int
 
-    def network(self, given: Given) -> nn.Module:
+    def network(self, given: TrainingInput) -> nn.Module:
         return Half()
 
-    def stages(self, network: Any, given: Given) -> Iterator[Stage]:
+    def stages(self, network: Any, given: TrainingInput) -> Iterator[Stage]:
         def look() -> dict[str, float]:
             return {"hr@1": network.number.item()}
 
-        yield Stage(Counting(network), Plan("writer", look, [1, self.steps], 5, "hr@1"))
+        yield Stage(Counting(network), TrainingPlan("writer", look, [1, self.steps], 5, "hr@1"))
 
-    def model(self, network: Any, given: Given) -> "Writing":
+    def model(self, network: Any, given: TrainingInput) -> "Writing":
         return Writing(given.splits)
 
 

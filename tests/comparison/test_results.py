@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from llmsrec.comparison.config import Arm, ComparisonConfig
-from llmsrec.comparison.outcomes import Asked, Outcome
+from llmsrec.comparison.outcomes import EvaluationTask, Outcome
 from llmsrec.comparison.published import named_in_paper, paper_table, published_of
 from llmsrec.comparison.results import Comparison, compared
 from llmsrec.comparison.show import show
-from llmsrec.comparison.tables import exhibits
+from llmsrec.comparison.tables import table_specs
 from llmsrec.comparison.tidy import load_outcomes
 from llmsrec.core.config import load_section
 from llmsrec.core.errors import ArtifactError
@@ -32,10 +32,10 @@ FACTS = {"asked": "all", "parameters": 3, "stages": []}
 
 
 @pytest.fixture
-def asked(markov_splits: Splits) -> Asked:
+def asked(markov_splits: Splits) -> EvaluationTask:
     splits = replace(markov_splits, generation_candidates=markov_splits.candidates)
     evaluation = load_section(EvaluationConfig, "evaluation", ROOT / "params.yaml")
-    return Asked(splits, evaluation, 60)
+    return EvaluationTask(splits, evaluation, 60)
 
 
 def made_up(arm: Arm, users: int, level: float) -> Outcome:
@@ -60,7 +60,7 @@ def made_up(arm: Arm, users: int, level: float) -> Outcome:
 
 
 @pytest.fixture
-def outcomes(asked: Asked) -> dict[Arm, Outcome]:
+def outcomes(asked: EvaluationTask) -> dict[Arm, Outcome]:
     levels = {"sasrec": 0.5, "llmsrec": 0.6, "twin": 0.6, "popularity": 0.1}
     arms = [
         Arm(system, mode, order, seed)
@@ -86,7 +86,9 @@ def config() -> ComparisonConfig:
 
 
 @pytest.fixture
-def found(outcomes: dict[Arm, Outcome], asked: Asked, config: ComparisonConfig) -> Comparison:
+def found(
+    outcomes: dict[Arm, Outcome], asked: EvaluationTask, config: ComparisonConfig
+) -> Comparison:
     return compared("CDs_and_Vinyl", outcomes, asked, config)
 
 
@@ -152,18 +154,18 @@ def test_what_losing_the_order_costs_is_tested_too(found: Comparison) -> None:
 
 
 def test_each_may_be_tested_against_each(
-    outcomes: dict[Arm, Outcome], asked: Asked, config: ComparisonConfig
+    outcomes: dict[Arm, Outcome], asked: EvaluationTask, config: ComparisonConfig
 ) -> None:
     found = compared("CDs_and_Vinyl", outcomes, asked, replace(config, pairs="all"))
     pairs = [t for t in found.tests if (t.family, t.protocol) == ("pairs", "sampled")]
     assert len(pairs) == 6
     nobody = compared("CDs_and_Vinyl", outcomes, asked, replace(config, reference="deep"))
     assert not [t for t in nobody.tests if t.family == "reference"]
-    assert "deep is not among them" in exhibits(nobody)[0].note
+    assert "deep is not among them" in table_specs(nobody)[0].note
 
 
 def test_the_tables_are_those_of_the_paper(found: Comparison) -> None:
-    shown = exhibits(found)
+    shown = table_specs(found)
     assert [exhibit.title.split(",")[0] for exhibit in shown] == [
         "E1  Overall", "E2  Shuffled training", "E3  Shuffled training", "E4  Shuffled inference",
         "E4  Shuffled inference", "Mode G", "E5  How alike a user stays when the history is shuffled",
@@ -196,7 +198,7 @@ def test_the_tables_fit_a_terminal(
 
 
 def test_what_is_written_is_whole_and_the_same_twice(
-    outcomes: dict[Arm, Outcome], asked: Asked, config: ComparisonConfig, tmp_path: Path
+    outcomes: dict[Arm, Outcome], asked: EvaluationTask, config: ComparisonConfig, tmp_path: Path
 ) -> None:
     for name in ("one", "two"):
         compared("CDs_and_Vinyl", outcomes, asked, config).save(tmp_path / name)

@@ -21,7 +21,7 @@ from llmsrec.data.catalog import Catalog
 from llmsrec.evaluation.per_user import METRICS, EvaluationConfig
 from llmsrec.ranking.metrics import hit_rate, ndcg
 from llmsrec.ranking.protocol import evaluate
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.trainer import TeacherConfig, Trainer, train_teacher
 from llmsrec.systems.causal import CausalSystem
 from llmsrec.systems.item_knn import Popularity
@@ -54,11 +54,11 @@ def test_what_is_found_is_what_the_model_s_ranks_are() -> None:
     found = outcome_of(store, SASREC)
     config = replace(load_section(TeacherConfig, "teacher"), seed=0)
     model = train_teacher(store.splits, config, MetricLog(), Checkpoints(None, ""))
-    true = evaluate(TeacherRanker(model), store.splits, "test")
+    true = evaluate(SequentialRanker(model), store.splits, "test")
     at = METRICS.index("ndcg@10")
     np.testing.assert_array_equal(found.values["original_sampled"][:, at], ndcg(true.sampled, 10))
     titles = replace(store.splits, candidates=store.splits.generation_candidates)
-    first = hit_rate(evaluate(TeacherRanker(model), titles, "test").sampled, 1)
+    first = hit_rate(evaluate(SequentialRanker(model), titles, "test").sampled, 1)
     assert len(store.asked.rows) == 100
     np.testing.assert_array_equal(found.values["original_generation"], first[store.asked.rows])
     assert found.values["similarity"].mean() < 0.999

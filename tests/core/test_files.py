@@ -11,7 +11,14 @@ import pandas as pd
 import pytest
 
 from llmsrec.core.errors import ArtifactError
-from llmsrec.core.files import read_frame, read_json, sha256, whole_file, whole_folder, write_json
+from llmsrec.core.files import (
+    atomic_directory,
+    atomic_write,
+    read_frame,
+    read_json,
+    sha256,
+    write_json,
+)
 
 OLD = {"a.txt": "old a", "deep/b.txt": "old b", "deep/c.txt": "old c"}
 NEW = {"a.txt": "new a", "deep/b.txt": "new b", "d.txt": "new d"}
@@ -78,7 +85,7 @@ def python(script: str, *arguments: object) -> int:
 
 def test_a_file_appears_when_its_block_ends_well(tmp_path: Path) -> None:
     path = tmp_path / "made" / "on the way" / "x.txt"
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text("new")
         assert not path.exists()
     assert path.read_text() == "new"
@@ -88,7 +95,7 @@ def test_a_file_appears_when_its_block_ends_well(tmp_path: Path) -> None:
 def test_a_file_keeps_its_old_content_when_the_block_raises(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole_file(path) as aside:  # noqa: PT012
+    with pytest.raises(RuntimeError), atomic_write(path) as aside:  # noqa: PT012
         aside.write_text("half of")
         raise RuntimeError
     assert contents(tmp_path) == {"x.txt": "old"}
@@ -96,7 +103,7 @@ def test_a_file_keeps_its_old_content_when_the_block_raises(tmp_path: Path) -> N
 
 def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path: Path) -> None:
     path = fill(tmp_path / "out", OLD)
-    with whole_folder(path) as aside:
+    with atomic_directory(path) as aside:
         fill(aside, NEW)
         assert contents(path) == OLD
     assert contents(path) == NEW
@@ -105,7 +112,7 @@ def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path: Path) -> N
 
 def test_a_folder_keeps_its_old_content_when_the_block_raises(tmp_path: Path) -> None:
     path = fill(tmp_path / "out", OLD)
-    with pytest.raises(RuntimeError), whole_folder(path) as aside:  # noqa: PT012
+    with pytest.raises(RuntimeError), atomic_directory(path) as aside:  # noqa: PT012
         fill(aside, NEW)
         raise RuntimeError
     assert contents(path) == OLD
@@ -113,7 +120,7 @@ def test_a_folder_keeps_its_old_content_when_the_block_raises(tmp_path: Path) ->
 
 
 def test_a_folder_that_fails_the_first_time_does_not_appear(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "out") as aside:  # noqa: PT012
+    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "out") as aside:  # noqa: PT012
         fill(aside, NEW)
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
@@ -127,7 +134,7 @@ def test_a_file_keeps_its_old_content_when_the_writer_is_killed(tmp_path: Path) 
     assert path.read_text() == "old"
     living = tmp_path / f".x.txt.{os.getppid()}.partial"
     living.touch()
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text("new")
     assert sorted(tmp_path.iterdir()) == [living, path], "nothing of the killed run"
 
@@ -137,7 +144,7 @@ def test_a_folder_keeps_its_old_content_when_the_writer_is_killed(tmp_path: Path
     assert python(KILLED_INSIDE, path, "folder") == -signal.SIGKILL
     assert [file for file in tmp_path.iterdir() if not file.name.startswith(".")] == [path]
     assert contents(path) == OLD
-    with whole_folder(path) as aside:
+    with atomic_directory(path) as aside:
         assert contents(aside) == {}  # nothing of the killed run
         fill(aside, NEW)
     assert contents(path) == NEW

@@ -23,7 +23,7 @@ from llmsrec.generation.trainer import TitleTrainer
 from llmsrec.llm.backbone import Backbone, folder_digest, load_backbone
 from llmsrec.llm.heads import LLMSRecConfig
 from llmsrec.llm.prompts import HIST, UREP, PromptShape
-from llmsrec.llm.variants import RECIPES
+from llmsrec.llm.variants import VARIANTS
 from llmsrec.preprocessing.candidates import title_labels
 from llmsrec.sequential.sasrec import SASRec
 from tests.student.test_exact import random_histories, student_config
@@ -42,12 +42,12 @@ def writer(
         torch.manual_seed(4)
         values: dict[str, Any] = {
             "embedding_size": 16, "hidden_size": 32, "shared_size": 12, "head_size": 24, "window": 10,
-            "title_tokens": 48, "max_prompt_tokens": 1024, "with_user_rep": RECIPES[name].user_slot,
+            "title_tokens": 48, "max_prompt_tokens": 1024, "with_user_rep": VARIANTS[name].user_slot,
             "backbone": "random", "teacher": teacher.digest, "slot_dropout": 0.0,
         }  # fmt: skip
-        recipe = replace(RECIPES[name], mode="generation", codes=None, adapted=False)
+        variant = replace(VARIANTS[name], mode="generation", code_size=None, uses_lora=False)
         config = LLMSRecConfig(**{**values, **changes})
-        return TitleWriter(config, backbone, teacher, markov_splits.catalog, recipe, 4).eval()
+        return TitleWriter(config, backbone, teacher, markov_splits.catalog, variant, 4).eval()
 
     return build
 
@@ -73,7 +73,7 @@ def plain_states(
 def prompt_of(model: TitleWriter, row: int) -> tuple[list[int], list[int], Any]:
     prompts = model.prompts.choices(HISTORIES, CANDIDATES)
     items = prompts.items[prompts.item_offsets[row] : prompts.item_offsets[row + 1]]
-    user = model.teacher.represent(HISTORIES)[row] if model.recipe.user_slot else None
+    user = model.teacher.represent(HISTORIES)[row] if model.variant.user_slot else None
     return prompts.row(row).tolist(), items.tolist(), user
 
 
@@ -102,7 +102,7 @@ def test_a_prompt_without_slots_has_none(writer: Any) -> None:
 def test_the_loss_is_that_of_the_title_and_its_end_alone(writer: Any, name: str) -> None:
     model = writer(name)
     targets = CANDIDATES[:, 1]
-    users = model.teacher.represent(HISTORIES) if model.recipe.user_slot else None
+    users = model.teacher.represent(HISTORIES) if model.variant.user_slot else None
     found = model.loss(HISTORIES, CANDIDATES, targets, users)
     each = []
     for row in range(3):
@@ -141,7 +141,7 @@ def test_what_is_written_is_the_likeliest_token_each_time(
     """With keys and values kept and prompts of several lengths side by side, as alone and anew for every token."""
     monkeypatch.setattr("llmsrec.generation.titles.NEW_TOKENS", 6)
     model = writer()
-    found = model.written(HISTORIES, CANDIDATES)
+    found = model.write_titles(HISTORIES, CANDIDATES)
     for row in range(3):
         tokens, items, user = prompt_of(model, row)
         answer: list[int] = []

@@ -87,7 +87,7 @@ def told(root: Path) -> dict[str, Any]:
 
 
 def placed(root: Path) -> str:
-    """The version whose unit trainings go on from."""
+    """The version whose bundle trainings go on from."""
     return (root / "champions/tiny/version.txt").read_text()
 
 

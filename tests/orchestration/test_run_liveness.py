@@ -131,13 +131,13 @@ def test_the_living_and_the_ended_are_left_alone(home: Path) -> None:
     with dg.DagsterInstance.get() as instance:
         living = instance.create_run_for_job(a_job, status=dg.DagsterRunStatus.STARTED)
         end = run_liveness.begin(living.run_id)
-        assert run_liveness.bury(instance) == []
+        assert run_liveness.reap_dead_runs(instance) == []
         instance.report_run_canceled(living)
         storage = instance.event_log_storage
         storage.initialize_concurrency_limit_to_default("cpu")
         assert storage.claim_concurrency_slot("cpu", living.run_id, "step").is_claimed
         end()
-        assert run_liveness.bury(instance) == []
+        assert run_liveness.reap_dead_runs(instance) == []
         assert storage.get_concurrency_info("cpu").active_slot_count == 0, "it could not leave"
         assert list((home / "alive").iterdir()) == []
 
@@ -167,9 +167,9 @@ def test_the_sensor_fails_a_dead_run_and_frees_its_places(home: Path) -> None:
 def test_without_a_home_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     run_liveness.begin("some-run")()
-    run_liveness.turn("shop", print)()
+    run_liveness.dataset_lock("shop", print)()
     with dg.DagsterInstance.ephemeral() as instance:
-        assert run_liveness.bury(instance) == []
+        assert run_liveness.reap_dead_runs(instance) == []
 
 
 @dg.op
@@ -199,7 +199,7 @@ class Inner(dg.Executor):
 def test_our_executor_holds_the_locks_of_a_run_until_its_process_ends(home: Path) -> None:
     tags = {"dagster/partition": "shop"}
     context = SimpleNamespace(run_id="some-run", dagster_run=SimpleNamespace(tags=tags), log=LOG)
-    assert list(run_liveness._Alive(Inner(home)).execute(context, None)) == []
+    assert list(run_liveness._RunLock(Inner(home)).execute(context, None)) == []
     assert not run_liveness._locked(os.open(home / "alive/some-run.run", os.O_RDWR))
     for name in list(run_liveness._held):
         os.close(run_liveness._held.pop(name))

@@ -12,7 +12,7 @@ from llmsrec.data.splits import Candidates, Splits
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking import protocol
 from llmsrec.ranking.metrics import Ranks, hit_rate
-from llmsrec.ranking.protocol import evaluate, rank_candidates, rank_catalogue
+from llmsrec.ranking.protocol import evaluate, rank_all_items, rank_candidates
 from tests.conftest import interactions_of, markov_histories, splits_config
 
 
@@ -88,13 +88,13 @@ def test_neither_order_nor_place_of_the_target_matters(values: list[int], random
 
 def test_the_full_ranking_leaves_out_padding_and_what_was_bought() -> None:
     scores = np.array([[99, 5, 4, 3, 2, 1], [99, 1, 1, 1, 1, 1]], dtype=np.float32)
-    found = rank_catalogue(scores, np.array([4, 5]), from_rows([[1, 3], []]))
+    found = rank_all_items(scores, np.array([4, 5]), from_rows([[1, 3], []]))
     assert triples(found) == [(1, 0, 3), (0, 4, 5)]  # of 2, 4, 5: only 2 is better; all five tied
 
 
 def test_a_target_that_was_bought_before_stays_in() -> None:
     scores = np.array([[99, 5, 4, 3, 2, 1]], dtype=np.float32)
-    assert triples(rank_catalogue(scores, np.array([3]), from_rows([[1, 3, 3]]))) == [(1, 0, 4)]
+    assert triples(rank_all_items(scores, np.array([3]), from_rows([[1, 3, 3]]))) == [(1, 0, 4)]
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -105,7 +105,7 @@ def test_the_full_ranking_equals_counting_one_by_one(seed: int) -> None:
     scores = draws.integers(0, 4, size=(3, 9)).astype(np.float32)
     targets = draws.integers(1, 9, size=3)
     rows = [draws.integers(1, 9, size=draws.integers(0, 7)).tolist() for _ in range(3)]
-    found = triples(rank_catalogue(scores, targets, from_rows(rows)))
+    found = triples(rank_all_items(scores, targets, from_rows(rows)))
     for own, target, bought, triple in zip(scores, targets, rows, found, strict=True):
         race = [item for item in range(1, 9) if item == target or item not in bought]
         assert triple == slow_rank(own, race, int(target))

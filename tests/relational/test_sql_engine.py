@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from llmsrec.core.config import from_mapping
 from llmsrec.core.errors import ConfigError, DataError
 from llmsrec.core.files import sha256
-from llmsrec.parsing.ingest import PARSED, InteractionsConfig, ingest, ordered
+from llmsrec.parsing.ingest import PARSED, InteractionsConfig, ingest, order_interactions
 from llmsrec.preprocessing.candidates import draw_candidates
 from llmsrec.preprocessing.k_core import iterative_core
 from llmsrec.preprocessing.splitting import split, statistics
@@ -28,9 +28,9 @@ from llmsrec.relational.sql_engine import (
     RelationalConfig,
     batches,
     engine,
-    fetched,
-    kept,
-    lent,
+    materialize,
+    register,
+    to_arrow,
     write,
 )
 from llmsrec.sources import sample
@@ -94,7 +94,8 @@ def _end_of_java() -> None:
 
 def moved(interactions: Interactions, connection: Any) -> Interactions:
     return Interactions(
-        lent(fetched(interactions.rows), connection), lent(fetched(interactions.items), connection)
+        register(to_arrow(interactions.rows), connection),
+        register(to_arrow(interactions.items), connection),
     )
 
 
@@ -153,11 +154,11 @@ def test_any_small_store_is_ordered_and_cut_alike(
     parsed = pa.table(arrays, schema=PARSED)
     found = []
     for name in ("duckdb", "spark"):
-        table = ordered(lent(parsed, connect(name)), tie_seed=7)
-        rows = fetched(table.order_by(["user_id", "position"]))
+        table = order_interactions(register(parsed, connect(name)), tie_seed=7)
+        rows = to_arrow(table.order_by(["user_id", "position"]))
         try:
-            core = iterative_core(lent(rows, connect(name)), 2, 2)
-            left = fetched(core.order_by(["user_id", "position"]))
+            core = iterative_core(register(rows, connect(name)), 2, 2)
+            left = to_arrow(core.order_by(["user_id", "position"]))
         except DataError:
             left = None
         found.append((rows, left))
@@ -204,7 +205,7 @@ def test_rows_keep_their_order_and_types_in_whatever_pieces(
 ) -> None:
     monkeypatch.setattr(sql_engine, "BATCH", 100)
     rows = pa.table({"n": [*range(1000, 0, -1)], "text": [None, *map(str, range(999))]})
-    table = kept(lent(rows, connect(name)).order_by("n"))
+    table = materialize(register(rows, connect(name)).order_by("n"))
     expected = rows.sort_by("n")
     pieces = list(batches(table.order_by("n")))
     assert len(pieces) > 1
@@ -215,8 +216,10 @@ def test_rows_keep_their_order_and_types_in_whatever_pieces(
 
 def test_an_engine_leaves_nothing_behind(tmp_path: Path) -> None:
     with engine(DUCKDB, tmp_path / "scratch") as connection:
-        kept(lent(pa.table({"n": [2]}), connection))  # held by nobody when the connection closes
-        assert fetched(lent(pa.table({"n": [1]}), connection)).to_pydict() == {"n": [1]}
+        materialize(
+            register(pa.table({"n": [2]}), connection)
+        )  # held by nobody when the connection closes
+        assert to_arrow(register(pa.table({"n": [1]}), connection)).to_pydict() == {"n": [1]}
         assert len(list((tmp_path / "scratch").iterdir())) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -227,7 +230,7 @@ def test_the_true_core_has_no_more_rounds_than_it_needs(monkeypatch: pytest.Monk
 
     def counted(table: ibis.Table, **others: Any) -> ibis.Table:
         rounds.append(table)
-        return kept(table, **others)
+        return materialize(table, **others)
 
     monkeypatch.setattr("llmsrec.preprocessing.k_core.kept", counted)
     core = {"A": "xy", "B": "xy", "C": "yz", "D": "zw"}  # w, then D, then z, then C

@@ -12,13 +12,13 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, summarise
 from llmsrec.report.cases import pick_cases
-from llmsrec.report.page import Diagnosis, Story, verdict, write_report
+from llmsrec.report.page import Diagnosis, ReportContent, verdict, write_report
 from llmsrec.report.plots import FAMILIES
 from llmsrec.report.projection import project
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 EVIL = '<script>alert("x")</script> & <b>bold</b>'
-STORY = Story(
+STORY = ReportContent(
     interactions={
         "reviews": {"lines": 12345, "rejects": 6, "duplicates": 7},
         "items_without_metadata": 8, "first_day": "2001-02-03", "last_day": "2023-04-05",
@@ -254,7 +254,7 @@ def test_a_report_without_shuffles_or_curves(tmp_path: Path, markov_splits: Spli
     }
     config = EvaluationConfig(bootstrap=20, shuffles=0, shuffle_window=None, scores_mb=32, seed=0)
     metrics = summarise(table, markov_splits, config, "bare")
-    bare = Story(STORY.interactions, STORY.splits, [], [], "")
+    bare = ReportContent(STORY.interactions, STORY.splits, [], [], "")
     write_report(tmp_path / "report.html", metrics, Diagnosis([], [], {}, {}, []), bare)
     found = Page((tmp_path / "report.html").read_text())
     assert found.tags.count("svg") == 2

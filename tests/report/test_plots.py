@@ -16,7 +16,7 @@ from llmsrec.report.plots import (
     original_and_shuffled,
     quality_by_group,
     save_png,
-    sheet,
+    scatter,
     similarity_histogram,
     svg,
     training_curve,
@@ -62,7 +62,7 @@ PICTURES: dict[str, Callable[[], Figure | None]] = {
     "curve": lambda: training_curve(CURVE, "epoch"),
     "group": lambda: quality_by_group(grouped(), "target"),
     "similarity": lambda: similarity_histogram({"student": np.linspace(-0.2, 0.9, 50)}),
-    "sheet": lambda: sheet(project(np.eye(5), np.eye(5)[:3])),
+    "sheet": lambda: scatter(project(np.eye(5), np.eye(5)[:3])),
 }
 
 

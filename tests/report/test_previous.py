@@ -3,18 +3,18 @@
 from pathlib import Path
 
 from llmsrec.core.files import read_json, write_json
-from llmsrec.report.previous import run_before
+from llmsrec.report.previous import previous_run
 
 
 def test_the_run_before_is_that_of_another_student_however_often_it_is_asked(
     tmp_path: Path,
 ) -> None:
-    assert run_before(tmp_path, "a") is None
+    assert previous_run(tmp_path, "a") is None
     write_json(tmp_path / "metrics.json", {"model": "a", "users": 1})
-    assert run_before(tmp_path, "a") is None  # the same student, ranked again
+    assert previous_run(tmp_path, "a") is None  # the same student, ranked again
     for _ in range(2):  # the second time as if the first had been killed
-        assert run_before(tmp_path, "b") == {"model": "a", "users": 1}
+        assert previous_run(tmp_path, "b") == {"model": "a", "users": 1}
     write_json(tmp_path / "metrics.json", {"model": "b", "users": 2})
-    assert run_before(tmp_path, "b") == {"model": "a", "users": 1}
-    assert run_before(tmp_path, "c") == {"model": "b", "users": 2}
+    assert previous_run(tmp_path, "b") == {"model": "a", "users": 1}
+    assert previous_run(tmp_path, "c") == {"model": "b", "users": 2}
     assert read_json(tmp_path / "previous.json") == {"model": "b", "users": 2}

@@ -5,22 +5,22 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from llmsrec.report.projection import alike, directions, project
+from llmsrec.report.projection import effective_rank, mean_cosine, project
 
 
 def test_alike_is_the_mean_over_pairs() -> None:
     vectors = np.random.default_rng(0).standard_normal((20, 7))
     slow = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in combinations(vectors, 2)]
-    assert alike(vectors) == pytest.approx(np.mean(slow))
-    assert alike(np.tile(vectors[:1], (5, 1))) == pytest.approx(1)
+    assert mean_cosine(vectors) == pytest.approx(np.mean(slow))
+    assert mean_cosine(np.tile(vectors[:1], (5, 1))) == pytest.approx(1)
 
 
 def test_directions_of_what_is_known() -> None:
     even = np.concatenate([np.eye(6), -np.eye(6)])  # six directions, all alike
-    assert directions(even) == pytest.approx(6)
-    assert directions(np.tile([[1.0, 2.0]], (4, 1))) == 0
+    assert effective_rank(even) == pytest.approx(6)
+    assert effective_rank(np.tile([[1.0, 2.0]], (4, 1))) == 0
     line = np.array([[1.0, 0.1], [1.0, -0.1], [1.0, 0.2], [1.0, -0.2]])
-    assert 1 <= directions(line) < 1.1
+    assert 1 <= effective_rank(line) < 1.1
 
 
 def test_two_camps_stay_two_camps_at_the_same_place_each_time() -> None:

@@ -8,12 +8,12 @@ from llmsrec.data.sequences import Sequences, from_rows
 from llmsrec.data.splits import Splits
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.sequential import ranker
-from llmsrec.sequential.ranker import ProductRanker
+from llmsrec.sequential.ranker import DotProductRanker
 
 SIZE = 6
 
 
-class ByLastItem(ProductRanker):
+class ByLastItem(DotProductRanker):
     """A user is the vector of its last purchase; every second item has the vector of the one before, so ties abound."""
 
     def __init__(self, num_items: int) -> None:
@@ -29,7 +29,7 @@ class ByLastItem(ProductRanker):
 class ScoresAlone:
     """The same scores of a ranker that has no vectors."""
 
-    def __init__(self, other: ProductRanker) -> None:
+    def __init__(self, other: DotProductRanker) -> None:
         self.other = other
 
     def score(self, histories: Sequences) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_some_items_score_as_they_do_among_all(
     model = ByLastItem(20)
     histories = from_rows([[1, 2], [5], [], [20, 7, 7], [3]])
     items = np.random.default_rng(0).integers(0, 21, (5, 3))
-    some = model.products_with(model.user_vectors(histories), items)
+    some = model.score_candidates(model.user_vectors(histories), items)
     whole = np.take_along_axis(model.score(histories), items, axis=1)
     np.testing.assert_allclose(some, whole, rtol=1e-5, atol=1e-6)
 

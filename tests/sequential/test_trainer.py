@@ -19,9 +19,9 @@ from llmsrec.ranking.protocol import evaluate
 from llmsrec.sequential import epochs
 from llmsrec.sequential import trainer as module
 from llmsrec.sequential.losses import full_loss
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.sequential.trainer import TeacherConfig, Trainer, fitted, train_teacher
+from llmsrec.sequential.trainer import TeacherConfig, Trainer, train_teacher, training_histories
 from llmsrec.training.batches import NegativeSampler
 from llmsrec.training.loop import Checkpoints, MetricLog
 from llmsrec.training.validation import validation_rows
@@ -177,7 +177,7 @@ def test_validations_come_at_their_epochs_and_at_the_end(markov_splits: Splits) 
 def test_the_log_tells_the_metrics_of_the_stored_candidates(markov_splits: Splits) -> None:
     model, log = trained(markov_splits, validation_users=None)
     best = max(log.rows, key=lambda row: row["ndcg@10"])
-    ranks = evaluate(TeacherRanker(model), markov_splits, "valid", full=False).sampled
+    ranks = evaluate(SequentialRanker(model), markov_splits, "valid", full=False).sampled
     assert best["hr@10"] == hit_rate(ranks, 10).mean()
     assert best["ndcg@10"] == ndcg(ranks, 10).mean()
 
@@ -222,7 +222,7 @@ def test_validation_users_are_a_fixed_sample() -> None:
 
 def test_holdout_leaves_the_last_training_item_out(markov_splits: Splits) -> None:
     train = markov_splits.train
-    short, full = fitted(markov_splits, True), fitted(markov_splits, False)
+    short, full = training_histories(markov_splits, True), training_histories(markov_splits, False)
     for user in range(markov_splits.num_users):
         assert short[user].tolist() == train[user].tolist()[:-1]
         assert full[user].tolist() == train[user].tolist()
@@ -298,7 +298,7 @@ def cost_of_shuffling(splits: Splits, **changes: Any) -> tuple[dict[str, Any], d
     """The teacher's NDCG@10 and the paired difference that shuffled histories make at test (SPEC E4)."""
     model, _ = trained(splits, loss="ce", norm="pre", validation_users=None, **changes)
     config = EvaluationConfig(bootstrap=500, shuffles=3, shuffle_window=None, scores_mb=32, seed=0)
-    found = evaluate_all({"teacher": TeacherRanker(model)}, splits, config)
+    found = evaluate_all({"teacher": SequentialRanker(model)}, splits, config)
     assert 0 < found.similarity["teacher"].mean() < 1
     metrics = summarise(found.table, splits, config, "synthetic")
     (gap,) = (row for row in metrics["differences"] if row["protocol"] == "sampled")

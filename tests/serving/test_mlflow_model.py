@@ -1,4 +1,4 @@
-"""The unit as MLflow loads and serves it: the same answers as the command line's, also over HTTP."""
+"""The model bundle as MLflow loads and serves it: the same answers as the command line's, also over HTTP."""
 
 import json
 import sys
@@ -63,10 +63,10 @@ def test_a_packed_unit_holds_no_pickle_and_nobody_s_history(model: Path) -> None
         ".csv",
         "",
     }
-    unit = model / "artifacts" / "unit"
-    (hashes,) = unit.rglob("*.npy")
+    bundle = model / "artifacts" / "bundle"
+    (hashes,) = bundle.rglob("*.npy")
     assert np.load(hashes).dtype == np.uint64, "of what it was trained on: numbers, and no pickle"
-    assert [path.name for path in (unit / "splits").iterdir()] == ["items.parquet"]
+    assert [path.name for path in (bundle / "splits").iterdir()] == ["items.parquet"]
 
 
 def test_the_answers_are_those_of_the_command_line(loaded: Any, trained_store: Path) -> None:

@@ -14,7 +14,7 @@ from llmsrec.core.files import read_json, sha256, write_json
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
-from llmsrec.serving.leakage import SEEN, trained_on
+from llmsrec.serving.leakage import TRAINING_INTERACTIONS, training_interactions
 from llmsrec.serving.recommender import Recommender
 from llmsrec.stages import compare_champion
 
@@ -65,7 +65,7 @@ def test_an_older_champion_ranks_today_s_catalogue(
     items.loc[3, "title"] = "Something else"
     today = pd.concat([items, new], ignore_index=True)
     today["item_index"] = np.arange(1, len(today) + 1)
-    ranker = champion.before(Catalog(today))
+    ranker = champion.for_catalog(Catalog(today))
     before, after = (r.item_vectors[1:].numpy() for r in (champion.ranker, ranker))
     same = np.delete(np.arange(40), 3)
     np.testing.assert_array_equal(after[same], before[::-1][same])
@@ -103,7 +103,10 @@ def test_users_whose_purchase_the_champion_was_trained_on_are_left_out(
         user_ids=[markov_splits.user_ids[user] for user in users],
         train_lengths=np.ones(20, np.int64),
     )
-    np.save(champion / SEEN, np.union1d(trained_on(markov_splits), trained_on(more)))
+    np.save(
+        champion / TRAINING_INTERACTIONS,
+        np.union1d(training_interactions(markov_splits), training_interactions(more)),
+    )
     decision = found(trained_store, champion)
     assert decision["left_out_users"] == 20
     assert decision["why"].endswith("; without 20 users whose purchase it was trained on")

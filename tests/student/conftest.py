@@ -55,6 +55,6 @@ def student(markov_splits: Splits, teacher: SASRec) -> Callable[..., LLMSRec]:
             "backbone": backbone.digest, "teacher": teacher.digest, "slot_dropout": 0.0,
         }  # fmt: skip
         config = LLMSRecConfig(**{**values, **changes})
-        return LLMSRec.untaught(config, backbone, teacher, markov_splits.catalog)
+        return LLMSRec.from_scratch(config, backbone, teacher, markov_splits.catalog)
 
     return build

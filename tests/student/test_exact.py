@@ -66,7 +66,7 @@ def test_items_equal_the_oracle_with_and_without_kept_texts(
     student: Build, backbone: Backbone, causal_lm: Any, cached: bool
 ) -> None:
     model = student(backbone)
-    assert model.keep_prefixes(1.0 if cached else 0.0) is cached
+    assert model.cache_prefixes(1.0 if cached else 0.0) is cached
     items = np.array([7, 3, 3, 40, 1, 22])
     assert_close(model.represent_items(items), Oracle(model, causal_lm).items(items.tolist()))
 
@@ -115,7 +115,7 @@ def test_losses_and_gradients_equal_the_oracle(
         examples=examples, in_batch=in_batch, catalogue_negatives=7 if in_batch else 0, window=4
     )
     model = student(backbone, window=4)
-    model.keep_prefixes(cache)
+    model.cache_prefixes(cache)
     trainer = Trainer(model, markov_splits, config)
     oracle = Oracle(model, causal_lm)
     rows = np.array([3, 200, 11, 299])
@@ -156,7 +156,7 @@ def oracle_losses(oracle: Oracle, trainer: Trainer, rows: np.ndarray) -> dict[st
         target = users[place] @ vectors[targets[place]]
         if config.in_batch:
             others = [item for item in vectors if item not in train[user]]
-            log_weights = [-np.log(trainer.pool.chance[item]) for item in others]
+            log_weights = [-np.log(trainer.pool.inclusion_probability[item]) for item in others]
         else:
             others, log_weights = own[place].tolist(), [0.0] * config.train_negatives
         scores = [
@@ -209,13 +209,13 @@ def test_other_architectures_equal_their_own_oracle(
     torch.manual_seed(4)
     lm = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     model = student(Backbone(lm.base_model, tokenizer, "random"))
-    assert model.slots.decoder.llama_shaped is (config.model_type == "qwen2")
+    assert model.soft_prompts.decoder.llama_shaped is (config.model_type == "qwen2")
     oracle, histories = Oracle(model, lm), random_histories(6, 4, 6, 40)
     assert_close(model.represent_users(histories), oracle.users(histories))
     growing = model.represent_growing_users(histories, histories.lengths - 1)
     assert_close(growing, oracle.users(histories))
     for budget in (0.0, 1.0):
-        model.keep_prefixes(budget)
+        model.cache_prefixes(budget)
         assert_close(model.represent_items(np.array([5, 9])), oracle.items([5, 9]))
 
 
@@ -237,5 +237,5 @@ def test_kept_texts_of_half_precision_come_back_bit_for_bit(
     model = student(Backbone(lm.model, tokenizer, "random"))
     items = np.array([4, 8, 15])
     without = model.represent_items(items)
-    model.keep_prefixes(1.0)
+    model.cache_prefixes(1.0)
     assert torch.equal(model.represent_items(items), without)

@@ -30,7 +30,7 @@ def test_soft_tokens_start_like_the_backbone_s_tokens() -> None:
     torch.manual_seed(0)
     heads = Heads(LLMSRecConfig(4, 4096, 4, 4, 10, 48, 1024, False, "", "", 0.0))
     table = 3.0 + 0.5 * torch.randn(200, 4096)
-    heads.start_tokens(table)
+    heads.init_soft_tokens(table)
     assert heads.soft_tokens.mean().item() == pytest.approx(3.0, abs=0.05)
     assert heads.soft_tokens.std().item() == pytest.approx(0.5, abs=0.05)
     assert not torch.equal(heads.soft_tokens[0], heads.soft_tokens[1])

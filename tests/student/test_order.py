@@ -19,7 +19,7 @@ from llmsrec.llm.backbone import Backbone, BackboneConfig, folder_digest, load_b
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking.ranker import Ranker
 from llmsrec.report.gates import GatesConfig, judge
-from llmsrec.sequential.ranker import TeacherRanker
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import train_teacher
 from llmsrec.student.ranker import StudentRanker, encode_items
@@ -84,7 +84,7 @@ def evaluated(splits: Splits, teacher: SASRec, backbone: Backbone, **changes: An
     student = train_student(splits, teacher, backbone, config, MetricLog(), Checkpoints(None, ""))
     rankers: dict[str, Ranker] = {
         "popularity": Popularity(splits),
-        "teacher": TeacherRanker(teacher),
+        "teacher": SequentialRanker(teacher),
         "student": StudentRanker(student, encode_items(student, splits.num_items)),
     }
     return evaluate_all(rankers, splits, EVALUATION)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmsrec.student.schedule import rate, validation_steps
+from llmsrec.student.schedule import lr_factor, validation_steps
 from tests.student.test_exact import student_config
 
 
@@ -14,13 +14,13 @@ def test_an_epoch_of_few_steps_is_looked_at_without_dividing_by_zero() -> None:
 
 def test_the_rate_falls_after_every_look() -> None:
     config = student_config(lr_schedule="decay", lr_decay=0.5, validations_per_epoch=2, epochs=9)
-    rates = [rate(config, step, 5) for step in range(10)]  # looks after steps 2, 4 and 5
+    rates = [lr_factor(config, step, 5) for step in range(10)]  # looks after steps 2, 4 and 5
     assert rates == [1, 1, 0.5, 0.5, 0.25, 0.125, 0.125, 0.0625, 0.0625, 0.03125]
 
 
 def test_a_cosine_warms_up_and_ends_at_nothing() -> None:
     config = student_config(lr_schedule="cosine", epochs=4)
-    rates = [rate(config, step, 10) for step in range(40)]
+    rates = [lr_factor(config, step, 10) for step in range(40)]
     assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])  # 5% of 40 steps lead up
     assert rates[2 + 19] == pytest.approx(0.5)  # half of the way down
     assert rates == rates[:2] + sorted(rates[2:], reverse=True)

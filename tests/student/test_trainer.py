@@ -160,8 +160,8 @@ def test_the_chance_of_an_item_is_how_often_it_comes(
         reads = trainer.examples.reads(draws.integers(len(trainer.examples), size=8))
         own = trainer.negatives.draw(trainer.owners[reads], 1, draws)
         count[np.unique([*trainer.targets[reads], *own.ravel(), *trainer.pool.draw(draws)])] += 1
-    assert np.abs(count / steps - trainer.pool.chance)[1:].max() < 0.1
-    assert np.abs(count / steps - trainer.pool.chance)[1:].mean() < 0.03
+    assert np.abs(count / steps - trainer.pool.inclusion_probability)[1:].max() < 0.1
+    assert np.abs(count / steps - trainer.pool.inclusion_probability)[1:].mean() < 0.03
 
 
 def test_with_the_whole_catalogue_drawn_the_loss_is_its_cross_entropy() -> None:

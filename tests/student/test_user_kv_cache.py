@@ -9,7 +9,7 @@ from transformers import AutoModel, GPTNeoXConfig
 
 from llmsrec.data.sequences import Sequences, from_rows
 from llmsrec.llm.backbone import Backbone
-from llmsrec.serving.user_kv_cache import KeptUsers
+from llmsrec.serving.user_kv_cache import UserKVCache
 from llmsrec.student.model import LLMSRec
 
 DAY = 86_400_000
@@ -25,7 +25,7 @@ def model(student: Callable[..., LLMSRec], backbone: Backbone) -> LLMSRec:
     return student(backbone, window=6).eval()
 
 
-def same(model: LLMSRec, users: KeptUsers, histories: Sequences) -> None:
+def same(model: LLMSRec, users: UserKVCache, histories: Sequences) -> None:
     with torch.no_grad():
         plain = model.represent_users(histories)
     torch.testing.assert_close(users.represent(histories), plain, atol=1e-5, rtol=1e-5)
@@ -33,7 +33,7 @@ def same(model: LLMSRec, users: KeptUsers, histories: Sequences) -> None:
 
 def test_a_history_that_grows_is_read_as_if_for_the_first_time(model: LLMSRec) -> None:
     """Also beyond the window, and when it is asked for again."""
-    users = KeptUsers(model, 100.0)
+    users = UserKVCache(model, 100.0)
     for length in [1, 2, 3, 3, 5, 6, 7, 8, 14, 14]:
         same(model, users, shoppers(LONG[:length]))
 
@@ -41,30 +41,30 @@ def test_a_history_that_grows_is_read_as_if_for_the_first_time(model: LLMSRec) -
 def test_of_one_who_comes_again_only_what_is_new_is_read(
     model: LLMSRec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    users, widths, whole = KeptUsers(model, 100.0), [], model.slots.decoder.read
+    users, widths, whole = UserKVCache(model, 100.0), [], model.soft_prompts.decoder.hidden_states
 
     def counted(rows: Any, *rest: Any) -> Any:
         widths.append(rows.positions.shape[1])
         return whole(rows, *rest)
 
-    monkeypatch.setattr(model.slots.decoder, "read", counted)
+    monkeypatch.setattr(model.soft_prompts.decoder, "hidden_states", counted)
     for length in (4, 5):
         users.represent(shoppers(LONG[:length]))
-    KeptUsers(model, 100.0).represent(shoppers(LONG[:5]))
+    UserKVCache(model, 100.0).represent(shoppers(LONG[:5]))
     first, again, as_new = widths
     assert first < as_new
     assert again < as_new / 2
 
 
 def test_those_who_are_kept_and_those_who_are_not_share_a_batch(model: LLMSRec) -> None:
-    users = KeptUsers(model, 100.0)
+    users = UserKVCache(model, 100.0)
     users.represent(shoppers(LONG[:2], [5, 6, 7, 8]))
     same(model, users, shoppers(LONG[:4], [9], [5, 6, 7, 8], LONG[3:12], LONG[:4], [5, 6, 7, 30]))
     same(model, users, shoppers([30], [9, 10], LONG[:5]))
 
 
 def test_the_same_items_on_other_days_are_another_history(model: LLMSRec) -> None:
-    users = KeptUsers(model, 100.0)
+    users = UserKVCache(model, 100.0)
     users.represent(shoppers([3, 4]))
     same(model, users, from_rows([[3, 4, 5]], [[DAY * 900, DAY * 901, DAY * 902]]))
 
@@ -79,28 +79,28 @@ def test_a_model_of_another_shape_keeps_too(
     )  # fmt: skip
     other = AutoModel.from_config(config).eval().requires_grad_(False)
     model = student(Backbone(other, tokenizer, "random"), window=6).eval()
-    users = KeptUsers(model, 100.0)
+    users = UserKVCache(model, 100.0)
     for length in (2, 3, 5):
         same(model, users, shoppers(LONG[:length], [9, 8]))
 
 
 def test_what_does_not_fit_is_dropped_oldest_first(model: LLMSRec) -> None:
-    users = KeptUsers(model, 100.0)
+    users = UserKVCache(model, 100.0)
     users.represent(shoppers([1, 2]))
     one = users.bytes
     assert one > 0
-    small = KeptUsers(model, 2.5 * one / (1 << 20))
+    small = UserKVCache(model, 2.5 * one / (1 << 20))
     for row in ([1, 2], [3, 4], [1, 2], [5, 6]):
         same(model, small, shoppers(row))
         assert small.bytes <= small.budget
     assert [key[0][0] for key in small.kept] == [1, 5]
-    nothing = KeptUsers(model, 0.0)
+    nothing = UserKVCache(model, 0.0)
     same(model, nothing, shoppers([1, 2]))
     assert nothing.bytes == 0
 
 
 def test_a_longer_prompt_takes_the_place_of_the_shorter(model: LLMSRec) -> None:
-    users = KeptUsers(model, 100.0)
+    users = UserKVCache(model, 100.0)
     users.represent(shoppers([1, 2]))
     users.represent(shoppers([1, 2, 3]))
     assert len(users.kept) == 1

@@ -9,7 +9,7 @@ import yaml
 from llmsrec.data.splits import Splits
 from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.systems.registry import system_of
-from llmsrec.systems.system import Given
+from llmsrec.systems.system import TrainingInput
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 TEACHER = {
@@ -36,7 +36,7 @@ def small_system(name: str, folder: Path, teacher: dict[str, Any] | None = None,
     return system_of(name, "retrieval", file)
 
 
-def small_given(splits: Splits, backbone: Path, seed: int = 3) -> Given:
+def small_given(splits: Splits, backbone: Path, seed: int = 3) -> TrainingInput:
     torch.manual_seed(0)
     config = SASRecConfig(splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard")
-    return Given(splits, SASRec(config).eval(), backbone, seed)
+    return TrainingInput(splits, SASRec(config).eval(), backbone, seed)

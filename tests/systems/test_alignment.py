@@ -13,16 +13,18 @@ from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.systems.alignment import Alignment, AlignmentConfig, AlignmentTrainer, alignment_loss
 from llmsrec.systems.allmrec import ALLMRecNetwork
 from llmsrec.systems.registry import system_of
-from llmsrec.systems.system import Given
+from llmsrec.systems.system import TrainingInput
 
 CONFIG = AlignmentConfig("backbone", 32, False, 1, 64, 1e-2, None)
 
 
 @pytest.fixture
-def given(markov_splits: Splits, small_backbone: Path) -> Given:
+def given(markov_splits: Splits, small_backbone: Path) -> TrainingInput:
     torch.manual_seed(1)
     teacher = SASRec(SASRecConfig(markov_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard"))
-    return Given(markov_splits, teacher.eval().requires_grad_(False), small_backbone, seed=0)
+    return TrainingInput(
+        markov_splits, teacher.eval().requires_grad_(False), small_backbone, seed=0
+    )
 
 
 def test_the_loss_is_that_of_spec_4_8() -> None:
@@ -44,7 +46,7 @@ def test_the_loss_is_that_of_spec_4_8() -> None:
     torch.testing.assert_close(found, total / 3)
 
 
-def test_no_gradient_outlives_its_batch(given: Given) -> None:
+def test_no_gradient_outlives_its_batch(given: TrainingInput) -> None:
     """A public version steps several times on gradients that add up (SPEC 6.17)."""
     alignment = Alignment(16, 5, 4, None)
     vectors = torch.randn(given.splits.num_items + 1, 5)
@@ -64,7 +66,7 @@ def test_no_gradient_outlives_its_batch(given: Given) -> None:
         assert first.abs().max() < 1e3
 
 
-def test_the_teacher_stays_and_items_and_texts_grow_alike(given: Given) -> None:
+def test_the_teacher_stays_and_items_and_texts_grow_alike(given: TrainingInput) -> None:
     torch.manual_seed(2)
     alignment = Alignment(16, 5, 4, None)
     vectors = torch.randn(given.splits.num_items + 1, 5)
@@ -77,7 +79,7 @@ def test_the_teacher_stays_and_items_and_texts_grow_alike(given: Given) -> None:
     assert given.teacher.digest == digest
 
 
-def test_an_item_that_nobody_bought_is_known_by_its_text(given: Given) -> None:
+def test_an_item_that_nobody_bought_is_known_by_its_text(given: TrainingInput) -> None:
     train = given.splits.train
     item = int(train[0][0])
     lengths = np.where(
@@ -88,7 +90,7 @@ def test_an_item_that_nobody_bought_is_known_by_its_text(given: Given) -> None:
     reader = system_of("allmrec", "retrieval", params).reading.network(given)  # type: ignore[attr-defined]
     network = ALLMRecNetwork(given, reader, CONFIG)
     network.settle(given)
-    table, alignment = network.reader.slots.table, network.alignment
+    table, alignment = network.reader.soft_prompts.table, network.alignment
     cold = [row for row in range(1, len(table)) if row not in given.splits.train.items]
     warm = next(row for row in range(1, len(table)) if row not in cold)
     assert item in cold

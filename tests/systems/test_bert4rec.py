@@ -9,7 +9,7 @@ import torch
 
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
-from llmsrec.sequential.trainer import fitted
+from llmsrec.sequential.trainer import training_histories
 from llmsrec.systems.bert4rec import BERT4Rec, BERT4RecConfig, ClozeTrainer, hidden
 from tests.systems.small import small_system
 
@@ -35,7 +35,7 @@ def network(tmp_path: Path) -> BERT4Rec:
 def trainer(folder: Path, splits: Splits, **changes: Any) -> ClozeTrainer:
     made = config(folder, **changes)
     model = BERT4Rec(made, ITEMS)
-    return ClozeTrainer(model, fitted(splits, False), ITEMS, made)
+    return ClozeTrainer(model, training_histories(splits, False), ITEMS, made)
 
 
 def test_what_is_hidden_is_always_a_mask(tmp_path: Path, markov_splits: Splits) -> None:

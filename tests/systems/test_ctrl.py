@@ -13,13 +13,13 @@ from llmsrec.llm.backbone import load_backbone
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.systems.ctrl import AlignedSASRec, AlignmentTrainer, matching_loss, texts_of
 from llmsrec.systems.sasrec_text import TextTable
-from llmsrec.systems.system import Given
+from llmsrec.systems.system import TrainingInput
 from llmsrec.systems.text_vectors import principal, standardised, text_vectors
 from tests.systems.small import small_given, small_system
 
 
 @pytest.fixture
-def given(markov_splits: Splits, small_backbone: Path) -> Given:
+def given(markov_splits: Splits, small_backbone: Path) -> TrainingInput:
     return small_given(markov_splits, small_backbone)
 
 
@@ -58,11 +58,11 @@ def test_components_are_ordered_centred_and_keep_what_lies_between_items() -> No
     torch.testing.assert_close(principal(-vectors, 2).abs(), found[:, :2].abs())
 
 
-def test_ctrl_starts_from_texts_with_the_usual_spread(given: Given, tmp_path: Path) -> None:
+def test_ctrl_starts_from_texts_with_the_usual_spread(given: TrainingInput, tmp_path: Path) -> None:
     torch.manual_seed(5)
     network = small_system("ctrl", tmp_path).network(given)
     torch.manual_seed(5)
-    usual = small_system("ctrl", tmp_path).config.untrained(given.splits.num_items)
+    usual = small_system("ctrl", tmp_path).config.build_network(given.splits.num_items)
     assert isinstance(network, SASRec)
     texts = text_vectors(given.splits.catalog, load_backbone(given.backbone), 16)
     components = principal(texts, network.embedding_size)
@@ -77,13 +77,13 @@ def test_ctrl_starts_from_texts_with_the_usual_spread(given: Given, tmp_path: Pa
 
 
 def test_fewer_components_than_columns_leave_the_others_as_they_were(
-    given: Given, tmp_path: Path
+    given: TrainingInput, tmp_path: Path
 ) -> None:
     wide = {"embedding_size": 48}  # the small backbone's vectors have 32
     torch.manual_seed(5)
     network = small_system("ctrl", tmp_path, wide).network(given)
     torch.manual_seed(5)
-    usual = small_system("ctrl", tmp_path, wide).config.untrained(given.splits.num_items)
+    usual = small_system("ctrl", tmp_path, wide).config.build_network(given.splits.num_items)
     assert torch.equal(network.item_table[:, 32:], usual.item_table[:, 32:])
     assert (network.item_table[1:, :32] != usual.item_table[1:, :32]).all()
 
@@ -96,7 +96,7 @@ def test_a_history_is_told_newest_first(markov_splits: Splits) -> None:
 
 
 def test_the_text_is_that_of_the_history_that_the_state_is_of(
-    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: TrainingInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither side sees the purchase that comes next; and pairs are never mixed up."""
     seen: dict[str, list[str]] = {}
@@ -119,7 +119,7 @@ def test_the_text_is_that_of_the_history_that_the_state_is_of(
 
 
 def test_alignment_moves_the_backbone_and_its_maps_and_not_the_last_layer(
-    given: Given, tmp_path: Path
+    given: TrainingInput, tmp_path: Path
 ) -> None:
     system = small_system("ctrl", tmp_path, variant="contrastive")
     network = system.network(given)
@@ -133,7 +133,7 @@ def test_alignment_moves_the_backbone_and_its_maps_and_not_the_last_layer(
     assert {"backbone.item_embedding.weight", "state_map.weight", "text_map.weight"} <= moved
 
 
-def test_a_text_table_starts_with_the_usual_spread_and_no_padding(given: Given) -> None:
+def test_a_text_table_starts_with_the_usual_spread_and_no_padding(given: TrainingInput) -> None:
     torch.manual_seed(0)
     usual = torch.nn.Embedding(31, 8)
     torch.nn.init.xavier_normal_(usual.weight)

@@ -12,7 +12,7 @@ from llmsrec.core.errors import ConfigError
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
 from llmsrec.sequential.losses import full_loss
-from llmsrec.sequential.network import Lessons
+from llmsrec.sequential.network import PositionBatch
 from llmsrec.systems.gru4rec import GRU4Rec, GRU4RecConfig, GRU4RecLoss, bpr_max_loss
 from tests.systems.small import small_given, small_system
 
@@ -27,10 +27,10 @@ def config(folder: Path, **changes: Any) -> GRU4RecConfig:
     return found
 
 
-def lessons(model: GRU4Rec, targets: list[int], scale: float = 1.0) -> Lessons:
+def lessons(model: GRU4Rec, targets: list[int], scale: float = 1.0) -> PositionBatch:
     torch.manual_seed(2)
     states = scale * torch.randn(len(targets), model.embedding_size)
-    return Lessons(states, torch.tensor(targets), np.arange(len(targets)))
+    return PositionBatch(states, torch.tensor(targets), np.arange(len(targets)))
 
 
 def shaken(config: GRU4RecConfig) -> GRU4Rec:

@@ -13,7 +13,7 @@ from llmsrec.ranking.metrics import hit_rate
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.ranking.ranker import Ranker
 from llmsrec.systems.item_knn import ItemKNN, bought, nearest, similarities
-from llmsrec.systems.system import Given
+from llmsrec.systems.system import TrainingInput
 from tests.systems.small import small_given
 
 ROWS = [
@@ -25,11 +25,11 @@ ROWS = [
 
 
 @pytest.fixture
-def given(markov_splits: Splits) -> Given:
+def given(markov_splits: Splits) -> TrainingInput:
     return small_given(markov_splits, Path("none"))
 
 
-def ranker(given: Given, train: Sequences, system: ItemKNN) -> Ranker:
+def ranker(given: TrainingInput, train: Sequences, system: ItemKNN) -> Ranker:
     splits = replace(
         given.splits, sequences=train, train_lengths=train.lengths, user_ids=["u"] * len(train)
     )
@@ -54,7 +54,7 @@ def test_an_item_keeps_its_nearest_and_of_equals_the_first() -> None:
     assert [np.flatnonzero(row).tolist() for row in found] == [[], [2], [1], [2], []]
 
 
-def test_the_score_is_the_sum_over_the_last_purchases(given: Given) -> None:
+def test_the_score_is_the_sum_over_the_last_purchases(given: TrainingInput) -> None:
     similar = similarities(bought(from_rows(ROWS), given.splits.num_items + 1), 0.5).toarray()
     shown = from_rows([[3, 1, 2], [4], []])
     for last, counted in ((None, [3, 1, 2]), (2, [1, 2]), (1, [2])):
@@ -64,14 +64,14 @@ def test_the_score_is_the_sum_over_the_last_purchases(given: Given) -> None:
         assert (found[:, 0] == 0).all()
 
 
-def test_neighbours_are_those_of_the_item_that_is_scored(given: Given) -> None:
+def test_neighbours_are_those_of_the_item_that_is_scored(given: TrainingInput) -> None:
     """3 keeps 2 alone, so a shopper of 1 gives it nothing, though 1 and 3 share a buyer."""
     found = ranker(given, from_rows(ROWS), ItemKNN(1, 0.0, None)).score(from_rows([[1]]))
     assert found[0, 3] == 0
     assert found[0, 2] > 0
 
 
-def test_neighbours_tell_what_is_bought_next(given: Given) -> None:
+def test_neighbours_tell_what_is_bought_next(given: TrainingInput) -> None:
     """Of ten candidates: chance is 0.3."""
     system = ItemKNN(20, 1.0, 3)
     model = system.model(system.network(given), given)

@@ -18,10 +18,10 @@ from llmsrec.core.files import read_json, write_json
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import BackboneConfig, folder_digest, load_backbone
-from llmsrec.llm.lora import adapt
+from llmsrec.llm.lora import add_lora
 from llmsrec.llm.prompts import HIST, UREP
-from llmsrec.llm.soft_prompts import Slots
-from llmsrec.llm.variants import LAYERS, RECIPES, Lora
+from llmsrec.llm.soft_prompts import SoftPrompts
+from llmsrec.llm.variants import LAYERS, VARIANTS, Lora
 from llmsrec.preprocessing.candidates import draw_candidates, title_labels
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking.metrics import hit_rate
@@ -30,13 +30,13 @@ from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.sequential.trainer import TeacherConfig, train_teacher
 from llmsrec.student.trainer import train_student
 from llmsrec.systems.registry import system_of
-from llmsrec.systems.system import Answerer, Given
-from llmsrec.systems.training import fitted, num_trained
+from llmsrec.systems.system import Answerer, TrainingInput
+from llmsrec.systems.training import num_trained, train_system
 from llmsrec.training.loop import Checkpoints, MetricLog, seed_torch
 from tests.conftest import interactions_of, splits_config
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
-ADAPTED = [name for name, recipe in RECIPES.items() if recipe.adapted]
+ADAPTED = [name for name, variant in VARIANTS.items() if variant.uses_lora]
 WRITERS = ["tallrec", "llara", "collm", "allmrec"]
 HIDDEN, TEACHER, SHARED, HEAD, RANK = 32, 16, 12, 24, 8  # of the small_backbone, and as below
 
@@ -70,10 +70,10 @@ def titled(markov_splits: Splits) -> Splits:
 
 
 @pytest.fixture
-def given(titled: Splits, small_backbone: Path) -> Given:
+def given(titled: Splits, small_backbone: Path) -> TrainingInput:
     torch.manual_seed(1)
     teacher = SASRec(SASRecConfig(titled.num_items, TEACHER, 1, 1, 0.1, "pre", 32, "standard"))
-    return Given(titled, teacher.eval().requires_grad_(False), small_backbone, seed=0)
+    return TrainingInput(titled, teacher.eval().requires_grad_(False), small_backbone, seed=0)
 
 
 def network(*shape: int) -> int:
@@ -106,10 +106,10 @@ def parts_of(name: str, mode: str, backbone: Path) -> int:
 
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [*((name, "retrieval") for name in RECIPES), *((name, "generation") for name in WRITERS)],
+    [*((name, "retrieval") for name in VARIANTS), *((name, "generation") for name in WRITERS)],
 )
 def test_just_what_the_table_lists_is_trained(
-    params: Callable[..., Path], given: Given, name: str, mode: Any
+    params: Callable[..., Path], given: TrainingInput, name: str, mode: Any
 ) -> None:
     """By count; each part gets a gradient in a step, and nothing else of language model and teacher moves."""
     system = system_of(name, mode, params())
@@ -127,7 +127,7 @@ def test_just_what_the_table_lists_is_trained(
         key for key, part in reader.backbone.model.named_parameters() if not part.equal(before[key])
     }
     assert all("lora_" in key for key in moved)
-    assert bool(moved) == RECIPES[name].adapted
+    assert bool(moved) == VARIANTS[name].uses_lora
     assert all(part.grad is None for part in given.teacher.parameters())
 
 
@@ -135,7 +135,7 @@ def _has_gradient(part: Tensor) -> bool:
     return part.grad is not None and bool(part.grad.abs().sum() > 0)
 
 
-def _last_two(system: Any, whole: Any, given: Given) -> list[Any]:
+def _last_two(system: Any, whole: Any, given: TrainingInput) -> list[Any]:
     """The stages; what is trained first is trained for a step, so that what follows has something to stand on."""
     found = []
     for stage in system.stages(whole, given):
@@ -144,29 +144,29 @@ def _last_two(system: Any, whole: Any, given: Given) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_a_prompt_has_the_slots_of_its_system_and_no_others(
-    params: Callable[..., Path], given: Given, name: str
+    params: Callable[..., Path], given: TrainingInput, name: str
 ) -> None:
     model = system_of(name, "retrieval", params()).network(given)
     model = getattr(model, "reader", model)
     histories = given.splits.histories("test").take(np.arange(5))
     tokens = model.prompts.users(histories)
-    assert ((tokens.tokens == UREP).sum() == 5) == RECIPES[name].user_slot
+    assert ((tokens.tokens == UREP).sum() == 5) == VARIANTS[name].user_slot
     assert (tokens.tokens == HIST).sum() == (
-        len(histories.items) if RECIPES[name].item_slots else 0
+        len(histories.items) if VARIANTS[name].item_slots else 0
     )
     item = np.array(model.prompts.item(3))
-    assert (item == HIST).sum() == RECIPES[name].item_slots
+    assert (item == HIST).sum() == VARIANTS[name].item_slots
     assert UREP not in item
 
 
 @pytest.mark.parametrize("name", ADAPTED)
-def test_an_adapted_model_starts_as_the_frozen_one(given: Given, name: str) -> None:
+def test_an_adapted_model_starts_as_the_frozen_one(given: TrainingInput, name: str) -> None:
     """And its dropout is off outside of training."""
     lora = Lora(RANK, 16.0, 0.5, "linear" if name == "llara" else "query_value")
     adapted, plain = given.language_model(), given.language_model()
-    trained = adapt(adapted, lora)
+    trained = add_lora(adapted, lora)
     assert all(part.requires_grad for part in trained.values())
     tokens = torch.arange(3, 20)[None]
     found, wanted = (one.model(input_ids=tokens).last_hidden_state for one in (adapted, plain))
@@ -174,7 +174,7 @@ def test_an_adapted_model_starts_as_the_frozen_one(given: Given, name: str) -> N
 
 
 def test_what_is_trained_in_the_language_model_drops_values_in_training_alone(
-    params: Callable[..., Path], given: Given
+    params: Callable[..., Path], given: TrainingInput
 ) -> None:
     model = system_of("tallrec", "retrieval", params()).network(given)
     with torch.no_grad():
@@ -189,7 +189,7 @@ def test_what_is_trained_in_the_language_model_drops_values_in_training_alone(
 
 
 def test_items_read_by_what_is_trained_take_gradients_through_their_whole_text(
-    params: Callable[..., Path], given: Given
+    params: Callable[..., Path], given: TrainingInput
 ) -> None:
     """As through the language model's own forward pass: with the keys and values of titles kept, as for a frozen
     model, a part of each gradient would be missing."""
@@ -197,7 +197,7 @@ def test_items_read_by_what_is_trained_take_gradients_through_their_whole_text(
     with torch.no_grad():
         for part in model.heads.lora.values():
             part.normal_(std=0.1)
-    assert not model.keep_prefixes(1.0)
+    assert not model.cache_prefixes(1.0)
     model.eval()
     items = np.arange(1, 6)
 
@@ -209,7 +209,7 @@ def test_items_read_by_what_is_trained_take_gradients_through_their_whole_text(
     states = []
     for item in items.tolist():
         tokens = torch.tensor(model.prompts.item(item))[None]
-        embedded = model.slots.embed(tokens, np.array([item]))
+        embedded = model.soft_prompts.embed(tokens, np.array([item]))
         states.append(model.backbone.model(inputs_embeds=embedded).last_hidden_state[0, -1])
     wanted = model.heads.item_head(torch.stack(states))
     found = model.represent_items(items)
@@ -220,11 +220,11 @@ def test_items_read_by_what_is_trained_take_gradients_through_their_whole_text(
 
 
 def test_llm_srec_as_a_system_is_the_student(
-    params: Callable[..., Path], given: Given, tmp_path: Path
+    params: Callable[..., Path], given: TrainingInput, tmp_path: Path
 ) -> None:
     """The same seed gives the same bits through either door."""
     system: Any = system_of("llmsrec", "retrieval", params())
-    found = fitted(system, given, tmp_path / "out", tmp_path / "scratch", "key")
+    found = train_system(system, given, tmp_path / "out", tmp_path / "scratch", "key")
     wanted = train_student(
         given.splits, given.teacher, given.language_model(), system.config, MetricLog(), Checkpoints(None, "")
     )  # fmt: skip
@@ -235,7 +235,7 @@ def test_llm_srec_as_a_system_is_the_student(
 
 @pytest.mark.parametrize("finetune", [True, False])
 def test_a_llmrec_s_codes_are_fixed_in_stage_2_and_counted_as_trained(
-    params: Callable[..., Path], given: Given, tmp_path: Path, finetune: bool
+    params: Callable[..., Path], given: TrainingInput, tmp_path: Path, finetune: bool
 ) -> None:
     """Whether trained now or found again; a text encoder is trained in float32 whatever the backbone is in."""
     file = params()
@@ -256,14 +256,14 @@ def test_a_llmrec_s_codes_are_fixed_in_stage_2_and_counted_as_trained(
     assert {part.dtype for part in whole.parameters()} == {torch.float32}
     *_, last = system.stages(whole, given)
     before = {name: part.clone() for name, part in whole.alignment.state_dict().items()}
-    table = whole.reader.slots.table.clone()
+    table = whole.reader.soft_prompts.table.clone()
     last.trainer.step(0)
     after = whole.alignment.state_dict()
     assert all(torch.equal(after[name], part) for name, part in before.items())
-    assert torch.equal(whole.reader.slots.table, table)
+    assert torch.equal(whole.reader.soft_prompts.table, table)
     assert table[1:].std() > 0
     for folder in ("now", "again"):
-        found = fitted(system, given, tmp_path / "out", tmp_path / folder, "key")
+        found = train_system(system, given, tmp_path / "out", tmp_path / folder, "key")
         assert num_trained(found) == count
 
 
@@ -296,26 +296,26 @@ def same(first: list[Tensor], second: list[Tensor]) -> bool:
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each prompt run, whether it holds a vector of the teacher's."""
     found: list[bool] = []
-    read = Slots.read
+    read = SoftPrompts.hidden_states
 
-    def watched(self: Slots, prompts: Any, *others: Any) -> Tensor:
+    def watched(self: SoftPrompts, prompts: Any, *others: Any) -> Tensor:
         slots = np.isin(prompts.tokens, [HIST, UREP])
         assert slots.any() == (len(prompts.items) > 0)
         found.append(bool(slots.any()))
         return read(self, prompts, *others)
 
-    monkeypatch.setattr(Slots, "read", watched)
+    monkeypatch.setattr(SoftPrompts, "hidden_states", watched)
     return found
 
 
 @pytest.mark.parametrize("mode", ["retrieval", "generation"])
 def test_two_stages_teach_reading_from_text_and_then_the_maps_alone(
-    params: Callable[..., Path], given: Given, shown: list[bool], mode: str
+    params: Callable[..., Path], given: TrainingInput, shown: list[bool], mode: str
 ) -> None:
     """The original CoLLM: low-rank updates on text-only prompts, and frozen while the maps learn."""
     system = original("collm", mode, params())
     model = system.network(given)
-    count, maps = num_trained(model), model.heads.maps()
+    count, maps = num_trained(model), model.heads.projectors()
     reading = [part for part in model.heads.parameters() if all(part is not one for one in maps)]
     stages = system.stages(model, given)
     before = weights(maps), weights(reading)
@@ -342,14 +342,14 @@ def test_two_stages_teach_reading_from_text_and_then_the_maps_alone(
 
 @pytest.mark.parametrize("mode", ["retrieval", "generation"])
 def test_a_curriculum_shows_vectors_ever_more_often(
-    params: Callable[..., Path], given: Given, shown: list[bool], mode: str
+    params: Callable[..., Path], given: TrainingInput, shown: list[bool], mode: str
 ) -> None:
     """The original LLaRA: at step t of T with probability t / T; from text alone the maps learn nothing."""
     system = original("llara", mode, params(batch_size=8))
     model = system.network(given)
     (stage,) = system.stages(model, given)
-    total, hybrid = stage.plan.looks[-1], []
-    maps = model.heads.maps()
+    total, hybrid = stage.plan.eval_steps[-1], []
+    maps = model.heads.projectors()
     for step in range(total):
         before = weights(maps)
         shown.clear()
@@ -383,8 +383,8 @@ def test_low_rank_updates_may_be_the_same_for_all(params: Callable[..., Path]) -
     file.write_text(yaml.safe_dump(document))
     for name in ADAPTED:
         system: Any = system_of(name, "generation", file)
-        assert system.recipe.lora == Lora(**lora)  # type: ignore[arg-type]
-    assert system_of("llmsrec", "retrieval", file).recipe.lora is None  # type: ignore[attr-defined]
+        assert system.variant.lora == Lora(**lora)  # type: ignore[arg-type]
+    assert system_of("llmsrec", "retrieval", file).variant.lora is None  # type: ignore[attr-defined]
 
 
 THEMES = ("Wool scarf", "Steel bolt", "Green tea", "Toy train")
@@ -420,22 +420,24 @@ def reader(themed: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def taught(themed: Splits, reader: Path) -> Given:
+def taught(themed: Splits, reader: Path) -> TrainingInput:
     section = yaml.safe_load(PARAMS.read_text())["teacher"]
     config = TeacherConfig(**section | {"embedding_size": TEACHER, "epochs": 8, "num_blocks": 1})
     teacher = train_teacher(themed, config, MetricLog(), Checkpoints(None, ""))
-    return Given(themed, teacher.requires_grad_(False), reader, seed=0)
+    return TrainingInput(themed, teacher.requires_grad_(False), reader, seed=0)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_each_beats_chance_after_a_few_epochs(
-    params: Callable[..., Path], taught: Given, tmp_path: Path, name: str
+    params: Callable[..., Path], taught: TrainingInput, tmp_path: Path, name: str
 ) -> None:
     """HR@3 among 10 candidates, of which two or three are of the theme; chance is .3."""
-    epochs = 16 if RECIPES[name].user_slot else 6  # a vector before all else is learned later
+    epochs = 16 if VARIANTS[name].user_slot else 6  # a vector before all else is learned later
     file = params(epochs=epochs, learning_rate=2e-3, catalogue_negatives=24, window=4, stride=1)
     system: Any = system_of(name, "retrieval", file)
-    model = system.model(fitted(system, taught, tmp_path / "o", tmp_path / "s", "key"), taught)
+    model = system.model(
+        train_system(system, taught, tmp_path / "o", tmp_path / "s", "key"), taught
+    )
     ranks = evaluate(model, taught.splits, "test", full=False).sampled
     assert hit_rate(ranks, 3).mean() > 0.45, name
 
@@ -445,11 +447,11 @@ SAVINGS = {"tallrec": 1, "allmrec": 2, "llara": 1, "collm": 3}  # of the last st
 
 @pytest.mark.parametrize("name", SAVINGS)
 def test_an_interrupted_run_ends_in_the_same_bytes(
-    params: Callable[..., Path], given: Given, tmp_path: Path, name: str, monkeypatch: Any
+    params: Callable[..., Path], given: TrainingInput, tmp_path: Path, name: str, monkeypatch: Any
 ) -> None:
     """Killed in its last stage, after a look; LLaRA and CoLLM by their originals' schedules."""
     system: Any = original(name, "retrieval", params(epochs=2))
-    whole = fitted(system, given, tmp_path / "whole", tmp_path / "a", "key").state_dict()
+    whole = train_system(system, given, tmp_path / "whole", tmp_path / "a", "key").state_dict()
     from llmsrec.systems import training
 
     calls = {"left": SAVINGS[name]}
@@ -463,23 +465,23 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
 
     monkeypatch.setattr(training.Checkpoints, "save", dying)
     with pytest.raises(KeyboardInterrupt):
-        fitted(system, given, tmp_path / "cut", tmp_path / "b", "key")
+        train_system(system, given, tmp_path / "cut", tmp_path / "b", "key")
     torch.manual_seed(77)
-    found = fitted(system, given, tmp_path / "cut", tmp_path / "b", "key").state_dict()
+    found = train_system(system, given, tmp_path / "cut", tmp_path / "b", "key").state_dict()
     assert found.keys() == whole.keys()
     assert all(torch.equal(found[key], whole[key]) for key in whole)
 
 
 @pytest.mark.parametrize("score", ["greedy", "likelihood"])
 def test_each_writer_answers_after_a_short_training(
-    params: Callable[..., Path], given: Given, tmp_path: Path, score: str
+    params: Callable[..., Path], given: TrainingInput, tmp_path: Path, score: str
 ) -> None:
     file = params()
     document = yaml.safe_load(file.read_text())
     document["systems"]["language"]["generation"]["score"] = score
     file.write_text(yaml.safe_dump(document))
     system: Any = system_of("collm", "generation", file)
-    model = system.model(fitted(system, given, tmp_path / "o", tmp_path / "s", "key"), given)
+    model = system.model(train_system(system, given, tmp_path / "o", tmp_path / "s", "key"), given)
     assert isinstance(model, Answerer)
     stored = given.splits.generation_candidates["test"].take(np.arange(12))
     columns = model.answers(given.splits.histories("test").take(np.arange(12)), stored.items)

@@ -26,8 +26,8 @@ from llmsrec.systems.recformer.network import Recformer
 from llmsrec.systems.recformer.pretraining import Pretraining, masked
 from llmsrec.systems.recformer.system import RecformerSystem
 from llmsrec.systems.recformer.texts import KEY, SPECIAL, VALUE, Limits, Texts, Vocabulary, Writer
-from llmsrec.systems.system import Given
-from llmsrec.systems.training import fitted, num_trained
+from llmsrec.systems.system import TrainingInput
+from llmsrec.systems.training import num_trained, train_system
 from llmsrec.training.loop import Checkpoints, MetricLog, train
 
 START, MASK = 1, 2
@@ -98,15 +98,15 @@ def config(**changes: Any) -> RecformerConfig:
 
 
 @pytest.fixture(scope="module")
-def given(markov_splits: Splits, small_backbone: Path) -> Given:
+def given(markov_splits: Splits, small_backbone: Path) -> TrainingInput:
     teacher = SASRec(
         SASRecConfig(markov_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard")
     ).eval()
-    return Given(markov_splits, teacher, small_backbone, seed=3)
+    return TrainingInput(markov_splits, teacher, small_backbone, seed=3)
 
 
 @pytest.fixture
-def network(given: Given) -> Recformer:
+def network(given: TrainingInput) -> Recformer:
     torch.manual_seed(0)
     return RecformerSystem(config()).network(given)
 
@@ -206,7 +206,9 @@ def test_some_word_is_asked_for_even_of_a_single_item() -> None:
 # The network
 
 
-def test_the_embedding_is_the_sum_of_four_tables_normed(network: Recformer, given: Given) -> None:
+def test_the_embedding_is_the_sum_of_four_tables_normed(
+    network: Recformer, given: TrainingInput
+) -> None:
     """Word, position, token type and item position, each by its own table, then LayerNorm; by hand."""
     texts = network.writer.users(from_rows([[5, 6], [7]]))
     caught: list[torch.Tensor] = []
@@ -280,7 +282,7 @@ def len_of_tokenizer(network: Recformer) -> int:
     return vocabulary.size - vocabulary.shift
 
 
-def test_the_item_matrix_takes_no_gradient_and_all_that_is_read_does(given: Given) -> None:
+def test_the_item_matrix_takes_no_gradient_and_all_that_is_read_does(given: TrainingInput) -> None:
     """Of the last layer the first token alone is read, which attends globally: its local attention learns nothing."""
     knobs = config(num_layers=2)
     network = RecformerSystem(knobs).network(given)
@@ -305,7 +307,9 @@ def test_the_item_matrix_takes_no_gradient_and_all_that_is_read_does(given: Give
     torch.testing.assert_close(norms, torch.tensor([0.0] + [1.0] * given.splits.num_items))
 
 
-def test_all_of_it_is_pretrained_but_the_item_matrix(network: Recformer, given: Given) -> None:
+def test_all_of_it_is_pretrained_but_the_item_matrix(
+    network: Recformer, given: TrainingInput
+) -> None:
     trainer = Pretraining(network, Examples(given.splits.train, 64, 3), config())
     before = {name: part.clone() for name, part in trainer.network.state_dict().items()}
     trainer.step(0)
@@ -339,7 +343,7 @@ def test_no_history_that_is_learned_from_is_empty() -> None:
         Examples(from_rows([[1], [2]]), 2, 5)
 
 
-def test_a_step_taken_in_parts_is_the_step_taken_whole(given: Given) -> None:
+def test_a_step_taken_in_parts_is_the_step_taken_whole(given: TrainingInput) -> None:
     """16 x 8 is 128: what is accumulated is the mean over all."""
 
     def stepped(**changes: Any) -> tuple[float, torch.Tensor]:
@@ -382,18 +386,18 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_interrupted_training_ends_in_the_same_bytes(
-    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: TrainingInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five steps an epoch: it stops amid each of the three stages, each time in another process, so to say."""
     system = RecformerSystem(config(pretrain_epochs=2, second_epochs=2, max_items=2))
-    whole = fitted(system, given, tmp_path / "whole", tmp_path / "a", "key")
+    whole = train_system(system, given, tmp_path / "whole", tmp_path / "a", "key")
     for steps in (7, 12, 7):
         with monkeypatch.context() as patch:
             stop_after(steps, patch)
             with pytest.raises(Stopped):
-                fitted(system, given, tmp_path / "parts", tmp_path / "b", "key")
+                train_system(system, given, tmp_path / "parts", tmp_path / "b", "key")
         torch.manual_seed(steps)
-    parts = fitted(system, given, tmp_path / "parts", tmp_path / "b", "key")
+    parts = train_system(system, given, tmp_path / "parts", tmp_path / "b", "key")
     files = [tmp_path / name / "model.safetensors" for name in ("whole", "parts")]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert torch.equal(whole.item_matrix, parts.item_matrix)
@@ -401,7 +405,7 @@ def test_an_interrupted_training_ends_in_the_same_bytes(
     assert curves[0] == curves[1]
 
 
-def test_another_seed_trains_another_network(given: Given) -> None:
+def test_another_seed_trains_another_network(given: TrainingInput) -> None:
     def after_a_step(seed: int) -> torch.Tensor:
         torch.manual_seed(0)
         system, changed = RecformerSystem(config(pretrain_epochs=0)), replace(given, seed=seed)
@@ -414,7 +418,7 @@ def test_another_seed_trains_another_network(given: Given) -> None:
     assert not torch.equal(after_a_step(3), after_a_step(4))
 
 
-def test_the_second_stage_keeps_the_items_of_the_first(given: Given) -> None:
+def test_the_second_stage_keeps_the_items_of_the_first(given: TrainingInput) -> None:
     torch.manual_seed(0)
     knobs = config(learning_rate=1e-3)
     network = RecformerSystem(knobs).network(given)
@@ -430,14 +434,14 @@ def test_the_second_stage_keeps_the_items_of_the_first(given: Given) -> None:
     assert not torch.allclose(network.item_matrix, matrices[0], atol=1e-4)
 
 
-def test_it_learns_what_follows_what(given: Given, tmp_path: Path) -> None:
+def test_it_learns_what_follows_what(given: TrainingInput, tmp_path: Path) -> None:
     """One of ten at random: an NDCG of 0.454 in expectation."""
     knobs = config(
         dropout=0.0, max_items=1, batch_size=32, accumulation=1, pretrain_batch_size=32,
         pretrain_epochs=8, pretrain_learning_rate=5e-3, learning_rate=3e-4, second_epochs=2, validate_every=2,
     )  # fmt: skip
     system = RecformerSystem(knobs)
-    network = fitted(system, given, tmp_path / "out", tmp_path / "scratch", "key")
+    network = train_system(system, given, tmp_path / "out", tmp_path / "scratch", "key")
     ranks = evaluate(system.model(network, given), given.splits, "test")
     assert ndcg(ranks.sampled, 10).mean() > 0.75
 
@@ -462,7 +466,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) 
     return folder
 
 
-def test_weights_of_a_folder_are_taken_over(given: Given, pretrained: Path) -> None:
+def test_weights_of_a_folder_are_taken_over(given: TrainingInput, pretrained: Path) -> None:
     system = RecformerSystem(config(encoder=str(pretrained), pretrain_epochs=0))
     network = system.network(given)
     theirs = LongformerForMaskedLM.from_pretrained(pretrained).longformer
@@ -481,7 +485,7 @@ def test_weights_of_a_folder_are_taken_over(given: Given, pretrained: Path) -> N
 
 
 def test_what_cannot_be_the_encoder_is_named(
-    given: Given, pretrained: Path, small_backbone: Path, tmp_path: Path
+    given: TrainingInput, pretrained: Path, small_backbone: Path, tmp_path: Path
 ) -> None:
     def made(**changes: Any) -> Recformer:
         return RecformerSystem(config(**changes)).network(given)

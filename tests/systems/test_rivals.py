@@ -14,8 +14,8 @@ from llmsrec.ranking.metrics import hit_rate, ndcg
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.sequential.network import SequenceNetwork
 from llmsrec.systems import training
-from llmsrec.systems.system import Given
-from llmsrec.systems.training import fitted, num_trained
+from llmsrec.systems.system import TrainingInput
+from llmsrec.systems.training import num_trained, train_system
 from llmsrec.training.loop import MetricLog
 from tests.systems.small import small_given, small_system
 
@@ -60,7 +60,7 @@ BOTH_WAYS = {"bert4rec"}  # forward is not causal
 
 
 @pytest.fixture
-def given(markov_splits: Splits, small_backbone: Path) -> Given:
+def given(markov_splits: Splits, small_backbone: Path) -> TrainingInput:
     return small_given(markov_splits, small_backbone)
 
 
@@ -81,12 +81,14 @@ def shaken(network: SequenceNetwork) -> SequenceNetwork:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_it_is_made_of(kind: str, given: Given, tmp_path: Path) -> None:
+def test_what_it_is_made_of(kind: str, given: TrainingInput, tmp_path: Path) -> None:
     assert num_trained(system(kind, tmp_path).network(given)) == KINDS[kind][2]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_trained_part_learns_and_no_other(kind: str, given: Given, tmp_path: Path) -> None:
+def test_every_trained_part_learns_and_no_other(
+    kind: str, given: TrainingInput, tmp_path: Path
+) -> None:
     """Over its stages each parameter gets a gradient; the padding's row never does."""
     made = system(kind, tmp_path)
     network = made.network(given)
@@ -107,7 +109,9 @@ def test_every_trained_part_learns_and_no_other(kind: str, given: Given, tmp_pat
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - BOTH_WAYS))
-def test_padding_and_batch_mates_change_no_state(kind: str, given: Given, tmp_path: Path) -> None:
+def test_padding_and_batch_mates_change_no_state(
+    kind: str, given: TrainingInput, tmp_path: Path
+) -> None:
     network = shaken(system(kind, tmp_path).network(given))
     rows = [[3], [5, 9, 2], list(range(1, 9)), [7, 7, 1, 30, 4], [], list(range(20, 33))]
     found = network.represent(from_rows(rows))
@@ -123,7 +127,9 @@ def test_padding_and_batch_mates_change_no_state(kind: str, given: Given, tmp_pa
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - BOTH_WAYS))
-def test_the_future_changes_no_earlier_state(kind: str, given: Given, tmp_path: Path) -> None:
+def test_the_future_changes_no_earlier_state(
+    kind: str, given: TrainingInput, tmp_path: Path
+) -> None:
     network = shaken(system(kind, tmp_path).network(given))
     first, other = (
         network(torch.tensor([[0, 0, 1, 2, 3, 4, 5, after, 7]])).detach() for after in (6, 17)
@@ -134,7 +140,7 @@ def test_the_future_changes_no_earlier_state(kind: str, given: Given, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_are_products_and_biases(kind: str, given: Given, tmp_path: Path) -> None:
+def test_scores_are_products_and_biases(kind: str, given: TrainingInput, tmp_path: Path) -> None:
     made = system(kind, tmp_path)
     network = shaken(made.network(given))
     rows = from_rows([[5, 9, 2], [7]])
@@ -144,20 +150,20 @@ def test_scores_are_products_and_biases(kind: str, given: Given, tmp_path: Path)
     model = made.model(network, given)
     np.testing.assert_allclose(model.score(rows), expected.numpy(), rtol=1e-4, atol=1e-4)
     items = np.array([[3, 1, 9], [20, 2, 40]])
-    some = model.products_with(model.user_vectors(rows), items)
+    some = model.score_candidates(model.user_vectors(rows), items)
     wanted = np.take_along_axis(expected.numpy(), items, axis=1)
     np.testing.assert_allclose(some, wanted, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(model.user_vectors(rows), network.represent(rows).numpy())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_learns_what_follows_what(kind: str, given: Given, tmp_path: Path) -> None:
+def test_it_learns_what_follows_what(kind: str, given: TrainingInput, tmp_path: Path) -> None:
     """Ten candidates: chance is a hit rate at 3 of 0.3; who does not know the order has no better way."""
     epochs = {"epochs": 40 if kind in ("sasrec_text", "bert4rec", "gru4rec_bpr") else 15}
     made = system(kind, tmp_path, teacher=epochs | {"validate_every": 5}, **(
         epochs | {"validate_every": 10} if kind == "bert4rec" else {}
     ))  # fmt: skip
-    network = fitted(made, given, tmp_path / "out", tmp_path / "scratch", "key")
+    network = train_system(made, given, tmp_path / "out", tmp_path / "scratch", "key")
     ranks = evaluate(made.model(network, given), given.splits, "test", full=False).sampled
     popular = evaluate(Popularity(given.splits), given.splits, "test", full=False).sampled
     assert hit_rate(ranks, 3).mean() > 0.6
@@ -165,15 +171,15 @@ def test_it_learns_what_follows_what(kind: str, given: Given, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_seed_gives_the_same_bits(kind: str, given: Given, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bits(kind: str, given: TrainingInput, tmp_path: Path) -> None:
     made = system(kind, tmp_path)
     first, again = (
-        fitted(made, given, tmp_path / name, tmp_path / f"scratch_{name}", "key").digest
+        train_system(made, given, tmp_path / name, tmp_path / f"scratch_{name}", "key").digest
         for name in ("first", "again")
     )
     assert first == again
     torch.manual_seed(99)
-    assert fitted(made, given, tmp_path / "first", tmp_path / "none", "key").digest == first
+    assert train_system(made, given, tmp_path / "first", tmp_path / "none", "key").digest == first
 
 
 class Stopped(Exception):
@@ -186,7 +192,7 @@ class Stopped(Exception):
      ("nextitnet", 2), ("sasrec_text", 2)],
 )  # fmt: skip
 def test_an_interrupted_run_equals_an_uninterrupted_one(
-    kind: str, look: int, given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, look: int, given: TrainingInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped at a look, of whichever stage, before its state is kept; at look 3 the first stage alone is."""
     made, looks = system(kind, tmp_path), 0
@@ -199,10 +205,10 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
                 raise Stopped
             super().__call__(step, **metrics)
 
-    whole = fitted(made, given, tmp_path / "whole", tmp_path / "scratch_whole", "key")
+    whole = train_system(made, given, tmp_path / "whole", tmp_path / "scratch_whole", "key")
     monkeypatch.setattr(training, "MetricLog", StoppingLog)
     with pytest.raises(Stopped):
-        fitted(made, given, tmp_path / "out", tmp_path / "scratch", "key")
+        train_system(made, given, tmp_path / "out", tmp_path / "scratch", "key")
     monkeypatch.setattr(training, "MetricLog", MetricLog)
     kept = [
         path
@@ -211,7 +217,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
     ]
     assert kept  # there is something to go on from
     torch.manual_seed(99)
-    resumed = fitted(made, given, tmp_path / "out", tmp_path / "scratch", "key")
+    resumed = train_system(made, given, tmp_path / "out", tmp_path / "scratch", "key")
     assert resumed.digest == whole.digest
     curves = [(tmp_path / name / "curves.json").read_bytes() for name in ("whole", "out")]
     assert curves[0] == curves[1]

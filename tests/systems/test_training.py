@@ -12,39 +12,39 @@ from llmsrec.core.errors import ConfigError
 from llmsrec.data.splits import Splits
 from llmsrec.sequential.trainer import train_teacher
 from llmsrec.systems.registry import system_of
-from llmsrec.systems.system import Given
-from llmsrec.systems.training import fitted, num_trained
+from llmsrec.systems.system import TrainingInput
+from llmsrec.systems.training import num_trained, train_system
 from llmsrec.training.loop import Checkpoints, MetricLog
 from tests.systems.small import PARAMS, small_given, small_system
 
 
 @pytest.fixture
-def given(markov_splits: Splits) -> Given:
+def given(markov_splits: Splits) -> TrainingInput:
     return small_given(markov_splits, Path("none"))
 
 
-def test_sasrec_as_a_system_is_the_teacher(given: Given, tmp_path: Path) -> None:
+def test_sasrec_as_a_system_is_the_teacher(given: TrainingInput, tmp_path: Path) -> None:
     """The same seed gives the same bits through either door."""
     system = small_system("sasrec", tmp_path)
-    network = fitted(system, given, tmp_path / "out", tmp_path / "scratch", "key")
+    network = train_system(system, given, tmp_path / "out", tmp_path / "scratch", "key")
     config = replace(system.config, seed=given.seed)  # type: ignore[attr-defined]
     teacher = train_teacher(given.splits, config, MetricLog(), Checkpoints(None, ""))
     assert network.digest == teacher.digest
     assert num_trained(network) == sum(part.numel() for part in teacher.parameters())
 
 
-def test_what_is_fitted_is_found_again(given: Given, tmp_path: Path) -> None:
+def test_what_is_fitted_is_found_again(given: TrainingInput, tmp_path: Path) -> None:
     system = small_system("gsasrec", tmp_path)
-    first = fitted(system, given, tmp_path / "out", tmp_path / "scratch", "key")
+    first = train_system(system, given, tmp_path / "out", tmp_path / "scratch", "key")
     torch.manual_seed(9)
-    again = fitted(system, given, tmp_path / "out", tmp_path / "nothing", "key")
+    again = train_system(system, given, tmp_path / "out", tmp_path / "nothing", "key")
     assert again.digest == first.digest
     assert not (tmp_path / "nothing").exists()
 
 
-def test_what_only_counts_has_nothing_to_train(given: Given, tmp_path: Path) -> None:
+def test_what_only_counts_has_nothing_to_train(given: TrainingInput, tmp_path: Path) -> None:
     popularity = small_system("popularity", tmp_path)
-    network = fitted(popularity, given, tmp_path / "out", tmp_path / "scratch", "key")
+    network = train_system(popularity, given, tmp_path / "out", tmp_path / "scratch", "key")
     assert num_trained(network) == 0
 
 

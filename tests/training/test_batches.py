@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsrec.data.sequences import from_rows
-from llmsrec.training.batches import NegativeSampler, epoch_users, group_by_length
+from llmsrec.training.batches import NegativeSampler, bucket_by_length, epoch_users
 
 NUM_ITEMS = 60
 histories = st.lists(
@@ -35,7 +35,7 @@ def test_every_position_is_followed_by_its_next_item(
     """For every user of the batch, also one drawn twice, whichever group it came into."""
     users = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=15))
     found: Counter[Lesson] = Counter()
-    for group in group_by_length(from_rows(rows), np.array(users), max_length):
+    for group in bucket_by_length(from_rows(rows), np.array(users), max_length):
         targets, owners = iter(group.targets.tolist()), iter(group.users.tolist())
         for inputs in group.inputs.tolist():
             shown = [item for item in inputs if item]
@@ -49,7 +49,7 @@ def test_every_position_is_followed_by_its_next_item(
 @given(histories)
 @settings(deadline=None)
 def test_a_long_history_does_not_pad_short_ones(rows: list[list[int]]) -> None:
-    for group in group_by_length(from_rows(rows), np.arange(len(rows)), 40):
+    for group in bucket_by_length(from_rows(rows), np.arange(len(rows)), 40):
         shortest = int((group.inputs != 0).sum(dim=1).min())
         assert group.inputs.shape[1] <= max(8, 2 * shortest)
 
@@ -113,7 +113,7 @@ def test_negatives_were_never_bought_by_that_user(
 
 def test_the_sampler_tells_who_owns_what() -> None:
     sampler = NegativeSampler(from_rows([[2, 5], [], [1, 5]]), 6)
-    owned = sampler.owns(np.array([2, 0, 1, 0]), np.array([5, 1, 6]))
+    owned = sampler.contains(np.array([2, 0, 1, 0]), np.array([5, 1, 6]))
     assert owned.tolist() == [
         [True, True, False],
         [True, False, False],

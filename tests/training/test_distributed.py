@@ -51,7 +51,7 @@ def steps_of(folder: Path, document: dict[str, Any]) -> dict[str, list[float]]:
     splits = Splits.load(folder / "splits")
     teaching = from_mapping(TeacherConfig, document["teacher"], "teacher")
     seed_torch(0)
-    teacher = teaching.untrained(splits.num_items)
+    teacher = teaching.build_network(splits.num_items)
     found: dict[str, list[float]] = {"teacher": [], "student": []}
     trainer: Any = TeacherTrainer(teacher, splits.train, splits.num_items, teaching)
     for step in range(STEPS):
@@ -158,7 +158,7 @@ def test_a_lost_process_ends_in_a_restart_from_the_last_look_and_the_same_bytes(
     """Dropout and all: what a step draws does not depend on where its process began."""
     seed_torch(0)
     config = from_mapping(TeacherConfig, sections()["teacher"], "teacher")
-    config.untrained(markov_splits.num_items).save(store / "teacher")
+    config.build_network(markov_splits.num_items).save(store / "teacher")
     ended_well(train_together(store, "whole"))
     cut = train_together(store, "cut")
     kill_the_second(cut, store / "cut" / "scratch" / "state.json")
@@ -171,7 +171,7 @@ def test_a_lost_process_ends_in_a_restart_from_the_last_look_and_the_same_bytes(
 if __name__ == "__main__":
     from llmsrec.training import distributed
 
-    distributed.start()
+    distributed.init_process_group()
     folder = Path(sys.argv[1])
     numbers = steps_of(folder, json.loads((folder / "params.json").read_text()))
     (folder / f"found-{distributed.rank()}.json").write_text(json.dumps(numbers))

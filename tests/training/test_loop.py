@@ -13,7 +13,7 @@ from llmsrec.training.loop import (
     Checkpoints,
     EarlyStopping,
     MetricLog,
-    Plan,
+    TrainingPlan,
     fingerprint,
     generator,
     train,
@@ -115,7 +115,7 @@ def test_a_look_before_the_first_step_keeps_what_is_not_bettered(
     tmp_path: Path, looks: list[int], kept: float
 ) -> None:
     trainer, log = Worsening(), MetricLog()
-    plan = Plan("x", lambda: {"it": trainer.network.weight.item()}, looks, 2, "it")
+    plan = TrainingPlan("x", lambda: {"it": trainer.network.weight.item()}, looks, 2, "it")
     train(trainer, plan, log, Checkpoints(tmp_path / "c", "key"))
     assert trainer.network.weight.item() == kept
     assert [row["step"] for row in log.rows] == looks[:3]  # the best, and two without a better one

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int
 
 from llmsrec.data.sequences import Sequences
-from llmsrec.training.batches import Epochs, teachable
+from llmsrec.training.batches import Epochs, trainable_users
 from llmsrec.training.loop import generator
 
 
@@ -13,7 +13,7 @@ class Examples:
 
     def __init__(self, train: Sequences, batch_size: int, *key: int) -> None:
         self.train, self.key = train, key
-        self.epochs = Epochs(teachable(train), batch_size, *key, 0)
+        self.epochs = Epochs(trainable_users(train), batch_size, *key, 0)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -16,8 +16,8 @@ from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
 from llmsrec.systems.recformer.network import Recformer, RecformerRanker
 from llmsrec.systems.system import Stage
-from llmsrec.training.loop import GradientTrainer, Plan
-from llmsrec.training.validation import valid_quality
+from llmsrec.training.loop import GradientTrainer, TrainingPlan
+from llmsrec.training.validation import validation_metrics
 
 
 class FineTuning(GradientTrainer):
@@ -62,7 +62,7 @@ class FineTuning(GradientTrainer):
 
     def loss(self, histories: Sequences, targets: Int[np.ndarray, "users"]) -> Float[Tensor, ""]:
         """Summed over the users."""
-        users = self.model.represent(self.model.writer.users(histories))
+        users = self.model.represent(self.model.causal_lm.users(histories))
         scores = users @ self.model.item_matrix[1:].T / self.config.temperature
         wanted = torch.from_numpy(targets - 1).to(scores.device)
         return functional.cross_entropy(scores, wanted, reduction="sum")
@@ -76,13 +76,13 @@ def stage(
     examples = Examples(splits.train, size, seed, 1 if rereads else 2)
     trainer = FineTuning(network, examples, config, rereads=rereads)
     epochs = config.epochs if rereads else config.second_epochs
-    plan = Plan(
+    plan = TrainingPlan(
         "recformer, items read anew" if rereads else "recformer, items fixed",
         lambda: look(network, splits, config, seed),
         [0, *every_few(epochs, config.validate_every, trainer.steps_per_epoch)],
         config.patience if rereads else config.second_patience,
         "ndcg@10",
-        unit=trainer.steps_per_epoch,
+        steps_per_log_unit=trainer.steps_per_epoch,
     )
     return Stage(trainer, plan)
 
@@ -92,7 +92,7 @@ def look(
 ) -> dict[str, float]:
     """With the item matrix as it stands."""
     ranker = RecformerRanker(network, config.temperature)
-    return valid_quality(ranker, splits, config.validation_users, seed)
+    return validation_metrics(ranker, splits, config.validation_users, seed)
 
 
 def rate(step: int, warmup: int, total: int) -> float:

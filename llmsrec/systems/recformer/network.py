@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from llmsrec.core.progress import Progress
 from llmsrec.data.sequences import Sequences
-from llmsrec.llm.padding import chunks, spread
-from llmsrec.sequential.ranker import ProductRanker
+from llmsrec.llm.padding import length_chunks, right_pad
+from llmsrec.sequential.ranker import DotProductRanker
 from llmsrec.systems.recformer.texts import PAD, Texts, Writer
 
 CHUNK = 512  # texts written at a time
@@ -28,7 +28,7 @@ class Recformer(nn.Module):
 
     def __init__(self, encoder: Any, writer: Writer, num_items: int) -> None:
         super().__init__()
-        self.encoder, self.writer = encoder, writer
+        self.encoder, self.causal_lm = encoder, writer
         size = encoder.config.hidden_size
         self.item_position = nn.Embedding(writer.limits.max_items + 1, size)
         nn.init.normal_(self.item_position.weight, std=INITIAL)
@@ -44,7 +44,7 @@ class Recformer(nn.Module):
 
     def states(self, texts: Texts) -> Float[Tensor, "rows length size"]:
         """Of every token."""
-        block = Block(texts, self.writer.vocabulary.pad, self.window, self.device)
+        block = Block(texts, self.causal_lm.vocabulary.pad, self.window, self.device)
         table = self.encoder.get_input_embeddings()
         # the Longformer adds the embeddings of position and token type, then norms the sum: RECFORMER's order
         embedded = table(block.tokens) + self.item_position(block.places)
@@ -62,7 +62,7 @@ class Recformer(nn.Module):
     def together(self, texts: Texts) -> list[Int[np.ndarray, "rows"]]:
         """Rows of like length, to be read at a time: a short text is not padded to the longest."""
         lengths = -(-texts.lengths // self.window) * self.window
-        return chunks(np.argsort(lengths, kind="stable"), lengths)
+        return length_chunks(np.argsort(lengths, kind="stable"), lengths)
 
     def represent(self, texts: Texts) -> Float[Tensor, "rows size"]:
         """The first token's state, of length 1: a product of two is their cosine."""
@@ -80,7 +80,7 @@ class Recformer(nn.Module):
         for start in range(0, len(items), CHUNK):
             some = items[start : start + CHUNK]
             rows = torch.from_numpy(some).to(self.device)
-            self.item_matrix[rows] = self.represent(self.writer.items(some))
+            self.item_matrix[rows] = self.represent(self.causal_lm.items(some))
         self.train(training)
 
 
@@ -92,7 +92,7 @@ class Block:
         real = np.arange(length) < texts.lengths[:, None]
 
         def placed(values: np.ndarray, padding: int) -> Int[Tensor, "rows length"]:
-            return torch.from_numpy(np.where(real, spread(values, real), padding)).to(device)
+            return torch.from_numpy(np.where(real, right_pad(values, real), padding)).to(device)
 
         self.real: Bool[Tensor, "rows length"] = torch.from_numpy(real).to(device)
         self.tokens = placed(texts.tokens, pad)
@@ -102,7 +102,7 @@ class Block:
         self.positions = torch.where(self.real, torch.arange(length, device=device) + pad + 1, pad)
 
 
-class RecformerRanker(ProductRanker):
+class RecformerRanker(DotProductRanker):
     """Cosine by temperature (SPEC 4.4), of the item vectors that the training kept."""
 
     def __init__(self, network: Recformer, temperature: float) -> None:
@@ -116,7 +116,7 @@ class RecformerRanker(ProductRanker):
         for start in range(0, len(histories), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(histories)))
             parts.append(
-                network.represent(network.writer.users(histories.take(rows))).cpu().numpy()
+                network.represent(network.causal_lm.users(histories.take(rows))).cpu().numpy()
             )
             progress.advance(len(rows))
         return (

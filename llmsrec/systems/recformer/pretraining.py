@@ -17,7 +17,7 @@ from llmsrec.systems.recformer.finetuning import look, rate
 from llmsrec.systems.recformer.network import Recformer
 from llmsrec.systems.recformer.texts import SPECIAL, Texts
 from llmsrec.systems.system import Stage
-from llmsrec.training.loop import GradientTrainer, Plan
+from llmsrec.training.loop import GradientTrainer, TrainingPlan
 
 # of the chosen words, BERT's shares; the others are asked for as they stand
 MASKED, SWAPPED = 0.8, 0.1
@@ -66,7 +66,7 @@ class Pretraining(GradientTrainer):
         words = self.words(histories, draws)
         loss = contrast + config.mlm_weight * words
         share = rate(step, config.warmup_steps, self.total)
-        self.descend(loss, config.pretrain_learning_rate * share)
+        self.optimizer_step(loss, config.pretrain_learning_rate * share)
         return {"loss": loss.item(), "contrast": contrast.item(), "words": words.item()}
 
     def contrast(
@@ -75,15 +75,17 @@ class Pretraining(GradientTrainer):
         """An item that several users bought stands once: it is no negative of its own buyers."""
         network = self.taught.network
         items, wanted = np.unique(targets, return_inverse=True)
-        users = network.represent(network.writer.users(histories))
-        vectors = network.represent(network.writer.items(items))
+        users = network.represent(network.causal_lm.users(histories))
+        vectors = network.represent(network.causal_lm.items(items))
         scores = users @ vectors.T / self.config.temperature
         return functional.cross_entropy(scores, torch.from_numpy(wanted).to(scores.device))
 
     def words(self, histories: Sequences, draws: np.random.Generator) -> Float[Tensor, ""]:
         network = self.taught.network
-        texts = network.writer.users(histories)
-        shown, asked = masked(texts, network.writer.vocabulary.mask, self.config.mlm_share, draws)
+        texts = network.causal_lm.users(histories)
+        shown, asked = masked(
+            texts, network.causal_lm.vocabulary.mask, self.config.mlm_share, draws
+        )
         states, wanted = [], []
         for rows in network.together(texts):
             where, offsets = ranges(texts.offsets[rows], texts.lengths[rows])
@@ -128,12 +130,12 @@ def stage(network: Recformer, splits: Splits, config: RecformerConfig, seed: int
         network.read_items()
         return look(network, splits, config, seed)
 
-    plan = Plan(
+    plan = TrainingPlan(
         "recformer, pre-training",
         validate,
         looks,
         config.patience,
         "ndcg@10",
-        unit=trainer.steps_per_epoch,
+        steps_per_log_unit=trainer.steps_per_epoch,
     )
     return Stage(trainer, plan)

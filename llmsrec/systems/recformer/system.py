@@ -16,7 +16,7 @@ from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.longformer import LongformerShape, build_longformer, load_longformer
 from llmsrec.systems.recformer.network import Recformer, RecformerRanker
 from llmsrec.systems.recformer.texts import NUM_TYPES, Vocabulary, Writer
-from llmsrec.systems.system import Given, Stage
+from llmsrec.systems.system import Stage, TrainingInput
 
 PAD, START, MASK = 0, 1, 2  # rows that a small encoder's table has before the tokenizer's own
 
@@ -25,7 +25,7 @@ PAD, START, MASK = 0, 1, 2  # rows that a small encoder's table has before the t
 class RecformerSystem:
     config: RecformerConfig
 
-    def network(self, given: Given) -> Recformer:
+    def network(self, given: TrainingInput) -> Recformer:
         if self.config.encoder == "small":
             encoder, tokenizer, vocabulary = self._small(given)
         else:
@@ -33,7 +33,7 @@ class RecformerSystem:
         writer = Writer(tokenizer, given.splits.catalog, vocabulary, self.config.limits)
         return Recformer(encoder, writer, given.splits.num_items)
 
-    def stages(self, network: Recformer, given: Given) -> Iterator[Stage]:
+    def stages(self, network: Recformer, given: TrainingInput) -> Iterator[Stage]:
         config, splits, seed = self.config, given.splits, given.seed
         if config.pretrain_epochs:
             yield pretraining.stage(network, splits, config, seed)
@@ -43,10 +43,10 @@ class RecformerSystem:
         if config.second_epochs:
             yield finetuning.stage(network, splits, config, seed, rereads=False)
 
-    def model(self, network: Recformer, given: Given) -> RecformerRanker:
+    def model(self, network: Recformer, given: TrainingInput) -> RecformerRanker:
         return RecformerRanker(network, self.config.temperature)
 
-    def _small(self, given: Given) -> tuple[Any, Any, Vocabulary]:
+    def _small(self, given: TrainingInput) -> tuple[Any, Any, Vocabulary]:
         """It shares the language model's tokenizer, none of its weights."""
         config, tokenizer = self.config, given.language_model().tokenizer
         size = MASK + 1 + len(tokenizer)
