@@ -88,47 +88,19 @@ def results(
 
 
 @app.command()
-def compare(  # noqa: PLR0913 (options; all but the first have what params.yaml says)
-    dataset: Dataset,
-    systems: Annotated[str, typer.Option(help="Names, with commas between.")] = "",
-    modes: Annotated[str, typer.Option(help="retrieval, generation; with a comma, both.")] = "",
-    orders: Annotated[
-        str, typer.Option(help="Of training: original, shuffled; with a comma, both.")
-    ] = "",
-    seeds: Annotated[str, typer.Option(help="Numbers, with commas between.")] = "",
-    artifacts: Annotated[Path, typer.Option(help="Where trained stores lie.")] = Path("artifacts"),
-    reports: Annotated[Path, typer.Option(help="Where reports lie.")] = Path("reports"),
-) -> None:
-    """Train and evaluate systems side by side; what is trained already is not trained again.
-
-    What is not said is that of params.yaml (comparison)."""
-    from llmsrec.comparison import command
-
-    asked = {"systems": systems, "modes": modes, "orders": orders, "seeds": seeds}
-    changes = {name: _listed(text) for name, text in asked.items() if text}
-    command.run(dataset, changes, artifacts / dataset, reports / dataset / "comparison")
-
-
-def _listed(text: str) -> list[Any]:
-    """As YAML would read it."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    return [int(part) if part.isdecimal() else part for part in parts]
-
-
-@app.command()
 def preset(
     name: Annotated[
-        str | None, typer.Argument(help="Which; without a name they are listed.")
+        str | None, typer.Argument(help="A preset; without a name all are listed.")
     ] = None,
 ) -> None:
-    """Write a preset into params.yaml; datasets and comments stay."""
+    """Write a preset into params.yaml and studies/params.yaml; `default` undoes it."""
     from llmsrec import presets
 
     if name is None:
         print("\n".join(presets.names()))
         return
     changed = presets.apply(name)
-    print("\n".join(changed) if changed else f"params.yaml has the values of '{name}' already")
+    print("\n".join(changed) if changed else f"the parameters have the values of '{name}' already")
 
 
 def _show(table: Any) -> None:

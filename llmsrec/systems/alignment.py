@@ -63,14 +63,18 @@ def alignment_loss(
     texts: Float[Tensor, "both text"],
 ) -> Float[Tensor, ""]:
     """L1 of SPEC 4.8; the targets of the users stand first in `items` and `texts`, a negative of each after them."""
-    codes, read = alignment.item_codes(items), alignment.text_codes(texts)
-    rebuilt, told = alignment.item_out(codes), alignment.text_out(read)
+    codes, text_codes = alignment.item_codes(items), alignment.text_codes(texts)
+    rebuilt, rebuilt_texts = alignment.item_out(codes), alignment.text_out(text_codes)
     positive, negative = (users.repeat(2, 1) * rebuilt).mean(dim=1).chunk(2)
     loss = functional.softplus(-positive).mean() + functional.softplus(negative).mean()
     for part in range(2):  # each mean is over its own half: the sum of the two, not their mean
         match, item, text = (
             functional.mse_loss(first.chunk(2)[part], second.chunk(2)[part])
-            for first, second in ((codes, read), (rebuilt, items), (told, texts.detach()))
+            for first, second in (
+                (codes, text_codes),
+                (rebuilt, items),
+                (rebuilt_texts, texts.detach()),
+            )
         )
         loss = loss + match + RECONSTRUCTION * item + TEXT_RECONSTRUCTION * text
     return loss
@@ -80,10 +84,10 @@ class AlignmentTrainer(GradientTrainer):
     """One step on each batch of users; gradients never outlive their batch (SPEC 6.17)."""
 
     def __init__(
-        self, alignment: Alignment, texts: Texts, given: TrainingInput, config: AlignmentConfig
+        self, alignment: Alignment, texts: Texts, inputs: TrainingInput, config: AlignmentConfig
     ) -> None:
-        self.alignment, self.texts, self.given, self.config = alignment, texts, given, config
-        splits, teacher, self.seed = given.splits, given.teacher, given.seed
+        self.alignment, self.texts, self.inputs, self.config = alignment, texts, inputs, config
+        splits, teacher, self.seed = inputs.splits, inputs.teacher, inputs.seed
         self.table = teacher.item_table
         train: Sequences = splits.train
         self.users = trainable_users(train)
@@ -109,9 +113,9 @@ class AlignmentTrainer(GradientTrainer):
         rows = self.epochs.batch(step)
         drawn = self.negatives.draw(self.users[rows], 1, generator(self.seed, 2, step))[:, 0]
         items = np.concatenate([self.targets[rows], drawn])
-        known = self.table[torch.from_numpy(items).to(self.table.device)]
+        vectors = self.table[torch.from_numpy(items).to(self.table.device)]
         users = self.teacher_users[torch.from_numpy(rows).to(self.table.device)]
-        loss = alignment_loss(self.alignment, users, known, self.texts(items))
+        loss = alignment_loss(self.alignment, users, vectors, self.texts(items))
         self.optimizer_step(loss, self.config.learning_rate)
         return {"loss": float(loss.detach())}
 
@@ -129,14 +133,14 @@ class _Rebuilt(DotProductRanker):
 
 def training_stage(trainer: AlignmentTrainer) -> tuple[AlignmentTrainer, TrainingPlan]:
     """All epochs, and the last counts: as the original, whose inference wants none but the last."""
-    config, steps, splits = trainer.config, trainer.steps_per_epoch, trainer.given.splits
+    config, steps, splits = trainer.config, trainer.steps_per_epoch, trainer.inputs.splits
 
     @torch.no_grad()
-    def look() -> dict[str, float]:
-        ranker = _Rebuilt(trainer.alignment, trainer.given.teacher)
+    def validate() -> dict[str, float]:
+        ranker = _Rebuilt(trainer.alignment, trainer.inputs.teacher)
         return validation_metrics(ranker, splits, config.validation_users, trainer.seed)
 
-    looks = every_few(config.epochs, 1, steps)
+    eval_steps = every_few(config.epochs, 1, steps)
     return trainer, TrainingPlan(
-        "alignment", look, looks, len(looks), None, steps_per_log_unit=steps
+        "alignment", validate, eval_steps, len(eval_steps), None, steps_per_log_unit=steps
     )

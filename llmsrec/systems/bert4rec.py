@@ -145,11 +145,11 @@ class ClozeTrainer(EpochTrainer):
     ) -> Float[Tensor, ""]:
         rows = self.train.take(users).last(self.config.max_length)
         states, targets = [], []
-        for some in length_buckets(rows.lengths):
-            tokens, items = self.lessons(rows.take(some).padded(), draws)
-            asked = tokens == self.mask
-            states.append(self.model(tokens.to(self.device))[asked.to(self.device)])
-            targets.append(items[asked].to(self.device))
+        for chunk in length_buckets(rows.lengths):
+            tokens, items = self.lessons(rows.take(chunk).padded(), draws)
+            masked = tokens == self.mask
+            states.append(self.model(tokens.to(self.device))[masked.to(self.device)])
+            targets.append(items[masked].to(self.device))
         return full_loss(
             positive_and_negative_scores(self.model, torch.cat(states)), torch.cat(targets) - 1
         )
@@ -169,14 +169,14 @@ class ClozeTrainer(EpochTrainer):
 class BERT4RecSystem:
     config: BERT4RecConfig
 
-    def network(self, given: TrainingInput) -> BERT4Rec:
-        return BERT4Rec(self.config, given.splits.num_items)
+    def network(self, inputs: TrainingInput) -> BERT4Rec:
+        return BERT4Rec(self.config, inputs.splits.num_items)
 
-    def stages(self, network: BERT4Rec, given: TrainingInput) -> Iterator[Stage]:
-        config, splits = replace(self.config, seed=given.seed), given.splits
+    def stages(self, network: BERT4Rec, inputs: TrainingInput) -> Iterator[Stage]:
+        config, splits = replace(self.config, seed=inputs.seed), inputs.splits
         train = training_histories(splits, config.holdout)
         trainer = ClozeTrainer(network, train, splits.num_items, config)
         yield Stage(trainer, training_plan(trainer, splits, "BERT4Rec"))
 
-    def model(self, network: BERT4Rec, given: TrainingInput) -> SequentialRanker:
+    def model(self, network: BERT4Rec, inputs: TrainingInput) -> SequentialRanker:
         return SequentialRanker(network)

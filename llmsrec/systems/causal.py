@@ -15,12 +15,12 @@ class CausalSystem:
 
     config: CausalTraining
 
-    def network(self, given: TrainingInput) -> SequenceNetwork:
-        return self.config.build_network(given.splits.num_items)
+    def network(self, inputs: TrainingInput) -> SequenceNetwork:
+        return self.config.build_network(inputs.splits.num_items)
 
-    def stages(self, network: SequenceNetwork, given: TrainingInput) -> Iterator[Stage]:
-        config = replace(self.config, seed=given.seed)
-        yield Stage(*training_stage(network, given.splits, config, type(network).__name__))
+    def stages(self, network: SequenceNetwork, inputs: TrainingInput) -> Iterator[Stage]:
+        config = replace(self.config, seed=inputs.seed)
+        yield Stage(*training_stage(network, inputs.splits, config, type(network).__name__))
 
-    def model(self, network: SequenceNetwork, given: TrainingInput) -> SequentialRanker:
+    def model(self, network: SequenceNetwork, inputs: TrainingInput) -> SequentialRanker:
         return SequentialRanker(network)

@@ -42,38 +42,41 @@ class CTRL:
     align_batch: Count
     align_rate: Amount
 
-    def network(self, given: TrainingInput) -> SequenceNetwork:
-        network = self.config.build_network(given.splits.num_items)
-        encoder = encoder_of(self.encoder, given)
+    def network(self, inputs: TrainingInput) -> SequenceNetwork:
+        network = self.config.build_network(inputs.splits.num_items)
+        encoder = encoder_of(self.encoder, inputs)
         if self.variant == "contrastive":
             return AlignedSASRec(network, encoder.hidden_size, self.views)
-        start_from_texts(network, text_vectors(given.splits.catalog, encoder, self.max_tokens))
+        start_from_texts(network, text_vectors(inputs.splits.catalog, encoder, self.max_tokens))
         return network
 
-    def stages(self, network: SequenceNetwork, given: TrainingInput) -> Iterator[Stage]:
-        config = replace(self.config, seed=given.seed)
+    def stages(self, network: SequenceNetwork, inputs: TrainingInput) -> Iterator[Stage]:
+        config = replace(self.config, seed=inputs.seed)
         if isinstance(network, AlignedSASRec):
-            yield self._alignment(network, given)
-        yield Stage(*training_stage(network, given.splits, config, "CTRL"))
+            yield self._alignment(network, inputs)
+        yield Stage(*training_stage(network, inputs.splits, config, "CTRL"))
 
-    def model(self, network: SequenceNetwork, given: TrainingInput) -> SequentialRanker:
+    def model(self, network: SequenceNetwork, inputs: TrainingInput) -> SequentialRanker:
         return SequentialRanker(network)
 
-    def _alignment(self, network: "AlignedSASRec", given: TrainingInput) -> Stage:
+    def _alignment(self, network: "AlignedSASRec", inputs: TrainingInput) -> Stage:
         config = replace(
-            self.config, seed=given.seed, batch_size=self.align_batch, learning_rate=self.align_rate
+            self.config,
+            seed=inputs.seed,
+            batch_size=self.align_batch,
+            learning_rate=self.align_rate,
         )
-        train = training_histories(given.splits, config.holdout)
+        train = training_histories(inputs.splits, config.holdout)
         prefixes = train.take(np.arange(len(train)), np.maximum(train.lengths - 1, 0))
-        texts = texts_of(prefixes, given.splits.catalog, self.window)
-        vectors = encoded(texts, encoder_of(self.encoder, given), self.max_tokens)
+        texts = texts_of(prefixes, inputs.splits.catalog, self.window)
+        vectors = encoded(texts, encoder_of(self.encoder, inputs), self.max_tokens)
         trainer = AlignmentTrainer(network, train, config, prefixes, vectors)
         steps = trainer.steps_per_epoch
-        looks = every_few(self.align_epochs, 1, steps)
+        eval_steps = every_few(self.align_epochs, 1, steps)
         return Stage(
             trainer,
             TrainingPlan(
-                "CTRL, alignment", dict, looks, len(looks), None, steps_per_log_unit=steps
+                "CTRL, alignment", dict, eval_steps, len(eval_steps), None, steps_per_log_unit=steps
             ),
         )
 
@@ -121,8 +124,8 @@ class AlignedSASRec(SequenceNetwork):
         self, states: Float[Tensor, "batch size"], texts: Float[Tensor, "batch width"]
     ) -> tuple[Float[Tensor, "batch views size"], Float[Tensor, "batch views size"]]:
         """Both sides in their views."""
-        found = self.state_views(self.state_map(states)), self.text_views(self.text_map(texts))
-        first, second = (part.unflatten(-1, (self.views, -1)) for part in found)
+        views = self.state_views(self.state_map(states)), self.text_views(self.text_map(texts))
+        first, second = (part.unflatten(-1, (self.views, -1)) for part in views)
         return first, second
 
 
@@ -131,10 +134,10 @@ def matching_loss(
 ) -> Float[Tensor, ""]:
     """Which text belongs to which state, and the reverse: BCE of sum_m max_n <a_m, b_n>, 1 on the diagonal."""
     products = torch.einsum("imd,jnd->ijmn", states, texts)
-    own = torch.eye(len(states), device=states.device)
+    same = torch.eye(len(states), device=states.device)
     from_states, from_texts = products.amax(dim=3).sum(dim=2), products.amax(dim=2).sum(dim=2)
     losses = [
-        functional.binary_cross_entropy_with_logits(scores, own)
+        functional.binary_cross_entropy_with_logits(scores, same)
         for scores in (from_states, from_texts)
     ]
     return (losses[0] + losses[1]) / 2

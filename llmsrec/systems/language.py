@@ -23,24 +23,24 @@ class LanguageRanker:
     variant: LLMVariant
     schedule: Schedule
 
-    def network(self, given: TrainingInput) -> LLMSRec:
-        backbone = given.language_model()
-        settings = self.config.model(backbone, given.teacher)
+    def network(self, inputs: TrainingInput) -> LLMSRec:
+        backbone = inputs.language_model()
+        settings = self.config.model(backbone, inputs.teacher)
         return LLMSRec.from_scratch(
-            settings, backbone, given.teacher, given.splits.catalog, self.variant
+            settings, backbone, inputs.teacher, inputs.splits.catalog, self.variant
         )
 
-    def stages(self, network: LLMSRec, given: TrainingInput) -> Iterator[Stage]:
-        config = replace(self.config, seed=given.seed)
+    def stages(self, network: LLMSRec, inputs: TrainingInput) -> Iterator[Stage]:
+        config = replace(self.config, seed=inputs.seed)
 
-        def begin(reader: LLMSRec, *, fresh: bool) -> tuple[Trainer, TrainingPlan]:
-            centred = config.centred_start and fresh
-            return training_stage(reader, given.splits, replace(config, centred_start=centred))
+        def new_training(model: LLMSRec, *, from_scratch: bool) -> tuple[Trainer, TrainingPlan]:
+            centred = config.centred_start and from_scratch
+            return training_stage(model, inputs.splits, replace(config, centred_start=centred))
 
-        yield from scheduled(self.schedule, network, begin, given.seed)
+        yield from scheduled(self.schedule, network, new_training, inputs.seed)
 
-    def model(self, network: LLMSRec, given: TrainingInput) -> StudentRanker:
-        return StudentRanker(network.eval(), encode_items(network, given.splits.num_items))
+    def model(self, network: LLMSRec, inputs: TrainingInput) -> StudentRanker:
+        return StudentRanker(network.eval(), encode_items(network, inputs.splits.num_items))
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,21 @@ class LanguageWriter:
     schedule: Schedule
     score: Score
 
-    def network(self, given: TrainingInput) -> TitleWriter:
-        backbone = given.language_model(writes=True)
-        settings, splits = self.config.model(backbone, given.teacher), given.splits
+    def network(self, inputs: TrainingInput) -> TitleWriter:
+        backbone = inputs.language_model(writes=True)
+        settings, splits = self.config.model(backbone, inputs.teacher), inputs.splits
         count = splits.generation_candidates["test"].items.shape[1]
-        return TitleWriter(settings, backbone, given.teacher, splits.catalog, self.variant, count)
+        return TitleWriter(settings, backbone, inputs.teacher, splits.catalog, self.variant, count)
 
-    def stages(self, network: TitleWriter, given: TrainingInput) -> Iterator[Stage]:
-        config = replace(self.config, seed=given.seed)
+    def stages(self, network: TitleWriter, inputs: TrainingInput) -> Iterator[Stage]:
+        config = replace(self.config, seed=inputs.seed)
 
-        def begin(reader: TitleWriter, *, fresh: bool) -> tuple[trainer.TitleTrainer, TrainingPlan]:
-            return trainer.training_stage(reader, given.splits, config, self.score)
+        def new_training(
+            model: TitleWriter, *, from_scratch: bool
+        ) -> tuple[trainer.TitleTrainer, TrainingPlan]:
+            return trainer.training_stage(model, inputs.splits, config, self.score)
 
-        yield from scheduled(self.schedule, network, begin, given.seed)
+        yield from scheduled(self.schedule, network, new_training, inputs.seed)
 
-    def model(self, network: TitleWriter, given: TrainingInput) -> TitleAnswerer:
+    def model(self, network: TitleWriter, inputs: TrainingInput) -> TitleAnswerer:
         return TitleAnswerer(network.eval(), self.score)

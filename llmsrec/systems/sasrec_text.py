@@ -49,16 +49,18 @@ class SASRecText:
     max_tokens: Count
     adapter_size: Count
 
-    def network(self, given: TrainingInput) -> SASRec:
-        texts = text_vectors(given.splits.catalog, encoder_of(self.encoder, given), self.max_tokens)
-        network = self.config.build_network(given.splits.num_items)
+    def network(self, inputs: TrainingInput) -> SASRec:
+        texts = text_vectors(
+            inputs.splits.catalog, encoder_of(self.encoder, inputs), self.max_tokens
+        )
+        network = self.config.build_network(inputs.splits.num_items)
         assert isinstance(network.item_embedding, nn.Embedding)
         network.item_embedding = TextTable(texts, self.adapter_size, network.item_embedding)
         return network
 
-    def stages(self, network: SASRec, given: TrainingInput) -> Iterator[Stage]:
-        config = replace(self.config, seed=given.seed)
-        yield Stage(*training_stage(network, given.splits, config, "SASRec on texts"))
+    def stages(self, network: SASRec, inputs: TrainingInput) -> Iterator[Stage]:
+        config = replace(self.config, seed=inputs.seed)
+        yield Stage(*training_stage(network, inputs.splits, config, "SASRec on texts"))
 
-    def model(self, network: SASRec, given: TrainingInput) -> SequentialRanker:
+    def model(self, network: SASRec, inputs: TrainingInput) -> SequentialRanker:
         return SequentialRanker(network)

@@ -21,31 +21,35 @@ SCHEDULES: dict[str, tuple[Schedule, ...]] = {
 
 
 @runtime_checkable  # tests check types at every call
-class Begin(Protocol):
-    def __call__(self, reader: Any, *, fresh: bool) -> tuple[Trainer | TitleTrainer, TrainingPlan]:
+class TrainingFactory(Protocol):
+    def __call__(
+        self, network: Any, *, from_scratch: bool
+    ) -> tuple[Trainer | TitleTrainer, TrainingPlan]:
         """A training of this reader, whose heads are `fresh` or have learned before."""
 
 
-def scheduled(schedule: Schedule, reader: PromptModel, begin: Begin, seed: int) -> Iterator[Stage]:
+def scheduled(
+    schedule: Schedule, network: PromptModel, new_training: TrainingFactory, seed: int
+) -> Iterator[Stage]:
     if schedule == "two_stage":
-        yield from two_stages(reader, begin)
+        yield from two_stages(network, new_training)
         return
-    trainer, plan = begin(reader, fresh=True)
+    trainer, plan = new_training(network, from_scratch=True)
     if schedule == "curriculum":
         yield Stage(Curriculum(trainer, plan.eval_steps[-1], seed), plan)
     else:
         yield Stage(trainer, plan)
 
 
-def two_stages(reader: PromptModel, begin: Begin) -> Iterator[Stage]:
+def two_stages(network: PromptModel, new_training: TrainingFactory) -> Iterator[Stage]:
     """CoLLM's: what reads learns from text alone, and stands still while the maps of the teacher's vectors learn."""
-    yield Stage(*begin(reader.text_only(), fresh=True))
-    maps = {id(part) for part in reader.heads.projectors()}
-    still = [part for part in reader.heads.parameters() if id(part) not in maps]
-    for part in still:
+    yield Stage(*new_training(network.text_only(), from_scratch=True))
+    maps = {id(part) for part in network.heads.projectors()}
+    frozen = [part for part in network.heads.parameters() if id(part) not in maps]
+    for part in frozen:
         part.requires_grad_(False)
-    yield Stage(*begin(reader, fresh=False))
-    for part in still:
+    yield Stage(*new_training(network, from_scratch=False))
+    for part in frozen:
         part.requires_grad_(True)
 
 
@@ -55,8 +59,8 @@ class Curriculum:
 
     def __init__(self, trainer: Trainer | TitleTrainer, total: int, seed: int) -> None:
         self.trainer, self.total, self.seed = trainer, total, seed
-        self.whole: Any = trainer.model
-        self.text: Any = trainer.model.text_only()
+        self.full_model: Any = trainer.model
+        self.text_model: Any = trainer.model.text_only()
 
     @property
     def network(self) -> nn.Module:
@@ -68,7 +72,7 @@ class Curriculum:
 
     def step(self, step: int) -> dict[str, float]:
         shown = generator(self.seed, 4, step).random() < step / self.total
-        self.trainer.model = self.whole if shown else self.text
+        self.trainer.model = self.full_model if shown else self.text_model
         return self.trainer.step(step)
 
     def state(self) -> dict[str, Any]:

@@ -57,11 +57,11 @@ Model = Ranker | Answerer
 class System(Protocol):
     """A frozen dataclass of settings."""
 
-    def network(self, given: TrainingInput) -> nn.Module:
+    def network(self, inputs: TrainingInput) -> nn.Module:
         """All that is trained, as it starts: the same for the same seed. What only counts has an empty one."""
 
-    def stages(self, network: Any, given: TrainingInput) -> Iterator[Stage]:
+    def stages(self, network: Any, inputs: TrainingInput) -> Iterator[Stage]:
         """Its trainings, in order; each is begun when the one before is over."""
 
-    def model(self, network: Any, given: TrainingInput) -> Model:
+    def model(self, network: Any, inputs: TrainingInput) -> Model:
         """What the trained network makes of histories."""

@@ -19,9 +19,9 @@ from llmsrec.systems.system import TrainingInput
 OWN = "backbone"  # the encoder that every comparison has
 
 
-def encoder_of(name: str, given: TrainingInput) -> Backbone:
+def encoder_of(name: str, inputs: TrainingInput) -> Backbone:
     """`backbone`, or the folder or hub name of any encoder."""
-    return given.language_model() if name == OWN else load_encoder(name, given.device)
+    return inputs.language_model() if name == OWN else load_encoder(name, inputs.device)
 
 
 def text_vectors(
@@ -57,8 +57,8 @@ def mean_states(rows: list[list[int]], backbone: Backbone) -> Float[Tensor, "tex
     full = np.flatnonzero(lengths)
     places = [np.flatnonzero(lengths == 0)]
     means = [torch.zeros(len(places[0]), backbone.hidden_size, device=backbone.device)]
-    for some in length_chunks(np.argsort(lengths[full], kind="stable"), lengths[full]):
-        chunk = full[some]
+    for rows_of_chunk in length_chunks(np.argsort(lengths[full], kind="stable"), lengths[full]):
+        chunk = full[rows_of_chunk]
         real = np.arange(lengths[chunk].max()) < lengths[chunk][:, None]
         block = right_pad(np.concatenate([rows[row] for row in chunk]), real)
         padding = backbone.tokenizer.pad_token_id or 0
@@ -74,10 +74,10 @@ def mean_states(rows: list[list[int]], backbone: Backbone) -> Float[Tensor, "tex
 
 def standardised(vectors: Float[Tensor, "indices size"]) -> Float[Tensor, "indices size"]:
     """Centred and of spread 1: the states of a language model share a large mean that says nothing of an item."""
-    found = vectors - vectors[1:].mean(dim=0)
-    found = found / found[1:].std().clamp(min=1e-8)
-    found[0] = 0
-    return found
+    centred = vectors - vectors[1:].mean(dim=0)
+    centred = centred / centred[1:].std().clamp(min=1e-8)
+    centred[0] = 0
+    return centred
 
 
 def principal(

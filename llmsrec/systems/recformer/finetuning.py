@@ -62,7 +62,7 @@ class FineTuning(GradientTrainer):
 
     def loss(self, histories: Sequences, targets: Int[np.ndarray, "users"]) -> Float[Tensor, ""]:
         """Summed over the users."""
-        users = self.model.represent(self.model.causal_lm.users(histories))
+        users = self.model.represent(self.model.text_builder.users(histories))
         scores = users @ self.model.item_matrix[1:].T / self.config.temperature
         wanted = torch.from_numpy(targets - 1).to(scores.device)
         return functional.cross_entropy(scores, wanted, reduction="sum")
@@ -78,7 +78,7 @@ def stage(
     epochs = config.epochs if rereads else config.second_epochs
     plan = TrainingPlan(
         "recformer, items read anew" if rereads else "recformer, items fixed",
-        lambda: look(network, splits, config, seed),
+        lambda: validate(network, splits, config, seed),
         [0, *every_few(epochs, config.validate_every, trainer.steps_per_epoch)],
         config.patience if rereads else config.second_patience,
         "ndcg@10",
@@ -87,7 +87,7 @@ def stage(
     return Stage(trainer, plan)
 
 
-def look(
+def validate(
     network: Recformer, splits: Splits, config: RecformerConfig, seed: int
 ) -> dict[str, float]:
     """With the item matrix as it stands."""

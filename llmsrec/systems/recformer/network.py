@@ -12,7 +12,7 @@ from llmsrec.core.progress import Progress
 from llmsrec.data.sequences import Sequences
 from llmsrec.llm.padding import length_chunks, right_pad
 from llmsrec.sequential.ranker import DotProductRanker
-from llmsrec.systems.recformer.texts import PAD, Texts, Writer
+from llmsrec.systems.recformer.texts import PAD, Texts, TextBuilder
 
 CHUNK = 512  # texts written at a time
 INITIAL = 0.02  # the spread with which a Longformer's tables start
@@ -26,11 +26,11 @@ class Recformer(nn.Module):
 
     item_matrix: Tensor
 
-    def __init__(self, encoder: Any, writer: Writer, num_items: int) -> None:
+    def __init__(self, encoder: Any, text_builder: TextBuilder, num_items: int) -> None:
         super().__init__()
-        self.encoder, self.causal_lm = encoder, writer
+        self.encoder, self.text_builder = encoder, text_builder
         size = encoder.config.hidden_size
-        self.item_position = nn.Embedding(writer.limits.max_items + 1, size)
+        self.item_position = nn.Embedding(text_builder.limits.max_items + 1, size)
         nn.init.normal_(self.item_position.weight, std=INITIAL)
         self.register_buffer("item_matrix", torch.zeros(num_items + 1, size))
 
@@ -44,20 +44,20 @@ class Recformer(nn.Module):
 
     def states(self, texts: Texts) -> Float[Tensor, "rows length size"]:
         """Of every token."""
-        block = Block(texts, self.causal_lm.vocabulary.pad, self.window, self.device)
+        block = Block(texts, self.text_builder.vocabulary.pad, self.window, self.device)
         table = self.encoder.get_input_embeddings()
         # the Longformer adds the embeddings of position and token type, then norms the sum: RECFORMER's order
         embedded = table(block.tokens) + self.item_position(block.places)
         first = torch.zeros_like(block.real)
         first[:, 0] = True
-        found: Tensor = self.encoder(
+        states: Tensor = self.encoder(
             inputs_embeds=embedded,
             attention_mask=block.real.long(),
             global_attention_mask=first.long(),
             token_type_ids=block.types,
             position_ids=block.positions,
         ).last_hidden_state
-        return found
+        return states
 
     def together(self, texts: Texts) -> list[Int[np.ndarray, "rows"]]:
         """Rows of like length, to be read at a time: a short text is not padded to the longest."""
@@ -78,9 +78,9 @@ class Recformer(nn.Module):
         self.eval()
         items = np.arange(1, len(self.item_matrix))
         for start in range(0, len(items), CHUNK):
-            some = items[start : start + CHUNK]
-            rows = torch.from_numpy(some).to(self.device)
-            self.item_matrix[rows] = self.represent(self.causal_lm.items(some))
+            chunk = items[start : start + CHUNK]
+            rows = torch.from_numpy(chunk).to(self.device)
+            self.item_matrix[rows] = self.represent(self.text_builder.items(chunk))
         self.train(training)
 
 
@@ -116,7 +116,7 @@ class RecformerRanker(DotProductRanker):
         for start in range(0, len(histories), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(histories)))
             parts.append(
-                network.represent(network.causal_lm.users(histories.take(rows))).cpu().numpy()
+                network.represent(network.text_builder.users(histories.take(rows))).cpu().numpy()
             )
             progress.advance(len(rows))
         return (

@@ -13,7 +13,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.sequential.trainer import every_few
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
-from llmsrec.systems.recformer.finetuning import look, rate
+from llmsrec.systems.recformer.finetuning import rate, validate
 from llmsrec.systems.recformer.network import Recformer
 from llmsrec.systems.recformer.texts import SPECIAL, Texts
 from llmsrec.systems.system import Stage
@@ -23,7 +23,7 @@ from llmsrec.training.loop import GradientTrainer, TrainingPlan
 MASKED, SWAPPED = 0.8, 0.1
 
 
-class Taught(nn.Module):
+class PretrainingModel(nn.Module):
     """The network and the head that tells masked words, which nobody needs afterwards."""
 
     def __init__(self, network: Recformer) -> None:
@@ -45,20 +45,20 @@ class Pretraining(GradientTrainer):
     """In-batch contrast plus `mlm_weight` times masked words."""
 
     def __init__(self, network: Recformer, examples: Examples, config: RecformerConfig) -> None:
-        self.taught, self.examples, self.config = Taught(network), examples, config
-        self.optimizer = torch.optim.AdamW(self.taught.parameters(), weight_decay=0.0)
+        self.model, self.examples, self.config = PretrainingModel(network), examples, config
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), weight_decay=0.0)
         self.total = examples.steps_per_epoch * config.pretrain_epochs
 
     @property
-    def network(self) -> Taught:
-        return self.taught
+    def network(self) -> PretrainingModel:
+        return self.model
 
     @property
     def steps_per_epoch(self) -> int:
         return self.examples.steps_per_epoch
 
     def step(self, step: int) -> dict[str, float]:
-        self.taught.train()
+        self.model.train()
         config, draws = self.config, self.examples.draws(step)
         histories, targets = self.examples.batch(step, draws)
         torch.manual_seed(int(draws.integers(1 << 63)))  # dropout
@@ -73,30 +73,30 @@ class Pretraining(GradientTrainer):
         self, histories: Sequences, targets: Int[np.ndarray, "users"]
     ) -> Float[Tensor, ""]:
         """An item that several users bought stands once: it is no negative of its own buyers."""
-        network = self.taught.network
+        network = self.model.network
         items, wanted = np.unique(targets, return_inverse=True)
-        users = network.represent(network.causal_lm.users(histories))
-        vectors = network.represent(network.causal_lm.items(items))
+        users = network.represent(network.text_builder.users(histories))
+        vectors = network.represent(network.text_builder.items(items))
         scores = users @ vectors.T / self.config.temperature
         return functional.cross_entropy(scores, torch.from_numpy(wanted).to(scores.device))
 
     def words(self, histories: Sequences, draws: np.random.Generator) -> Float[Tensor, ""]:
-        network = self.taught.network
-        texts = network.causal_lm.users(histories)
-        shown, asked = masked(
-            texts, network.causal_lm.vocabulary.mask, self.config.mlm_share, draws
+        network = self.model.network
+        texts = network.text_builder.users(histories)
+        shown, masked_tokens = masked(
+            texts, network.text_builder.vocabulary.mask, self.config.mlm_share, draws
         )
         states, wanted = [], []
         for rows in network.together(texts):
             where, offsets = ranges(texts.offsets[rows], texts.lengths[rows])
-            row = np.repeat(np.arange(len(rows)), np.diff(offsets))[asked[where]]
+            row = np.repeat(np.arange(len(rows)), np.diff(offsets))[masked_tokens[where]]
             column = (np.arange(len(where)) - np.repeat(offsets[:-1], np.diff(offsets)))[
-                asked[where]
+                masked_tokens[where]
             ]
             part = network.states(shown.take(rows))
             states.append(part[torch.from_numpy(row), torch.from_numpy(column)])
-            wanted.append(texts.tokens[where][asked[where]])
-        words = self.taught.words(torch.cat(states))
+            wanted.append(texts.tokens[where][masked_tokens[where]])
+        words = self.model.words(torch.cat(states))
         return functional.cross_entropy(
             words, torch.from_numpy(np.concatenate(wanted)).to(words.device)
         )
@@ -124,16 +124,16 @@ def stage(network: Recformer, splits: Splits, config: RecformerConfig, seed: int
     """On the store's own training histories; the best look is the one that ranks best untuned."""
     examples = Examples(splits.train, config.pretrain_batch_size, seed, 0)
     trainer = Pretraining(network, examples, config)
-    looks = every_few(config.pretrain_epochs, config.validate_every, trainer.steps_per_epoch)
+    eval_steps = every_few(config.pretrain_epochs, config.validate_every, trainer.steps_per_epoch)
 
-    def validate() -> dict[str, float]:
+    def validate_pretrained() -> dict[str, float]:
         network.read_items()
-        return look(network, splits, config, seed)
+        return validate(network, splits, config, seed)
 
     plan = TrainingPlan(
         "recformer, pre-training",
-        validate,
-        looks,
+        validate_pretrained,
+        eval_steps,
         config.patience,
         "ndcg@10",
         steps_per_log_unit=trainer.steps_per_epoch,

@@ -15,7 +15,7 @@ from llmsrec.systems.recformer import finetuning, pretraining
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.longformer import LongformerShape, build_longformer, load_longformer
 from llmsrec.systems.recformer.network import Recformer, RecformerRanker
-from llmsrec.systems.recformer.texts import NUM_TYPES, Vocabulary, Writer
+from llmsrec.systems.recformer.texts import NUM_TYPES, Vocabulary, TextBuilder
 from llmsrec.systems.system import Stage, TrainingInput
 
 PAD, START, MASK = 0, 1, 2  # rows that a small encoder's table has before the tokenizer's own
@@ -25,16 +25,16 @@ PAD, START, MASK = 0, 1, 2  # rows that a small encoder's table has before the t
 class RecformerSystem:
     config: RecformerConfig
 
-    def network(self, given: TrainingInput) -> Recformer:
+    def network(self, inputs: TrainingInput) -> Recformer:
         if self.config.encoder == "small":
-            encoder, tokenizer, vocabulary = self._small(given)
+            encoder, tokenizer, vocabulary = self._small(inputs)
         else:
             encoder, tokenizer, vocabulary = self._loaded()
-        writer = Writer(tokenizer, given.splits.catalog, vocabulary, self.config.limits)
-        return Recformer(encoder, writer, given.splits.num_items)
+        text_builder = TextBuilder(tokenizer, inputs.splits.catalog, vocabulary, self.config.limits)
+        return Recformer(encoder, text_builder, inputs.splits.num_items)
 
-    def stages(self, network: Recformer, given: TrainingInput) -> Iterator[Stage]:
-        config, splits, seed = self.config, given.splits, given.seed
+    def stages(self, network: Recformer, inputs: TrainingInput) -> Iterator[Stage]:
+        config, splits, seed = self.config, inputs.splits, inputs.seed
         if config.pretrain_epochs:
             yield pretraining.stage(network, splits, config, seed)
         else:
@@ -43,12 +43,12 @@ class RecformerSystem:
         if config.second_epochs:
             yield finetuning.stage(network, splits, config, seed, rereads=False)
 
-    def model(self, network: Recformer, given: TrainingInput) -> RecformerRanker:
+    def model(self, network: Recformer, inputs: TrainingInput) -> RecformerRanker:
         return RecformerRanker(network, self.config.temperature)
 
-    def _small(self, given: TrainingInput) -> tuple[Any, Any, Vocabulary]:
+    def _small(self, inputs: TrainingInput) -> tuple[Any, Any, Vocabulary]:
         """It shares the language model's tokenizer, none of its weights."""
-        config, tokenizer = self.config, given.language_model().tokenizer
+        config, tokenizer = self.config, inputs.language_model().tokenizer
         size = MASK + 1 + len(tokenizer)
         shape = LongformerShape(
             size,

@@ -69,7 +69,7 @@ class Texts:
         )
 
 
-class Writer:
+class TextBuilder:
     """Writes the texts of users and of single items."""
 
     def __init__(
@@ -149,9 +149,9 @@ def _tokenised(tokenizer: Any, texts: list[str]) -> list[tuple[list[int], list[b
     """Token ids, and where a word begins: after a space, so that a word is the same wherever it stands."""
     if not texts:
         return []
-    found = tokenizer([f" {text.strip()}" for text in texts], add_special_tokens=False)
+    encoded = tokenizer([f" {text.strip()}" for text in texts], add_special_tokens=False)
     rows = []
-    for row, tokens in enumerate(found["input_ids"]):
-        words = found.word_ids(row)
+    for row, tokens in enumerate(encoded["input_ids"]):
+        words = encoded.word_ids(row)
         rows.append((tokens, [at == 0 or word != words[at - 1] for at, word in enumerate(words)]))
     return rows
