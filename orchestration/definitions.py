@@ -19,7 +19,7 @@ from orchestration.terminal import terminal_logger
 
 ROOT = Path(__file__).resolve().parents[1]
 JOB = "pipeline"
-PIPELINES = ("dvc.yaml", "comparison/dvc.yaml")
+PIPELINES = ("dvc.yaml", "studies/dvc.yaml")
 
 
 def section(name: str, root: Path) -> dict[str, Any]:
@@ -40,12 +40,12 @@ def of_datasets(name: str, root: Path) -> dict[str, Any]:
     }
 
 
-def comparison_jobs(assets: list[Any]) -> list[Any]:
-    """A job has one kind of partitions: a system of a store, or a store; and no name that is an asset's too."""
+def study_jobs(assets: list[Any]) -> list[Any]:
+    """A job for each asset of studies/dvc.yaml, if there is one; a job may not have the name of an asset."""
     keys = {key.to_user_string() for asset in assets for key in getattr(asset, "keys", [])}
     jobs = {
-        "system": ("train_system", "One system on one store"),
-        "comparison": ("compare", "The systems of a store, once each is trained (`train_system`)"),
+        "trainings": ("train_study", "The trainings of a study on a dataset"),
+        "study": ("tabulate_study", "The table of a study, once it is trained (`train_study`)"),
     }
     return [
         dg.define_asset_job(name, selection=dg.AssetSelection.assets(asset), description=text)
@@ -72,7 +72,7 @@ def build(root: Path = ROOT) -> dg.Definitions:
                 selection=dg.AssetSelection.all() - ASIDE,
                 description="Every step of one dataset",
             ),
-            *comparison_jobs(assets),
+            *study_jobs(assets),
             arrivals_job,
             retraining_job,
         ],

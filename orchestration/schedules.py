@@ -25,7 +25,7 @@ UNDER_WAY = [
 ]
 
 JOB = "retrain"
-ASIDE = dg.AssetSelection.groups("comparison")  # hours of training, for those who ask
+ASIDE = dg.AssetSelection.groups("studies")  # hours of training, on request only
 
 retraining_job = dg.define_asset_job(
     JOB,

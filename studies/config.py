@@ -13,7 +13,7 @@ from llmsrec.systems.overrides import override
 
 T = TypeVar("T")
 PARAMS, STUDIES = Path("params.yaml"), Path("studies/params.yaml")
-OWN_SECTIONS = ("protocol", "studies", "systems")
+OWN_SECTIONS = ("pipeline", "protocol", "studies", "systems")
 Order = Literal["original", "shuffled"]
 
 

@@ -7,7 +7,7 @@ import jinja2
 from llmsrec.core.files import atomic_write
 from llmsrec.report.plots import PRINT, save_png, svg
 from studies.plots import quality
-from studies.results import CHANCE, StudyResult
+from studies.table import CHANCE, StudyResult
 from studies.tables import table_specs
 
 PICTURES = (

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from llmsrec.report.plots import PAGE, Palette
-from studies.results import CHANCE, Row, StudyResult
+from studies.table import CHANCE, Row, StudyResult
 
 
 def quality(result: StudyResult, protocol: str, metric: str, palette: Palette = PAGE) -> Figure:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from studies.commands import print_table
-from studies.results import CHANCE, Row, StudyResult
+from studies.table import CHANCE, Row, StudyResult
 
 SAME = "="  # not significantly different from the reference
 NO_CHANGE = "·"  # a change that is not significant

@@ -10,7 +10,8 @@ from studies.commands import REPORTS, save
 from studies.config import Protocol, Settings
 from studies.evaluation import EvaluationTask, load_results
 from studies.page import save_page
-from studies.results import StudyResult, study_result
+from studies.results import study_result
+from studies.table import StudyResult
 from studies.tables import print_tables
 
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, Union
 
 import yaml
 
-from llmsrec.comparison.config import ComparisonConfig
 from llmsrec.evaluation.per_user import EvaluationConfig
 from llmsrec.llm.backbone import BackboneConfig
 from llmsrec.parsing.ingest import InteractionsConfig
@@ -39,7 +38,6 @@ SECTIONS: dict[str, type[Any]] = {
     "gates": GatesConfig,
     "promotion": PromotionConfig,
     "serving": ServingConfig,
-    "comparison": ComparisonConfig,
 }
 # They differ over tabs, byte order marks, half pairs and `[p?]`: there either outcome will do.
 READERS = (yaml.CSafeLoader, yaml.SafeLoader)

@@ -14,7 +14,7 @@ from llmsrec.core.errors import ConfigError
 from reliability.fuzzing.settings import SECTIONS
 
 ROOT = Path(__file__).parents[1]
-PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+PRESETS = sorted((ROOT / "studies/presets").glob("*.yaml"))
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
 
 def test_params_holds_just_the_sections_of_datasets_and_those_that_stages_read() -> None:
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert set(document) == {"datasets", "inbox", "schedules", "systems", *SECTIONS}
+    assert set(document) == {"datasets", "inbox", "schedules", *SECTIONS}
     for section in ("inbox", "schedules"):
         assert document[section].keys() <= document["datasets"].keys()
 
@@ -256,7 +256,7 @@ def test_every_section_of_a_preset_loads(preset: Path) -> None:
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
     changed = yaml.safe_load(preset.read_text())
     assert "systems" in changed
-    del changed["systems"]  # read by the registry: test_presets.py makes all of them
+    del changed["systems"]  # of studies/params.yaml: test_presets.py makes all of them
     assert changed.keys() <= SECTIONS.keys()
     for section, values in changed.items():
         found = from_mapping(SECTIONS[section], {**document[section], **values}, preset.name)

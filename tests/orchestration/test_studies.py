@@ -1,4 +1,4 @@
-"""Systems of a tiny store, trained and set side by side through Dagster; a second pipeline file in general."""
+"""A study of a tiny dataset through Dagster; a second pipeline file in general."""
 
 import os
 import shutil
@@ -111,21 +111,26 @@ def test_what_a_second_file_built_is_reported_too(sided: Path) -> None:
 
 @pytest.fixture
 def shop(markov_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the pipeline leaves of a store, and our own stages."""
+    """What the pipeline leaves of a dataset, and our own stages."""
     root = tmp_path / "shop"
-    for name in ("dvc.yaml", ".dvc/config", ".dvcignore", "comparison/dvc.yaml"):
+    for name in ("dvc.yaml", ".dvc/config", ".dvcignore"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(CHECKOUT / name, root / name)
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(CHECKOUT / "llmsrec", root / "llmsrec", ignore=ignored)
+    for package in ("llmsrec", "studies"):
+        shutil.copytree(CHECKOUT / package, root / package, ignore=ignored)
     document = yaml.safe_load((CHECKOUT / "params.yaml").read_text())
     document["datasets"] = {"tiny": "none"}
     document["teacher"] |= {"epochs": 1, "embedding_size": 8}
-    document["comparison"] |= {
-        "datasets": ["tiny"], "systems": ["popularity", "sasrec"], "orders": ["original"], "seeds": [0],
-        "bootstrap": 100, "reference": "sasrec",
-    }  # fmt: skip
     (root / "params.yaml").write_text(yaml.safe_dump(document))
+    document = yaml.safe_load((CHECKOUT / "studies/params.yaml").read_text())
+    document["pipeline"] = {"datasets": ["tiny"], "studies": ["small"]}
+    document["protocol"] |= {"bootstrap": 100}
+    document["studies"]["small"] = {
+        "summary": "Small.", "systems": ["popularity", "sasrec"], "orders": ["original"], "seeds": [0],
+        "reference": "sasrec",
+    }  # fmt: skip
+    (root / "studies/params.yaml").write_text(yaml.safe_dump(document))
     artifacts = root / "artifacts" / "tiny"
     replace(markov_splits, generation_candidates=markov_splits.candidates).save(
         artifacts / "splits"
@@ -144,30 +149,40 @@ def shop(markov_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
-def test_a_comparison_is_materialised(shop: Path, instance: dg.DagsterInstance) -> None:
-    """And again by DVC, which finds it done."""
+def test_a_study_is_materialised(shop: Path, instance: dg.DagsterInstance) -> None:
+    """A second run by DVC finds it up to date; an earlier request for more leaves no trace."""
     from orchestration.definitions import PIPELINES
 
     project = DvcProject(shop, external=("data",), pipelines=PIPELINES)
     assets = dvc_assets(project, {"data": "arrivals"})
-    for name, item in (
-        ("system", "tiny-popularity"),
-        ("system", "tiny-sasrec"),
-        ("comparison", "tiny"),
-    ):
+    for name in ("trainings", "study"):
         done = dg.materialize(
             assets,
             selection=dg.AssetSelection.assets(name),
-            partition_key=item,
+            partition_key="tiny-small",
             instance=instance,
             raise_on_error=False,
         )
-        assert done.success, item
-    (event,) = done.asset_materializations_for_node("comparison")
-    page = shop / "reports/tiny/comparison/comparison.html"
+        assert done.success, name
+    (event,) = done.asset_materializations_for_node("study")
+    page = shop / "reports/studies/small/tiny.html"
     assert event.metadata["page"].value == str(page)
-    assert "beside other systems" in page.read_text()
-    rows = pd.read_csv(page.with_name("results.csv"))
+    assert "tiny: small" in page.read_text()
+    rows = pd.read_csv(page.with_suffix(".csv"))
     assert set(rows["system"]) == {"popularity", "sasrec", "chance"}
-    said = dvc(shop, "repro", "--single-item", "comparison/dvc.yaml:system@tiny-sasrec")
-    assert "didn't change, skipping" in said
+    stage = "studies/dvc.yaml:trainings@tiny-small"
+    assert "didn't change, skipping" in dvc(shop, "repro", "--single-item", stage)
+    clean = yaml.safe_load((shop / "studies/dvc.lock").read_text())["stages"][
+        "trainings@tiny-small"
+    ]
+    params = (shop / "studies/params.yaml").read_text()
+    document = yaml.safe_load(params)
+    document["studies"]["small"]["seeds"] = [0, 1]
+    (shop / "studies/params.yaml").write_text(yaml.safe_dump(document))
+    dvc(shop, "repro", "--single-item", stage)
+    (shop / "studies/params.yaml").write_text(params)
+    dvc(shop, "repro", "--no-run-cache", "--single-item", stage)
+    again = yaml.safe_load((shop / "studies/dvc.lock").read_text())["stages"][
+        "trainings@tiny-small"
+    ]
+    assert again["outs"] == clean["outs"]

@@ -1,4 +1,4 @@
-"""A store to compare systems on, and a system that writes its answers."""
+"""A small dataset for studies, and a system that writes its answers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,13 +19,14 @@ from llmsrec.systems import registry
 from llmsrec.systems.system import Stage, TrainingInput
 from llmsrec.training.loop import TrainingPlan
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
+ROOT = Path(__file__).parents[2]
+FILES = ("params.yaml", "studies/params.yaml")
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) -> Path:
-    """Splits, a teacher and the note of a backbone, as the pipeline leaves them; to look at only."""
-    folder = tmp_path_factory.mktemp("compared") / "tiny"
+def dataset(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) -> Path:
+    """Splits, a teacher and a backbone's reference, as the pipeline writes them; read only."""
+    folder = tmp_path_factory.mktemp("studies") / "tiny"
     splits = replace(markov_splits, generation_candidates=markov_splits.candidates)
     splits.save(folder / "splits")
     torch.manual_seed(0)
@@ -36,34 +37,39 @@ def store(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) -> Pa
     return folder
 
 
+Change = Callable[..., None]
+
+
 @pytest.fixture
-def project(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in: short trainings, few resamples, and the store `tiny`."""
-    document = yaml.safe_load(PARAMS.read_text())
-    document["teacher"] |= {"epochs": 2, "validate_every": 1, "embedding_size": 8}
-    document["comparison"] |= {
-        "systems": ["popularity", "sasrec"], "reference": "sasrec", "bootstrap": 200, "generation_users": 100,
-        "orders": ["original"],
-    }  # fmt: skip
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(document))
+def project(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder with short trainings, few resamples, the dataset `tiny`, and the study `small`."""
+    (tmp_path / "studies").mkdir()
+    for name in FILES:
+        (tmp_path / name).write_text((ROOT / name).read_text())
     (tmp_path / "artifacts" / "tiny").mkdir(parents=True)
     for part in ("splits", "teacher", "backbone"):
-        (tmp_path / "artifacts" / "tiny" / part).symlink_to(store / part)
+        (tmp_path / "artifacts" / "tiny" / part).symlink_to(dataset / part)
     monkeypatch.chdir(tmp_path)
+    change_sections(teacher={"epochs": 2, "validate_every": 1, "embedding_size": 8})
+    change_sections(protocol={"bootstrap": 200, "generation_users": 100})
+    small = {"summary": "", "systems": ["popularity", "sasrec"], "reference": "sasrec"}
+    change_sections(studies={"small": {**small, "orders": ["original"], "seeds": [0]}})
     return tmp_path
 
 
+def change_sections(**sections: dict[str, Any]) -> None:
+    """Change keys of sections in the parameter files of the working directory."""
+    for name in FILES:
+        document = yaml.safe_load(Path(name).read_text())
+        for section, values in sections.items():
+            if section in document:
+                document[section] |= values
+        Path(name).write_text(yaml.safe_dump(document))
+
+
 @pytest.fixture
-def change(project: Path) -> Callable[..., None]:
-    """Other knobs."""
-
-    def write(**sections: dict[str, Any]) -> None:
-        document = yaml.safe_load((project / "params.yaml").read_text())
-        for name, values in sections.items():
-            document[name] = {**document.get(name, {}), **values}
-        (project / "params.yaml").write_text(yaml.safe_dump(document))
-
-    return write
+def change(project: Path) -> Change:
+    return change_sections
 
 
 class Half(nn.Module):
@@ -100,17 +106,17 @@ class Writer:
 
     steps: int
 
-    def network(self, given: TrainingInput) -> nn.Module:
+    def network(self, inputs: TrainingInput) -> nn.Module:
         return Half()
 
-    def stages(self, network: Any, given: TrainingInput) -> Iterator[Stage]:
-        def look() -> dict[str, float]:
+    def stages(self, network: Any, inputs: TrainingInput) -> Iterator[Stage]:
+        def validate() -> dict[str, float]:
             return {"hr@1": network.number.item()}
 
-        yield Stage(Counting(network), TrainingPlan("writer", look, [1, self.steps], 5, "hr@1"))
+        yield Stage(Counting(network), TrainingPlan("writer", validate, [1, self.steps], 5, "hr@1"))
 
-    def model(self, network: Any, given: TrainingInput) -> "Writing":
-        return Writing(given.splits)
+    def model(self, network: Any, inputs: TrainingInput) -> "Writing":
+        return Writing(inputs.splits)
 
 
 class Writing:
@@ -131,9 +137,9 @@ class Writing:
 
 
 @pytest.fixture
-def writer(monkeypatch: pytest.MonkeyPatch, change: Callable[..., None]) -> type[Writing]:
-    """Registered, for mode G alone."""
-    monkeypatch.setitem(registry.GENERATION, "writer", registry.own(Writer))
+def writer(monkeypatch: pytest.MonkeyPatch, change: Change) -> type[Writing]:
+    """The class of the writer's models; the writer is a variant of its own."""
+    monkeypatch.setitem(registry.SYSTEMS, "writer", registry.with_own_settings(Writer))
     change(systems={"writer": {"steps": 2}})
     Writing.calls = 0
     return Writing
