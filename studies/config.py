@@ -87,7 +87,7 @@ class Settings:
 
     def study(self, name: str, changes: Mapping[str, Any]) -> StudyConfig:
         """A study by its name. Raises ConfigError for unknown studies and variants."""
-        values = self.entry("studies", name) | changes
+        values = {**self.entry("studies", name), **changes}
         study = from_mapping(StudyConfig, values, f"{STUDIES}: studies.{name}")
         for system in study.systems:
             self.entry("systems", system)

@@ -39,8 +39,9 @@ def main(argv: list[str]) -> None:
     datasets = parser.parse_args(argv).datasets
     rows = tidy(datasets)
     cells = {metric: [str(metric).replace("_", " ")] for metric in dict.fromkeys(rows["metric"])}
-    for row in rows.astype({"paper": float}).itertuples():
-        paper = "" if math.isnan(row.paper) else f" (paper {row.paper:,.0f})"
-        cells[row.metric].append(f"{row.value:,.10g}{paper}")
+    columns = (rows["metric"], rows["value"], rows["paper"].astype(float))
+    for metric, value, published in zip(*(column.tolist() for column in columns), strict=True):
+        paper = "" if math.isnan(published) else f" (paper {published:,.0f})"
+        cells[metric].append(f"{value:,.10g}{paper}")
     print_table(None, ["", *datasets], cells.values())
     save(rows, "statistics", "-".join(datasets))

@@ -177,11 +177,11 @@ def _train(system: System, inputs: TrainingInput, folder: Path) -> nn.Module:
     return network
 
 
-def selected(selected_by: str | None, looks: Rows) -> dict[str, int | float]:
+def selected(selected_by: str | None, validations: Rows) -> dict[str, int | float]:
     """The validation whose weights were selected, and the step at which the training ended."""
-    last = looks[-1]
+    last = validations[-1]
     if selected_by is not None:
-        best = max(looks, key=lambda row: row[selected_by])
+        best = max(validations, key=lambda row: row[selected_by])
         return {
             "ended": last["step"],
             "step": best["step"],

@@ -1,4 +1,4 @@
-"""A-LLMRec's first stage (SPEC 4.8): codes of items in which the teacher's vector and the text agree."""
+"""A-LLMRec's first stage (specification 4.8): codes of items in which the teacher's vector and the text agree."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Texts = Callable[[Int[np.ndarray, "items"]], Float[Tensor, "items text"]]
 
 @dataclass(frozen=True)
 class AlignmentConfig:
-    """`text_encoder` is `backbone`, or the folder or hub name of any encoder; the paper takes a sentence encoder."""
+    """`text_encoder` is `backbone`, or the folder or hub name of any encoder; the paper uses a sentence encoder."""
 
     text_encoder: str
     text_tokens: Count
@@ -38,7 +38,7 @@ class AlignmentConfig:
 
 
 class Alignment(nn.Module):
-    """Two autoencoders with codes of one size; `encoder` reads texts where it is trained too."""
+    """Two autoencoders with codes of one size; `encoder` is the text encoder where it is trained."""
 
     def __init__(
         self, item_size: int, text_size: int, codes: int, encoder: nn.Module | None
@@ -62,12 +62,12 @@ def alignment_loss(
     items: Float[Tensor, "both size"],
     texts: Float[Tensor, "both text"],
 ) -> Float[Tensor, ""]:
-    """L1 of SPEC 4.8; the targets of the users stand first in `items` and `texts`, a negative of each after them."""
+    """L1 of specification 4.8; `items` and `texts` hold the users' targets, then a negative for each."""
     codes, text_codes = alignment.item_codes(items), alignment.text_codes(texts)
     rebuilt, rebuilt_texts = alignment.item_out(codes), alignment.text_out(text_codes)
     positive, negative = (users.repeat(2, 1) * rebuilt).mean(dim=1).chunk(2)
     loss = functional.softplus(-positive).mean() + functional.softplus(negative).mean()
-    for part in range(2):  # each mean is over its own half: the sum of the two, not their mean
+    for part in range(2):  # the sum of two means, of targets and of negatives
         match, item, text = (
             functional.mse_loss(first.chunk(2)[part], second.chunk(2)[part])
             for first, second in (
@@ -81,7 +81,7 @@ def alignment_loss(
 
 
 class AlignmentTrainer(GradientTrainer):
-    """One step on each batch of users; gradients never outlive their batch (SPEC 6.17)."""
+    """One step for each batch of users; no gradient is carried over to the next batch (specification 6.17)."""
 
     def __init__(
         self, alignment: Alignment, texts: Texts, inputs: TrainingInput, config: AlignmentConfig
@@ -94,7 +94,9 @@ class AlignmentTrainer(GradientTrainer):
         self.epochs = Epochs(np.arange(len(self.users)), config.batch_size, self.seed, 1)
         ends = train.lengths[self.users] - 1
         self.targets = train.items[train.offsets[self.users] + ends]
-        self.teacher_users = teacher.represent(train.take(self.users, ends))  # frozen: once
+        self.teacher_users = teacher.represent(
+            train.take(self.users, ends)
+        )  # computed once: the teacher is frozen
         self.negatives = NegativeSampler(train, splits.num_items)
         self.optimizer = torch.optim.Adam(
             alignment.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
@@ -121,7 +123,7 @@ class AlignmentTrainer(GradientTrainer):
 
 
 class _Rebuilt(DotProductRanker):
-    """The teacher's users among items rebuilt from their codes."""
+    """A ranker of the teacher's user vectors and items rebuilt from their codes."""
 
     def __init__(self, alignment: Alignment, teacher: SequenceNetwork) -> None:
         super().__init__(alignment.item_out(alignment.item_codes(teacher.item_table)))
@@ -132,7 +134,7 @@ class _Rebuilt(DotProductRanker):
 
 
 def training_stage(trainer: AlignmentTrainer) -> tuple[AlignmentTrainer, TrainingPlan]:
-    """All epochs, and the last counts: as the original, whose inference wants none but the last."""
+    """The trainer and its plan: all epochs without selection, since the original's inference uses the last."""
     config, steps, splits = trainer.config, trainer.steps_per_epoch, trainer.inputs.splits
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A-LLMRec (SPEC 4.8): stage 1 aligns items with their texts, stage 2 shows a frozen language model what came of it."""
+"""A-LLMRec (specification 4.8): stage 1 aligns items with texts, stage 2 trains a frozen language model's prompt."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from llmsrec.systems.text_vectors import encoder_of, mean_states, text_vectors, 
 
 
 class ALLMRecNetwork(nn.Module):
-    """`reader` takes what stands in its item slots from `alignment`."""
+    """The item slots of `reader` hold the item codes of `alignment`."""
 
     def __init__(self, inputs: TrainingInput, reader: PromptModel, config: AlignmentConfig) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class ALLMRecNetwork(nn.Module):
         codes = reader.variant.code_size
         assert codes is not None
         self.reader = reader
-        # in float32 where it is tuned: bfloat16 rounds small steps away
+        # trained in float32: bfloat16 would round small steps to zero
         tuned = encoder.model.float() if config.finetune_text else None
         sizes = inputs.teacher.embedding_size, encoder.hidden_size, codes
         self.alignment = Alignment(*sizes, tuned)
@@ -33,7 +33,7 @@ class ALLMRecNetwork(nn.Module):
 
     @torch.no_grad()
     def fill_item_codes(self, inputs: TrainingInput) -> None:
-        """Fill the slots' table; items that nobody bought in training are known by their text alone."""
+        """Fill the table of the item slots; items without a purchase in training get the codes of their texts."""
         self.alignment.eval()
         everything = np.arange(inputs.splits.num_items + 1)
         bought = np.isin(everything, inputs.splits.train.items)
@@ -45,7 +45,7 @@ class ALLMRecNetwork(nn.Module):
 
 
 class _Texts:
-    """The vectors of items' texts: read once, or anew where the encoder is in training."""
+    """The vectors of items' texts: computed once, or at each call where the encoder is trained."""
 
     def __init__(self, inputs: TrainingInput, encoder: Backbone, config: AlignmentConfig) -> None:
         catalog = inputs.splits.catalog
@@ -53,7 +53,7 @@ class _Texts:
         if config.finetune_text:
             self.encoder = encoder
             self.rows = tokenised(texts_of(catalog), encoder, config.text_tokens)
-        else:  # and the encoder's memory is free again
+        else:  # the encoder is not needed after this
             self.vectors = text_vectors(catalog, encoder, config.text_tokens)
 
     def __call__(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items text"]:
@@ -75,7 +75,7 @@ class ALLMRec:
     def stages(self, network: ALLMRecNetwork, inputs: TrainingInput) -> Iterator[Stage]:
         trainer = AlignmentTrainer(network.alignment, network.texts, inputs, self.alignment)
         yield Stage(*training_stage(trainer))
-        network.fill_item_codes(inputs)  # from here on the codes are fixed
+        network.fill_item_codes(inputs)  # the codes are fixed in stage 2
         yield from self.reading.stages(network.reader, inputs)  # type: ignore[arg-type]
 
     def model(self, network: ALLMRecNetwork, inputs: TrainingInput) -> Model:

@@ -1,4 +1,4 @@
-"""Causal networks by the teacher's own training: SASRec and its stronger kin (SPEC 4.1, 9), GRU4Rec and NextItNet."""
+"""Causal networks with the teacher's training: SASRec and its variants (specification 4.1, 9), GRU4Rec and NextItNet."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from llmsrec.systems.system import Stage, TrainingInput
 
 @dataclass(frozen=True)
 class CausalSystem:
-    """`config` says which network it is."""
+    """The class of `config` decides the network."""
 
     config: CausalTraining
 

@@ -1,8 +1,8 @@
-"""CTRL (SPEC 4.3), in the two forms that go by that name.
+"""CTRL (specification 4.3), in its two published forms.
 
 `init`, the paper's: texts as vectors, their principal components as the first item table of SASRec, all of it trained.
 `contrastive`, the original idea: states of SASRec are first aligned with the text of the same history, then trained.
-The texts are read by the comparison's language model unless `encoder` names another one (the paper: roberta-base).
+The pipeline's language model encodes the texts unless `encoder` names another one (the paper: roberta-base).
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from llmsrec.training.loop import TrainingPlan
 
 @dataclass(frozen=True)
 class CTRL:
-    """`config` is the section `teacher`, with what the system changes of it; from `window` on: of `contrastive`."""
+    """`config` is the section `teacher` with its changes; the fields from `window` on belong to `contrastive`."""
 
     config: TeacherConfig
     variant: Literal["init", "contrastive"]
@@ -82,7 +82,7 @@ class CTRL:
 
 
 def start_from_texts(network: SASRec, vectors: Float[Tensor, "indices width"]) -> None:
-    """The table's first columns are the texts' principal components, with the spread of the usual start."""
+    """The table's first columns are the texts' principal components, with the spread of the usual initialisation."""
     with torch.no_grad():
         table = network.item_embedding.weight
         components = principal(vectors, table.shape[1]).to(table.device)
@@ -91,7 +91,7 @@ def start_from_texts(network: SASRec, vectors: Float[Tensor, "indices width"]) -
 
 
 def texts_of(prefixes: Sequences, catalog: Catalog, window: int) -> list[str]:
-    """The newest titles of each history, newest first: a cap on tokens then cuts the oldest away."""
+    """The newest titles of each history, newest first, so that a limit on tokens drops the oldest."""
     tails = prefixes.last(window)
     return [
         "; ".join(catalog.titles[item] for item in tails[row][::-1].tolist())
@@ -100,7 +100,7 @@ def texts_of(prefixes: Sequences, catalog: Catalog, window: int) -> list[str]:
 
 
 class AlignedSASRec(SequenceNetwork):
-    """SASRec, one more linear layer behind it, and what maps its states and texts into views of a shared space."""
+    """SASRec with one more linear layer, and maps of its states and of texts into views of a shared space."""
 
     def __init__(self, backbone: SASRec, text_size: int, views: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class AlignedSASRec(SequenceNetwork):
     def aligned(
         self, states: Float[Tensor, "batch size"], texts: Float[Tensor, "batch width"]
     ) -> tuple[Float[Tensor, "batch views size"], Float[Tensor, "batch views size"]]:
-        """Both sides in their views."""
+        """States and texts, each as views."""
         views = self.state_views(self.state_map(states)), self.text_views(self.text_map(texts))
         first, second = (part.unflatten(-1, (self.views, -1)) for part in views)
         return first, second
@@ -132,7 +132,7 @@ class AlignedSASRec(SequenceNetwork):
 def matching_loss(
     states: Float[Tensor, "batch views size"], texts: Float[Tensor, "batch views size"]
 ) -> Float[Tensor, ""]:
-    """Which text belongs to which state, and the reverse: BCE of sum_m max_n <a_m, b_n>, 1 on the diagonal."""
+    """The loss of matching states with texts: BCE of sum_m max_n <a_m, b_n>, 1 on the diagonal."""
     products = torch.einsum("imd,jnd->ijmn", states, texts)
     same = torch.eye(len(states), device=states.device)
     from_states, from_texts = products.amax(dim=3).sum(dim=2), products.amax(dim=2).sum(dim=2)

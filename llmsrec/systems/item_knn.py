@@ -69,7 +69,7 @@ class ItemKNN(CountingSystem):
 
 
 class NeighbourRanker:
-    """The sum over the history's items; row i of `similar` holds the neighbours of item i."""
+    """Scores are sums over the items of the history; row i of `similar` holds the neighbours of item i."""
 
     def __init__(self, similar: sparse.csr_matrix, last: int | None) -> None:
         self.similar, self.last = similar, last
@@ -81,7 +81,7 @@ class NeighbourRanker:
 
 
 def bought(histories: Sequences, columns: int) -> sparse.csr_matrix:
-    """A row for each history: 1 where an item was bought, however often."""
+    """A matrix of histories by items: 1 where an item was bought at least once."""
     rows = np.repeat(np.arange(len(histories)), histories.lengths)
     ones = np.ones(len(rows), dtype=np.float32)
     matrix = sparse.csr_matrix((ones, (rows, histories.items)), shape=(len(histories), columns))
@@ -90,7 +90,7 @@ def bought(histories: Sequences, columns: int) -> sparse.csr_matrix:
 
 
 def similarities(owners: sparse.csr_matrix, shrink: float) -> sparse.csr_matrix:
-    """Shared buyers over (the geometric mean of both items' buyers + shrink); an item is no neighbour of its own."""
+    """Shared buyers over (the geometric mean of both items' buyers + shrink); an item is not its own neighbour."""
     shared = (owners.T @ owners).tocoo()
     buyers = np.sqrt(np.asarray(owners.sum(axis=0)).ravel())
     apart = shared.row != shared.col
@@ -100,7 +100,7 @@ def similarities(owners: sparse.csr_matrix, shrink: float) -> sparse.csr_matrix:
 
 
 def nearest(similar: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
-    """The greatest of each row; of equals those of the lower index."""
+    """The greatest values of each row; ties go to the lower index."""
     rows = np.repeat(np.arange(similar.shape[0]), np.diff(similar.indptr))
     order = np.lexsort((similar.indices, -similar.data, rows))
     place = np.arange(len(rows)) - similar.indptr[rows]

@@ -1,4 +1,4 @@
-"""TALLRec, LLaRA, CoLLM and LLM-SRec (SPEC 4.5 to 4.9): one network for each mode, by the recipes of SPEC 3."""
+"""TALLRec, LLaRA, CoLLM and LLM-SRec (specification 4.5 to 4.9): for retrieval and for title generation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from llmsrec.training.loop import TrainingPlan
 
 @dataclass(frozen=True)
 class LanguageRanker:
-    """Mode R. `config` is the section `student` with what the system changes of it."""
+    """A system that retrieves. `config` is the section `student` with the changes of the system."""
 
     config: StudentConfig
     variant: LLMVariant
@@ -45,7 +45,7 @@ class LanguageRanker:
 
 @dataclass(frozen=True)
 class LanguageWriter:
-    """Mode G: the title of the next purchase is written, or the likeliest of the candidates' taken."""
+    """A system that writes the title of the next purchase, or takes the likeliest of the candidates' titles."""
 
     config: StudentConfig
     variant: LLMVariant

@@ -1,4 +1,4 @@
-"""SASRec whose items are their texts (SPEC 9): frozen text vectors through a learned adapter take the table's place."""
+"""SASRec on item texts (specification 9): frozen text vectors through a trained adapter replace the item table."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from llmsrec.systems.text_vectors import encoder_of, standardised, text_vectors
 
 
 class TextTable(nn.Module):
-    """Stands where an item table stood, and starts with its spread: item vectors are what an adapter makes of texts."""
+    """Replaces an item table and starts with its spread: an adapter maps text vectors to item vectors."""
 
     def __init__(
         self, vectors: Float[Tensor, "indices width"], hidden: int, table: nn.Embedding
@@ -42,7 +42,7 @@ class TextTable(nn.Module):
 
 @dataclass(frozen=True)
 class SASRecText:
-    """`config` is the section `teacher`, with what the system changes of it."""
+    """`config` is the section `teacher` with the changes of the system."""
 
     config: TeacherConfig
     encoder: str

@@ -1,6 +1,6 @@
-"""In which order the parts of an adapted language model learn (SPEC 4.6, 4.7).
+"""The order in which the parts of an adapted language model are trained (specification 4.6, 4.7).
 
-`joint` is the paper's: all at once. `two_stage` and `curriculum` are those of the original CoLLM and LLaRA."""
+`joint` is the paper's: all parts at once. `two_stage` is the original CoLLM's, `curriculum` the original LLaRA's."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -25,7 +25,7 @@ class TrainingFactory(Protocol):
     def __call__(
         self, network: Any, *, from_scratch: bool
     ) -> tuple[Trainer | TitleTrainer, TrainingPlan]:
-        """A training of this reader, whose heads are `fresh` or have learned before."""
+        """A training of the network, whose heads start `from_scratch` or from an earlier training."""
 
 
 def scheduled(
@@ -42,7 +42,7 @@ def scheduled(
 
 
 def two_stages(network: PromptModel, new_training: TrainingFactory) -> Iterator[Stage]:
-    """CoLLM's: what reads learns from text alone, and stands still while the maps of the teacher's vectors learn."""
+    """CoLLM's: LoRA and heads are trained on text alone, then the projectors with all else frozen."""
     yield Stage(*new_training(network.text_only(), from_scratch=True))
     maps = {id(part) for part in network.heads.projectors()}
     frozen = [part for part in network.heads.parameters() if id(part) not in maps]
@@ -54,8 +54,8 @@ def two_stages(network: PromptModel, new_training: TrainingFactory) -> Iterator[
 
 
 class Curriculum:
-    """LLaRA's: step t of T shows the teacher's vectors with probability t / T, else text alone, from which their maps
-    learn nothing. Steps are those of the whole training (SPEC 6.17)."""
+    """LLaRA's: step t of T shows the teacher's vectors with probability t / T, else text alone, which does not
+    train their projectors. T counts the steps of all epochs (specification 6.17)."""
 
     def __init__(self, trainer: Trainer | TitleTrainer, total: int, seed: int) -> None:
         self.trainer, self.total, self.seed = trainer, total, seed

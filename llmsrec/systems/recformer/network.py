@@ -1,4 +1,4 @@
-"""The network of RECFORMER (SPEC 4.4): texts in, the first token's state out, and the items' states of an epoch."""
+"""The network of RECFORMER (specification 4.4): texts to the first token's state, and the matrix of item states."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from llmsrec.core.progress import Progress
 from llmsrec.data.sequences import Sequences
 from llmsrec.llm.padding import length_chunks, right_pad
 from llmsrec.sequential.ranker import DotProductRanker
-from llmsrec.systems.recformer.texts import PAD, Texts, TextBuilder
+from llmsrec.systems.recformer.texts import PAD, TextBuilder, Texts
 
-CHUNK = 512  # texts written at a time
-INITIAL = 0.02  # the spread with which a Longformer's tables start
+CHUNK = 512  # texts in a call
+INITIAL = 0.02  # the standard deviation of a Longformer's initial tables
 
 
 class Recformer(nn.Module):
@@ -43,10 +43,10 @@ class Recformer(nn.Module):
         return self.item_matrix.device
 
     def states(self, texts: Texts) -> Float[Tensor, "rows length size"]:
-        """Of every token."""
+        """The states of every token."""
         block = Block(texts, self.text_builder.vocabulary.pad, self.window, self.device)
         table = self.encoder.get_input_embeddings()
-        # the Longformer adds the embeddings of position and token type, then norms the sum: RECFORMER's order
+        # as in RECFORMER, the Longformer adds embeddings of position and token type, then norms the sum
         embedded = table(block.tokens) + self.item_position(block.places)
         first = torch.zeros_like(block.real)
         first[:, 0] = True
@@ -60,12 +60,12 @@ class Recformer(nn.Module):
         return states
 
     def together(self, texts: Texts) -> list[Int[np.ndarray, "rows"]]:
-        """Rows of like length, to be read at a time: a short text is not padded to the longest."""
+        """Batches of rows of similar length, so that a short text is not padded to the longest."""
         lengths = -(-texts.lengths // self.window) * self.window
         return length_chunks(np.argsort(lengths, kind="stable"), lengths)
 
     def represent(self, texts: Texts) -> Float[Tensor, "rows size"]:
-        """The first token's state, of length 1: a product of two is their cosine."""
+        """The first token's state, normalised: the product of two is their cosine."""
         parts = self.together(texts)
         firsts = torch.cat([self.states(texts.take(rows))[:, 0] for rows in parts])
         back = torch.from_numpy(np.argsort(np.concatenate(parts))).to(self.device)
@@ -73,7 +73,7 @@ class Recformer(nn.Module):
 
     @torch.no_grad()
     def read_items(self) -> None:
-        """Every item anew, without dropout."""
+        """Recompute the states of all items, without dropout."""
         training = self.training
         self.eval()
         items = np.arange(1, len(self.item_matrix))
@@ -85,7 +85,7 @@ class Recformer(nn.Module):
 
 
 class Block:
-    """Texts as right-padded rows, as long as the Longformer's windows ask for, so that it pads nothing itself."""
+    """Right-padded rows of texts; their length is a multiple of the window, so that the Longformer adds no padding."""
 
     def __init__(self, texts: Texts, pad: int, window: int, device: torch.device) -> None:
         length = -(-int(texts.lengths.max()) // window) * window
@@ -98,12 +98,12 @@ class Block:
         self.tokens = placed(texts.tokens, pad)
         self.types = placed(texts.types, PAD)
         self.places = placed(texts.places, 0)
-        # counted from behind the padding's own position, as the Longformer does where it sees the tokens
+        # counted from after the padding position, as the Longformer does for token ids
         self.positions = torch.where(self.real, torch.arange(length, device=device) + pad + 1, pad)
 
 
 class RecformerRanker(DotProductRanker):
-    """Cosine by temperature (SPEC 4.4), of the item vectors that the training kept."""
+    """Cosine over temperature (specification 4.4) with the item vectors of the best epoch."""
 
     def __init__(self, network: Recformer, temperature: float) -> None:
         super().__init__(network.item_matrix / temperature)

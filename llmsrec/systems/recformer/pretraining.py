@@ -1,4 +1,4 @@
-"""Pre-training RECFORMER (SPEC 4.4): the next item among those of the batch, and masked words."""
+"""Pre-training RECFORMER (specification 4.4): the next item among those of the batch, and masked words."""
 
 from dataclasses import replace
 
@@ -19,12 +19,12 @@ from llmsrec.systems.recformer.texts import SPECIAL, Texts
 from llmsrec.systems.system import Stage
 from llmsrec.training.loop import GradientTrainer, TrainingPlan
 
-# of the chosen words, BERT's shares; the others are asked for as they stand
+# BERT's shares of the chosen words; the remaining ones keep their tokens
 MASKED, SWAPPED = 0.8, 0.1
 
 
 class PretrainingModel(nn.Module):
-    """The network and the head that tells masked words, which nobody needs afterwards."""
+    """The network and the head of masked words, which is dropped after pre-training."""
 
     def __init__(self, network: Recformer) -> None:
         super().__init__()
@@ -36,13 +36,13 @@ class PretrainingModel(nn.Module):
         self.to(network.device)
 
     def words(self, states: Float[Tensor, "asked size"]) -> Float[Tensor, "asked vocabulary"]:
-        """The output table is the input's, as in the Longformer's own head."""
+        """Scores of all words; the output table is the input table, as in the Longformer's own head."""
         table = self.network.encoder.get_input_embeddings().weight
         return self.head(states) @ table.T + self.bias
 
 
 class Pretraining(GradientTrainer):
-    """In-batch contrast plus `mlm_weight` times masked words."""
+    """In-batch contrastive loss plus `mlm_weight` times the loss of masked words."""
 
     def __init__(self, network: Recformer, examples: Examples, config: RecformerConfig) -> None:
         self.model, self.examples, self.config = PretrainingModel(network), examples, config
@@ -72,7 +72,7 @@ class Pretraining(GradientTrainer):
     def contrast(
         self, histories: Sequences, targets: Int[np.ndarray, "users"]
     ) -> Float[Tensor, ""]:
-        """An item that several users bought stands once: it is no negative of its own buyers."""
+        """An item that several users bought is one candidate, so that it is no negative of its own buyers."""
         network = self.model.network
         items, wanted = np.unique(targets, return_inverse=True)
         users = network.represent(network.text_builder.users(histories))
@@ -105,9 +105,9 @@ class Pretraining(GradientTrainer):
 def masked(
     texts: Texts, mask: int, share: float, draws: np.random.Generator
 ) -> tuple[Texts, Bool[np.ndarray, "n"]]:
-    """The texts with some words hidden, and which tokens are asked for: all of each chosen word, at least one word.
+    """The texts with some words masked, and the mask of the tokens to predict: whole words, at least one.
 
-    A masked word shows its mask for every token, a swapped one for each some token of these texts."""
+    Every token of a masked word is the mask token; those of a swapped word are random tokens of these texts."""
     word = np.cumsum(texts.begins) - 1
     lot = draws.random(int(word[-1]) + 1)
     lot[word[texts.types == SPECIAL]] = np.inf
@@ -121,7 +121,7 @@ def masked(
 
 
 def stage(network: Recformer, splits: Splits, config: RecformerConfig, seed: int) -> Stage:
-    """On the store's own training histories; the best look is the one that ranks best untuned."""
+    """Pre-training on the dataset's training histories; the best validation before fine-tuning is selected."""
     examples = Examples(splits.train, config.pretrain_batch_size, seed, 0)
     trainer = Pretraining(network, examples, config)
     eval_steps = every_few(config.pretrain_epochs, config.validate_every, trainer.steps_per_epoch)

@@ -1,9 +1,9 @@
-"""RECFORMER as a system (SPEC 4.4): pre-training, two stages of fine-tuning, and cosines.
+"""RECFORMER as a system (specification 4.4): pre-training, two stages of fine-tuning, and cosines.
 
-Where we differ from the authors' release: it pre-trains on seven other stores, we on the store's own training
-histories; no history that is learned from is empty (SPEC 6.17); an item that does not fit is left out whole; an item
-that several users of a batch bought is no negative of theirs; tuning must better what it starts from, on the stored
-valid candidates; a tuning's rate warms up and decays in stage 2 anew.
+Differences from the authors' release: pre-training is on the dataset's own histories and not on seven others; no
+training history is empty (specification 6.17); an item that does not fit is left out completely; an item that several
+users of a batch bought is no negative of theirs; fine-tuning is selected on the stored valid candidates and never ends
+worse than it started; the learning rate of stage 2 warms up and decays again.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from llmsrec.systems.recformer import finetuning, pretraining
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.longformer import LongformerShape, build_longformer, load_longformer
 from llmsrec.systems.recformer.network import Recformer, RecformerRanker
-from llmsrec.systems.recformer.texts import NUM_TYPES, Vocabulary, TextBuilder
+from llmsrec.systems.recformer.texts import NUM_TYPES, TextBuilder, Vocabulary
 from llmsrec.systems.system import Stage, TrainingInput
 
-PAD, START, MASK = 0, 1, 2  # rows that a small encoder's table has before the tokenizer's own
+PAD, START, MASK = 0, 1, 2  # rows of a small encoder's table before those of the tokenizer
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class RecformerSystem:
         if config.pretrain_epochs:
             yield pretraining.stage(network, splits, config, seed)
         else:
-            network.read_items()  # what it is worth before it is tuned
+            network.read_items()  # validated before fine-tuning
         yield finetuning.stage(network, splits, config, seed, rereads=True)
         if config.second_epochs:
             yield finetuning.stage(network, splits, config, seed, rereads=False)
@@ -47,7 +47,7 @@ class RecformerSystem:
         return RecformerRanker(network, self.config.temperature)
 
     def _small(self, inputs: TrainingInput) -> tuple[Any, Any, Vocabulary]:
-        """It shares the language model's tokenizer, none of its weights."""
+        """A small encoder with the language model's tokenizer and none of its weights."""
         config, tokenizer = self.config, inputs.language_model().tokenizer
         size = MASK + 1 + len(tokenizer)
         shape = LongformerShape(
