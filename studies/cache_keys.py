@@ -1,7 +1,7 @@
-"""What a training depends on, as digests: the code that it runs, and the store that it learns from.
+"""Digests of what a training depends on: the code that it runs, and the data that it is trained on.
 
-The code is followed by its imports, so that a new system costs the others nothing; comments, docstrings and what
-only reads, writes or tells do not count."""
+Imports are followed, so that a new system leaves the keys of the others as they are. Comments, docstrings and modules
+that only read, write or report do not count."""
 
 import ast
 import hashlib
@@ -17,36 +17,36 @@ from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import folder_digest
 
 ROOT = Path(llmsrec.__file__).parents[1]
-TELLS = {
+IGNORED = {
     "llmsrec.core.errors",
     "llmsrec.core.config",
     "llmsrec.core.files",
     "llmsrec.core.progress",
 }
-ENCODERS = {"encoder", "text_encoder"}  # settings that name one
-BUILT_HERE = {"backbone", "small"}  # no folders, whatever lies in this one
+ENCODERS = {"encoder", "text_encoder"}  # settings that name an encoder
+BUILT_HERE = {"backbone", "small"}  # values that name no folder
 TEXTS = ["title", "description", "brand", "category"]
 
 
 def code_of(*parts: Any) -> str:
-    """Of the modules of these classes or functions, and all of the library that they import."""
+    """The digest of the modules of these classes or functions and of all library modules that they import."""
     return code_digest(*(Path(inspect.getfile(part)) for part in parts))
 
 
 @cache
 def code_digest(*files: Path) -> str:
-    """Of files, and all of the library that they import."""
-    found: dict[Path, str] = {}
+    """The digest of these files and of all library modules that they import."""
+    programs: dict[Path, str] = {}
     waiting = list(files)
     while waiting:
         file = waiting.pop()
-        if file not in found:
+        if file not in programs:
             tree = ast.parse(file.read_text(encoding="utf-8"))
             waiting += _imported(tree)
-            found[file] = _bare(tree)
+            programs[file] = _without_docstrings(tree)
     digest = hashlib.sha256()
-    for file in sorted(found, key=lambda file: file.name + found[file]):
-        digest.update(found[file].encode())
+    for file in sorted(programs, key=lambda file: file.name + programs[file]):
+        digest.update(programs[file].encode())
     return digest.hexdigest()
 
 
@@ -59,12 +59,11 @@ def _imported(tree: ast.Module) -> Iterator[Path]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
             file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
-            if name.startswith("llmsrec.") and name not in TELLS and file.exists():
+            if name.startswith("llmsrec.") and name not in IGNORED and file.exists():
                 yield file
 
 
-def _bare(tree: ast.Module) -> str:
-    """The program without what it says about itself."""
+def _without_docstrings(tree: ast.Module) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
             node
@@ -74,27 +73,27 @@ def _bare(tree: ast.Module) -> str:
 
 
 def encoders_of(settings: Any) -> list[str]:
-    """The weights in each folder that they name as an encoder: its name stays when they change."""
-    found = []
+    """The digest of each folder that the settings name as an encoder, since its weights may change."""
+    digests = []
     for field in fields(settings):
         value = getattr(settings, field.name)
         if is_dataclass(value):
-            found += encoders_of(value)
+            digests += encoders_of(value)
         elif field.name in ENCODERS and value not in BUILT_HERE and Path(value).is_dir():
-            found.append(folder_digest(Path(value)))
-    return found
+            digests.append(folder_digest(Path(value)))
+    return digests
 
 
 def learned_from(splits: Splits) -> tuple[Any, ...]:
-    """The histories, the texts, and what validates."""
-    held_out = [
-        part
-        for drawn in (splits.candidates, splits.generation_candidates)
-        for found in drawn.values()
-        for part in (found.items, found.targets)
+    """The texts, histories, training histories and candidates of these splits."""
+    candidates = [
+        array
+        for parts in (splits.candidates, splits.generation_candidates)
+        for drawn in parts.values()
+        for array in (drawn.items, drawn.targets)
     ]
     rows, texts = splits.sequences, splits.catalog.items[TEXTS].to_numpy().tolist()
     return (
         texts, rows.items, rows.timestamps, splits.train.items, splits.train_lengths,
-        *held_out,
+        *candidates,
     )  # fmt: skip

@@ -137,7 +137,8 @@ def show(table: pd.DataFrame, title: str) -> None:
     rows = []
     for (model, start, seed), group in table.groupby(["system", "start", "seed"], sort=False):
         sign = "+" if str(start).startswith("warm -") else ""
-        cells = [with_interval(row.value, row.low, row.high, sign) for row in group.itertuples()]
+        values = group[["value", "low", "high"]].to_numpy().tolist()
+        cells = [with_interval(*row, sign) for row in values]
         seconds = group["seconds"].iloc[0]
         seconds = "" if np.isnan(seconds) else f"{seconds:,.0f}"
         rows.append([f"{model}, {start}", str(seed), *cells, seconds])

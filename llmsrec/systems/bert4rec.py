@@ -1,7 +1,7 @@
 """BERT4Rec (specification 4.2): a history is read in both directions, and masked items are predicted from the others.
 
-Training hides a share of each row, and in a copy of the row its last item alone, which is what is asked later. What is
-hidden is always [MASK]: other items in its place, or the item itself, teach what never occurs at inference.
+Training masks a share of each row and, in a copy of the row, the last item alone, as at inference. A masked item is
+always [MASK]: a random item or the item itself in its place would never occur at inference.
 """
 
 from collections.abc import Iterator

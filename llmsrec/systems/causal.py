@@ -1,4 +1,4 @@
-"""Causal networks with the teacher's training: SASRec and its variants (specification 4.1, 9), GRU4Rec and NextItNet."""
+"""Causal networks with the teacher's training: SASRec, its variants, GRU4Rec, NextItNet (specification 4, 9)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

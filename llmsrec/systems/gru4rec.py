@@ -1,7 +1,7 @@
 """GRU4Rec (specification 4.2), after its authors: tied tables, raw scores, and a softmax over the negatives alone.
 
-The authors' session-parallel batches are left out: they spare padding where sessions are many and short, and cut the
-gradient at each step; whole histories in one batch give the same states, with the gradient through all of them.
+Without the authors' session-parallel batches, which save padding for many short sessions and cut the gradient at each
+step: whole histories in one batch give the same states with the full gradient.
 """
 
 from dataclasses import dataclass

@@ -23,7 +23,7 @@ SCHEDULES: dict[str, tuple[Schedule, ...]] = {
 @runtime_checkable  # tests check types at every call
 class TrainingFactory(Protocol):
     def __call__(
-        self, network: Any, *, from_scratch: bool
+        self, network: Any, /, *, from_scratch: bool
     ) -> tuple[Trainer | TitleTrainer, TrainingPlan]:
         """A training of the network, whose heads start `from_scratch` or from an earlier training."""
 

@@ -15,7 +15,7 @@ WEIGHTS = "model.safetensors"
 def train_system(
     system: System, inputs: TrainingInput, folder: Path, scratch: Path, key: str
 ) -> nn.Module:
-    """The trained network; its weights and the curve of each stage are written to `folder`. `key` names its training."""
+    """The trained network; its weights and the curve of each stage are written to `folder`. `key` names it."""
     seed_torch(inputs.seed)
     network = system.network(inputs).to(inputs.device)
     if (folder / WEIGHTS).exists():

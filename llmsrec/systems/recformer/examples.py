@@ -26,7 +26,7 @@ class Examples:
     def batch(
         self, step: int, draws: np.random.Generator
     ) -> tuple[Sequences, Int[np.ndarray, "users"]]:
-        """Histories and their next items; a first purchase, whose history is empty, is no target (specification 6.17)."""
+        """Histories and their next items; a first purchase has no history and is no target (specification 6.17)."""
         users = self.epochs.batch(step)
         positions = draws.integers(1, self.train.lengths[users])
         targets = self.train.items[self.train.offsets[users] + positions]

@@ -1,6 +1,6 @@
 """Fine-tuning RECFORMER (specification 4.4): users are encoded with gradients, items are fixed in a matrix.
 
-Stage 1 reads all items anew at the start of each epoch; stage 2 goes on from its best epoch with that epoch's matrix.
+Stage 1 recomputes all items at the start of each epoch; stage 2 starts from its best epoch with that epoch's matrix.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Items as keys and values, users as their items' texts, latest first (specification 4.4).
 
-Every item is tokenised once. Ragged arrays say of each token what it is (its type), which item of the row it belongs
-to (0: the leading special token; 1: the latest purchase) and whether a word begins with it.
+Every item is tokenised once. Ragged arrays hold the type of each token, the item of the row that it belongs to
+(0: the leading special token; 1: the latest purchase) and whether it begins a word.
 """
 
 from dataclasses import dataclass
