@@ -144,7 +144,5 @@ def show(table: pd.DataFrame, systems: list[str]) -> None:
         cells = [(f"{value:,.3f}", f"{value / of:.2f}" if of else "") for value, of in pairs]
         rows.append([name, *(cell for pair in cells for cell in pair)])
     titles = [title for column in columns for title in (column.replace("_", " "), "ratio")]
-    first = table.iloc[0]
-    print_table(
-        f"{first['dataset']}, {first['device']}; ratios to {systems[0]}", ["", *titles], rows
-    )
+    dataset, where = (str(table[name].iloc[0]) for name in ("dataset", "device"))
+    print_table(f"{dataset}, {where}; ratios to {systems[0]}", ["", *titles], rows)

@@ -138,7 +138,7 @@ def show(table: pd.DataFrame, title: str) -> None:
     for (model, start, seed), group in table.groupby(["system", "start", "seed"], sort=False):
         sign = "+" if str(start).startswith("warm -") else ""
         values = group[["value", "low", "high"]].to_numpy().tolist()
-        cells = [with_interval(*row, sign) for row in values]
+        cells = [with_interval(value, low, high, sign) for value, low, high in values]
         seconds = group["seconds"].iloc[0]
         seconds = "" if np.isnan(seconds) else f"{seconds:,.0f}"
         rows.append([f"{model}, {start}", str(seed), *cells, seconds])

@@ -22,6 +22,7 @@ from studies.case_study import cases
 from studies.config import Run, Settings
 from studies.shuffled import ShuffledTraining
 from studies.training import StudyDataset
+from studies.warm_start import History, compared, show
 
 ROOT = Path(__file__).parents[2]
 SEEDS = ["--seeds", "0"]
@@ -160,6 +161,26 @@ class OneTrick:
 
     def score(self, histories: Any) -> np.ndarray:
         return self.score_users(self.user_vectors(histories))
+
+
+def test_a_warm_start_is_compared_with_a_training_from_scratch(
+    trained: Path, markov_splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the same purchases, so that the two differ by their start alone."""
+    history = object.__new__(History)
+    history.settings = Settings()
+    history.backbone = load_backbone(trained / "artifacts/home/backbone", "cpu")
+    monkeypatch.setattr(History, "at", lambda *_: markov_splits)
+    monkeypatch.setattr("studies.warm_start.WARM_EPOCHS", 1)
+    table = pd.DataFrame(compared(history, pd.Timestamp("2020-01-01"), 1, 0))
+    show(table, "title")
+    assert len(table) == 12
+    values = table.set_index(["system", "protocol", "start"])["value"]
+    for system in ("teacher", "student"):
+        gap = values[system, "full", "warm"] - values[system, "full", "fresh"]
+        assert values[system, "full", "warm - fresh"] == pytest.approx(gap)
+    assert (table["users"] == 300).all()
+    assert (table["new_share"] == 0).all()
 
 
 def test_each_system_is_timed(trained: Path, capsys: Any) -> None:
