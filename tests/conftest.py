@@ -32,6 +32,7 @@ import ibis
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, settings
 
 from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.filtering import SplitsConfig
@@ -41,7 +42,16 @@ from llmsrec.data.splits import Splits
 from llmsrec.data.splitting import split
 from llmsrec.files import write_json
 
+# How long an example takes to draw or to check is the machine's business: it may be busy.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
+
 DAY = 86_400_000
+MADE_UP = int(
+    os.environ.get("MADE_UP", "0")
+)  # the seed of made-up histories, another in tests/robust.py
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -104,10 +114,20 @@ def with_texts(splits: Splits) -> Splits:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup`, tests that share what is expensive to make run in one worker; long ones start first."""
+    for item in items:
+        trained = {"trained_store", "spoilt_store"} & set(getattr(item, "fixturenames", ()))
+        item.add_marker(
+            pytest.mark.xdist_group("trained" if trained else item.nodeid.partition("::")[0])
+        )
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def markov_splits() -> Splits:
     config = splits_config(generation_negatives=0)  # no titles yet to tell candidates apart by
-    return with_texts(split(interactions_of(markov_histories(300, 40, 0)), config))
+    return with_texts(split(interactions_of(markov_histories(300, 40, MADE_UP)), config))
 
 
 @pytest.fixture(scope="session")
