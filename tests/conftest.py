@@ -131,6 +131,13 @@ def markov_splits() -> Splits:
 
 
 @pytest.fixture(scope="session")
+def few_splits() -> Splits:
+    """The same items and fewer users, for trainings whose outcome nobody looks at."""
+    config = splits_config(generation_negatives=0)
+    return with_texts(split(interactions_of(markov_histories(80, 40, MADE_UP)), config))
+
+
+@pytest.fixture(scope="session")
 def small_backbone(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) -> Path:
     """A backbone built by the stage's own code, though only for a few steps."""
     from llmsrec.student.backbone import BackboneConfig, folder_digest

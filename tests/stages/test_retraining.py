@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.seen import SEEN, trained_on
 from llmsrec.data.splits import Splits
-from llmsrec.data.splitting import split
 from llmsrec.files import read_json, sha256
 from llmsrec.stages import build_backbone, train_student, train_teacher
 from llmsrec.student.backbone import load_backbone
@@ -23,7 +22,6 @@ from llmsrec.student.model import LLMSRec
 from llmsrec.student.transfer import student_of_champion
 from llmsrec.teacher.sasrec import SASRec
 from llmsrec.teacher.transfer import teacher_of_champion
-from tests.conftest import MADE_UP, interactions_of, markov_histories, splits_config, with_texts
 
 SHAPE = {"embedding_size": 16, "max_length": 16, "epochs": 2, "validate_every": 1}
 STUDENT = {
@@ -35,15 +33,9 @@ BACKBONE = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def splits() -> Splits:
-    histories = markov_histories(80, 40, MADE_UP)
-    return with_texts(split(interactions_of(histories), splits_config(generation_negatives=0)))
-
-
 @pytest.fixture
 def retrain(
-    tmp_path: Path, splits: Splits, params: Callable[..., Path], monkeypatch: Any
+    tmp_path: Path, few_splits: Splits, params: Callable[..., Path], monkeypatch: Any
 ) -> Callable[..., dict[str, str]]:
     """The three stages; returns the hash of each model. Their outputs may then be the next champion.
 
@@ -64,8 +56,8 @@ def retrain(
             backbone=BACKBONE | changes.get("backbone", {}),
             retraining={"fresh": fresh, "student_epochs": 1},
         )
-        splits.save(tmp_path / out / "splits")
-        np.save(tmp_path / out / SEEN, trained_on(splits))
+        few_splits.save(tmp_path / out / "splits")
+        np.save(tmp_path / out / SEEN, trained_on(few_splits))
         common = ["--splits", f"{out}/splits", "--champion", "champions/tiny"]
         curve = ["--curve", f"{out}/c.json", "--scratch", f"{out}/scratch"]
         made = {}
