@@ -48,10 +48,12 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
+# What tests share if they run in one worker.
+EXPENSIVE = {"trained_store": "trained", "spoilt_store": "trained", "built": "built"}
 DAY = 86_400_000
 MADE_UP = int(
     os.environ.get("MADE_UP", "0")
-)  # the seed of made-up histories, another in tests/robust.py
+)  # seed of made-up histories; tests/robust.py asks for another
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -117,10 +119,9 @@ def with_texts(splits: Splits) -> Splits:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--dist loadgroup`, tests that share what is expensive to make run in one worker; long ones start first."""
     for item in items:
-        trained = {"trained_store", "spoilt_store"} & set(getattr(item, "fixturenames", ()))
-        item.add_marker(
-            pytest.mark.xdist_group("trained" if trained else item.nodeid.partition("::")[0])
-        )
+        needed = getattr(item, "fixturenames", ())
+        group = next((EXPENSIVE[name] for name in needed if name in EXPENSIVE), None)
+        item.add_marker(pytest.mark.xdist_group(group or item.nodeid.partition("::")[0]))
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
