@@ -51,9 +51,8 @@ settings.load_profile("any machine")
 # What tests share if they run in one worker.
 EXPENSIVE = {"trained_store": "trained", "spoilt_store": "trained", "built": "built"}
 DAY = 86_400_000
-MADE_UP = int(
-    os.environ.get("MADE_UP", "0")
-)  # seed of made-up histories; tests/robust.py asks for another
+# The seed of made-up histories; tests/robust.py asks for another.
+MADE_UP = int(os.environ.get("MADE_UP", "0"))
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -29,7 +29,7 @@ from tests.orchestration.test_dvc_assets import outcomes
 pytestmark = QUIET
 
 CHECKOUT = Path(__file__).parents[2]
-SECONDS = 120  # for another process; the machine may be busy
+SECONDS = 240  # for another process; the machine may be busy
 
 
 Drive = Callable[..., subprocess.Popen[str]]
