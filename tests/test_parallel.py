@@ -85,7 +85,7 @@ def start_two(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
 
 def ended_well(process: subprocess.Popen[str]) -> None:
     try:
-        said, _ = process.communicate(timeout=240)
+        said, _ = process.communicate(timeout=600)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise
