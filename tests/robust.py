@@ -88,6 +88,15 @@ def copy_for(user: str) -> Iterator[Path]:
         yield root
 
 
+def may_start(user: str) -> bool:
+    """Not where the interpreter lies in root's home."""
+    try:
+        subprocess.run([sys.executable, "-c", ""], user=user, extra_groups=[], check=True, cwd="/")
+    except (PermissionError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
 def run(name: str, way: Way, number: int) -> bool:
     log = CHECKOUT / "scratch" / "robust" / f"{name}-{number}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -102,13 +111,17 @@ def run(name: str, way: Way, number: int) -> bool:
         *way.paths,
     ]
     user = way.user if os.geteuid() == 0 else None  # else nobody is root anyway
+    if user and not may_start(user):
+        print(f"{name:16} failed: {user} may not start {sys.executable}", flush=True)
+        return False
     start = time.monotonic()
     with (
         log.open("wb") as said,
         copy_for(user) if user else nullcontext(CHECKOUT) as root,
         a_busy_core() if way.busy else nullcontext(),
     ):
-        env = {**os.environ, "PYTHONPATH": str(root), **way.env}
+        paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+        env = {**os.environ, "PYTHONPATH": paths, **way.env}
         env |= {"HOME": str(root.parent), "TMPDIR": str(root.parent)} if user else {}
         done = subprocess.run(
             command,
@@ -119,9 +132,9 @@ def run(name: str, way: Way, number: int) -> bool:
             user=user,
             extra_groups=[] if user else None,
         )
-    last = log.read_text(errors="replace").splitlines()[-1].strip("= ")
+    (*_, last) = log.read_text(errors="replace").splitlines() or ["it said nothing"]
     verdict = "failed" if done.returncode else "passed"
-    print(f"{name:16} {verdict}  {time.monotonic() - start:5.0f} s  {last}", flush=True)
+    print(f"{name:16} {verdict}  {time.monotonic() - start:5.0f} s  {last.strip('= ')}", flush=True)
     return not done.returncode
 
 
