@@ -11,6 +11,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
 from llmsrec.evaluation.per_user import EvaluationConfig, Found, evaluate_all, summarise
 from llmsrec.llm.backbone import Backbone, BackboneConfig, folder_digest, load_backbone
+from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking.ranker import Ranker
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
@@ -19,6 +20,7 @@ from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.student.trainer import train_student
 from llmsrec.training.loop import Checkpoints, MetricLog
 from tests.conftest import MADE_UP, interactions_of, splits_config, with_texts
+from tests.sequential.test_trainer import teacher_config
 from tests.student.test_exact import student_config
 
 EVALUATION = EvaluationConfig(bootstrap=500, shuffles=2, shuffle_window=None, scores_mb=32, seed=0)
