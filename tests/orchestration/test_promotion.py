@@ -52,7 +52,9 @@ def at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from llmsrec.stages import compare_champion, pack_bundle
 
     def run(command: list[str], *_: Any) -> tuple[int, list[str]]:
-        {"pack_bundle": pack_bundle, "compare_champion": compare_champion}[command[2].rpartition(".")[2]].main(command[3:])
+        {"pack_bundle": pack_bundle, "compare_champion": compare_champion}[
+            command[2].rpartition(".")[2]
+        ].main(command[3:])
         return 0, []
 
     monkeypatch.chdir(root)
