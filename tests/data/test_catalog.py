@@ -39,7 +39,7 @@ def test_an_index_of_no_item_has_no_id(catalog: Catalog, index: int) -> None:
 
 
 def test_other_columns_are_refused() -> None:
-    with pytest.raises(DataError, match="a catalogue has the columns"):
+    with pytest.raises(DataError, match="the catalogue has columns"):
         Catalog(pd.DataFrame({"item_id": ["P"]}))
 
 

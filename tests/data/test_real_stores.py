@@ -16,7 +16,7 @@ from llmsrec.core.errors import DataError
 from llmsrec.core.files import sha256
 from llmsrec.data.splits import Splits
 from llmsrec.parsing.ingest import InteractionsConfig, ingest
-from llmsrec.preprocessing.splitting import split, statistics
+from llmsrec.preprocessing.splitting import split, split_statistics
 from llmsrec.relational.interactions import Interactions
 from tests.conftest import SHARED, splits_config
 
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def counts(folder: Path) -> dict[str, Any]:
     raw = link(folder, SCIENTIFIC)
-    return ingest(raw, folder / "out", CONFIG, rejects_kept=folder / "kept.parquet")
+    return ingest(raw, folder / "out", CONFIG, rejects_file=folder / "kept.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_texts_are_whole_and_one_line(splits: Splits) -> None:
 
 
 def test_splits_of_it_hold_for_every_user(splits: Splits) -> None:
-    found = statistics(splits)
+    found = split_statistics(splits)
     assert found["users"] == found["test_evaluated"] == found["valid_evaluated"] > 2_000
     assert (splits.train_lengths == splits.sequences.lengths - 2).all()
     for part in ("valid", "test"):
@@ -143,9 +143,9 @@ def test_a_larger_store_gives_the_same_whatever_the_order_of_its_lines(tmp_path:
     random.Random(0).shuffle(lines)
     (shuffled / f"{store}.jsonl").write_bytes(b"".join(lines))
     kept = tmp_path / "kept.parquet"
-    counts = ingest(raw, tmp_path / "one" / "out", CONFIG, rejects_kept=kept)
-    ingest(raw, tmp_path / "one" / "again", CONFIG, rejects_kept=kept)
-    ingest(shuffled, tmp_path / "two" / "out", CONFIG, rejects_kept=kept)
+    counts = ingest(raw, tmp_path / "one" / "out", CONFIG, rejects_file=kept)
+    ingest(raw, tmp_path / "one" / "again", CONFIG, rejects_file=kept)
+    ingest(shuffled, tmp_path / "two" / "out", CONFIG, rejects_file=kept)
     assert (counts["users"], counts["items"], counts["interactions"]) == (19_124, 11_758, 165_247)
     assert counts["tie_share"] == pytest.approx(0.47, abs=0.005)
     name = "interactions.parquet"

@@ -11,18 +11,17 @@ import pytest
 from llmsrec.core.errors import DataError
 from llmsrec.parsing import csv_reviews
 from llmsrec.parsing.csv_reviews import parse_csv
-from llmsrec.parsing.line_reader import read_blocks
-from llmsrec.parsing.metadata import Texts
-from llmsrec.parsing.reviews import Period
+from llmsrec.parsing.line_reader import ItemTexts, read_blocks
+from llmsrec.parsing.reviews import DateRange
 
-PERIOD = Period(date(1995, 7, 16), date(2035, 1, 1))
+PERIOD = DateRange(date(1995, 7, 16), date(2035, 1, 1))
 TIME = 1_500_000_000_000
 HEADER = b"user_id,parent_asin,rating,timestamp\n"
 
 
 def parsed(
     file: Path, content: bytes
-) -> tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, Texts]]:
+) -> tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, ItemTexts]]:
     """Rows, (line, reason) of the rejects, and texts."""
     file.write_bytes(content)
     blocks = list(parse_csv(file, PERIOD))
@@ -100,7 +99,7 @@ def test_the_first_title_of_an_item_brings_its_texts(tmp_path: Path) -> None:
         f"W,P,{TIME},Another,Other\n"
     ).encode()
     _, _, texts = parsed(tmp_path / "x.csv", content)
-    expected: Texts = {
+    expected: ItemTexts = {
         "title": 'Lamp, "small"', "description": None, "brand": "Lux", "category": None
     }  # fmt: skip
     assert texts == {"P": expected}

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from llmsrec.core.errors import ArtifactError, DataError
 from llmsrec.core.files import sha256
-from llmsrec.parsing.ingest import InteractionsConfig, ingest, raw_files
+from llmsrec.parsing.ingest import InteractionsConfig, ingest
+from llmsrec.parsing.raw_files import raw_files
 from llmsrec.relational.interactions import Interactions
 
 DAY = 86_400_000
@@ -59,7 +60,7 @@ def ingest_files(
     for name, lines in files.items():
         content = b"\n".join(lines)
         (raw / name).write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
-    counts = ingest(raw, folder / "out", config, rejects_kept=folder / "kept.parquet")
+    counts = ingest(raw, folder / "out", config, rejects_file=folder / "kept.parquet")
     return counts, Interactions.load(folder / "out").rows.to_pandas()
 
 
@@ -289,7 +290,7 @@ def test_a_damaged_gzip_among_the_files_is_named(tmp_path: Path) -> None:
     (raw / "good.jsonl").write_bytes(line("U", "a", 12_000))
     (raw / "torn.jsonl.gz").write_bytes(gzip.compress(line("V", "a", 12_000))[:-9])
     with pytest.raises(DataError, match=r"torn\.jsonl\.gz breaks off"):
-        ingest(raw, tmp_path / "out", config(), rejects_kept=tmp_path / "kept.parquet")
+        ingest(raw, tmp_path / "out", config(), rejects_file=tmp_path / "kept.parquet")
     assert not (tmp_path / "out").exists()
 
 

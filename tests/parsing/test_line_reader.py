@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsrec.core.errors import DataError
-from llmsrec.parsing.line_reader import Block, read_blocks
+from llmsrec.parsing.line_reader import LineBlock, read_blocks
 
 LINES = [f'{{"line": {number}}}'.encode() for number in range(1, 41)]
 
@@ -26,7 +26,7 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bytes], Pa
     return write_one
 
 
-def numbered(blocks: list[Block]) -> list[tuple[int, bytes]]:
+def numbered(blocks: list[LineBlock]) -> list[tuple[int, bytes]]:
     return [(block.first + row, block.line(row)) for block in blocks for row in range(len(block))]
 
 

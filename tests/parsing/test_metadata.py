@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmsrec.parsing import metadata
 from llmsrec.parsing.line_reader import read_blocks
-from llmsrec.parsing.metadata import clean, item_texts, parse_metadata
+from llmsrec.parsing.metadata import clean_text, item_texts, parse_metadata
 
 
 def test_all_texts_of_a_full_record() -> None:
@@ -79,19 +79,19 @@ def test_an_item_without_an_id_is_a_reject(item_id: Any, reason: str) -> None:
     ],
 )
 def test_clean_gives_one_visible_line_or_nothing(value: Any, text: str | None) -> None:
-    assert clean(value) == text
+    assert clean_text(value) == text
 
 
 @settings(deadline=None)
 @given(st.text() | st.text(" \u200b\n\ud800a"))
 def test_clean_text_is_printable_single_spaced_and_stays_itself(value: str) -> None:
-    text = clean(value)
+    text = clean_text(value)
     assert text != ""
     if text is not None:
         assert text.isprintable()
         assert text == text.strip()
         assert "  " not in text
-        assert clean(text) == text
+        assert clean_text(text) == text
 
 
 @pytest.mark.parametrize("block_size", [5, 1 << 20])

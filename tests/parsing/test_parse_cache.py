@@ -57,7 +57,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def run(raw: Path, out: Path, kept: Path | None, config: InteractionsConfig = CONFIG) -> Any:
-    counts = ingest(raw, out, config, rejects_kept=out / "no", parses_kept=kept)
+    counts = ingest(raw, out, config, rejects_file=out / "no", cache_folder=kept)
     return counts, {file.name: sha256(file) for file in out.iterdir()}
 
 

@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmsrec.parsing import reviews
-from llmsrec.parsing.line_reader import Block, read_blocks
-from llmsrec.parsing.reviews import Period, parse_block, parse_line, parse_reviews
+from llmsrec.parsing.line_reader import LineBlock, read_blocks
+from llmsrec.parsing.reviews import DateRange, parse_block, parse_line, parse_reviews
 
-PERIOD = Period(date(1995, 7, 16), date(2035, 1, 1))
+PERIOD = DateRange(date(1995, 7, 16), date(2035, 1, 1))
 GOOD = {"user_id": "U", "parent_asin": "P", "asin": "A", "timestamp": 1_500_000_000_000}
 ROW = {"user_id": "U", "item_id": "P", "timestamp": 1_500_000_000_000, "rating": None}
 FIRST, END = (
@@ -39,10 +39,10 @@ def raw(fields: str) -> bytes:
     )
 
 
-def block_of(lines: list[bytes]) -> Block:
+def block_of(lines: list[bytes]) -> LineBlock:
     text = b"".join(line + b"\n" for line in lines)
     starts = np.concatenate([[0], np.cumsum([len(line) + 1 for line in lines])]).astype(np.int64)
-    return Block(101, text, starts)
+    return LineBlock(101, text, starts)
 
 
 ACCEPTED = [
@@ -211,7 +211,7 @@ ANY_LINES = (
 @example(lines=[b"{}"])
 def test_the_fast_path_equals_the_rules_line_by_line(few: int, lines: list[bytes]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reviews, "FEW", few)  # 1: halve down to single lines
+        patch.setattr(reviews, "LINE_BY_LINE", few)  # 1: halve down to single lines
         parsed = parse_block(block_of(lines), "f", PERIOD)
     rows, rejects, blank = [], [], 0
     for number, text in enumerate(lines, start=101):

@@ -12,8 +12,8 @@ from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Candidates, Targets
 from llmsrec.preprocessing.candidates import (
     draw_candidates,
-    evaluated_rows,
-    normalise,
+    normalize_title,
+    sample_targets,
     title_labels,
 )
 
@@ -123,7 +123,7 @@ def test_a_store_that_is_too_small_is_an_error_with_numbers() -> None:
     ],
 )
 def test_titles_that_a_reader_would_call_the_same_are_equal(one: str, two: str) -> None:
-    assert normalise(one) == normalise(two)
+    assert normalize_title(one) == normalize_title(two)
     labels = title_labels(catalog([one, "Another", two]))
     assert labels[1] == labels[3] != labels[2]
 
@@ -136,7 +136,7 @@ def test_titles_that_differ_in_more_are_different() -> None:
 @settings(deadline=None)
 @given(num=st.integers(0, 40), cap=st.none() | st.integers(1, 50), seed=st.integers(0, 9))
 def test_evaluated_rows_are_all_or_one_sorted_sample(num: int, cap: int | None, seed: int) -> None:
-    rows, again = (evaluated_rows(num, cap, np.random.default_rng(seed)).tolist() for _ in range(2))
+    rows, again = (sample_targets(num, cap, np.random.default_rng(seed)).tolist() for _ in range(2))
     assert rows == again == sorted(set(rows))
     assert len(rows) == (num if cap is None else min(num, cap))
     assert set(rows) <= set(range(num))
@@ -145,5 +145,5 @@ def test_evaluated_rows_are_all_or_one_sorted_sample(num: int, cap: int | None, 
 def test_a_capped_sample_favours_nobody() -> None:
     """2,000 draws of 5 of 20: each about 500 times (std. error 19)."""
     generator = np.random.default_rng(0)
-    drawn = np.concatenate([evaluated_rows(20, 5, generator) for _ in range(2000)])
+    drawn = np.concatenate([sample_targets(20, 5, generator) for _ in range(2000)])
     assert np.bincount(drawn, minlength=20) == pytest.approx(500, abs=5 * 19.4)

@@ -14,7 +14,7 @@ from llmsrec.core.errors import DataError
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Candidates, Part, Splits, Targets
-from llmsrec.preprocessing.expectations import Table, _tables, gx, validate
+from llmsrec.preprocessing.expectations import ExpectedTable, _tables, gx, validate
 from llmsrec.preprocessing.k_core import SplitsConfig
 from llmsrec.preprocessing.splitting import split
 from llmsrec.relational.interactions import Interactions
@@ -45,9 +45,9 @@ def failing(splits: Splits) -> Callable[[Splits, SplitsConfig], list[str]]:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     source = context.data_sources.add_pandas("splits")
-    valid: dict[str, Table] = {}
+    valid: dict[str, ExpectedTable] = {}
 
-    def known(table: Table) -> bool:
+    def known(table: ExpectedTable) -> bool:
         other = valid.get(table.name)
         return (
             other is not None

@@ -22,8 +22,8 @@ from llmsrec.preprocessing.k_core import (
     VALID,
     SplitsConfig,
     iterative_core,
-    kept_rows,
     leave_one_out,
+    select_interactions,
 )
 from llmsrec.relational.interactions import Interactions
 from tests.conftest import DAY, interactions_of, splits_config
@@ -86,7 +86,7 @@ def twelve() -> Interactions:
 )
 def test_twelve_users_by_hand(kcore: str, expected: dict[str, Parts]) -> None:
     config = splits_config(kcore=kcore, user_threshold=3, item_threshold=3)
-    assert parts_of(kept_rows(twelve(), config)) == expected
+    assert parts_of(select_interactions(twelve(), config)) == expected
 
 
 def test_single_pass_counts_only_the_sampled_users() -> None:
@@ -94,7 +94,7 @@ def test_single_pass_counts_only_the_sampled_users() -> None:
     config = splits_config(kcore="single_pass", user_threshold=3, item_threshold=4, sample_rate=0.5)
     sampled = random.Random(0).sample(sorted(TWELVE), 6)
     assert sorted(sampled) == ["u01", "u04", "u05", "u07", "u08", "u12"]
-    assert parts_of(kept_rows(twelve(), config)) == {
+    assert parts_of(select_interactions(twelve(), config)) == {
         "u01": ("abc", "d", ""),
         "u04": ("bca", "", "d"),
         "u05": ("acb", "", "d"),
@@ -111,14 +111,14 @@ def from_file(folder: Path, purchases: list[tuple[str, str, int]]) -> Interactio
     ]
     (raw / "x.jsonl").write_text("\n".join(lines))
     config = InteractionsConfig(date(1995, 7, 16), date(2035, 1, 1), 0.0, 0)
-    ingest(raw, folder / "out", config, rejects_kept=folder / "kept.parquet")
+    ingest(raw, folder / "out", config, rejects_file=folder / "kept.parquet")
     return Interactions.load(folder / "out")
 
 
 def first_seen(rows: ibis.Table) -> list[str]:
     frame = rows.to_pandas()
-    assert (frame.groupby("user_id")["seen"].nunique() == 1).all()
-    return list(frame.drop_duplicates("user_id").sort_values("seen")["user_id"])
+    assert (frame.groupby("user_id")["first_row"].nunique() == 1).all()
+    return list(frame.drop_duplicates("user_id").sort_values("first_row")["user_id"])
 
 
 def test_users_are_numbered_reading_train_then_valid_then_test(tmp_path: Path) -> None:
@@ -127,9 +127,9 @@ def test_users_are_numbered_reading_train_then_valid_then_test(tmp_path: Path) -
     purchases += [("Z", "t", 12_003), ("Y", "a", 12_001), ("Y", "v", 12_002)]
     purchases += [("X", "v", 12_002), ("X", "t", 12_003)]
     interactions = from_file(tmp_path, purchases)
-    single = kept_rows(interactions, splits_config(kcore="single_pass"))
+    single = select_interactions(interactions, splits_config(kcore="single_pass"))
     assert first_seen(single) == ["X", "Z", "Y"]
-    iterative = kept_rows(interactions, splits_config(kcore="iterative"))
+    iterative = select_interactions(interactions, splits_config(kcore="iterative"))
     assert first_seen(iterative) == ["Y", "Z", "X"]  # no parts yet when the sample is drawn
 
 
@@ -141,7 +141,7 @@ def test_users_are_sampled_as_the_released_code_does(tmp_path: Path, kcore: str,
     users = [f"U{number:02d}" for number in (5, 3, 9, 1, 8, 2, 7, 4, 6, 0, 11)]
     purchases = [(user, item, 12_000 + "abcd".index(item)) for user in users for item in "abcd"]
     config = splits_config(kcore=kcore, sample_rate=0.4, seed=seed)
-    kept = kept_rows(from_file(tmp_path, purchases), config)
+    kept = select_interactions(from_file(tmp_path, purchases), config)
     expected = random.Random(seed).sample(users, 4)  # floor(11 * 0.4)
     assert sorted(parts_of(kept)) == sorted(expected)
     assert first_seen(kept) == [user for user in users if user in expected]
@@ -149,12 +149,12 @@ def test_users_are_sampled_as_the_released_code_does(tmp_path: Path, kcore: str,
 
 def test_a_sample_of_nobody_is_an_error() -> None:
     with pytest.raises(DataError, match=r"sample_rate 0\.05 of 12 users is none"):
-        kept_rows(twelve(), splits_config(sample_rate=0.05))
+        select_interactions(twelve(), splits_config(sample_rate=0.05))
 
 
 def test_thresholds_that_nobody_meets_are_an_error() -> None:
     with pytest.raises(DataError, match="user_threshold 9 and item_threshold 1"):
-        kept_rows(twelve(), splits_config(user_threshold=9))
+        select_interactions(twelve(), splits_config(user_threshold=9))
 
 
 def test_a_ready_split_stays_as_it_is_in_a_single_pass() -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from llmsrec.core.errors import DataError
 from llmsrec.data.splits import Part, Splits
-from llmsrec.preprocessing.candidates import normalise
-from llmsrec.preprocessing.splitting import periods, split, statistics
+from llmsrec.preprocessing.candidates import normalize_title
+from llmsrec.preprocessing.splitting import split, split_statistics, temporal_parts
 from llmsrec.relational.interactions import Interactions
 from tests.conftest import DAY, interactions_of, markov_histories, splits_config
 
@@ -158,10 +158,10 @@ def test_generation_titles_differ_after_normalisation() -> None:
     splits = split(big_store(**titles), splits_config(generation_negatives=12))
     for part in ("valid", "test"):
         for row in splits.generation_candidates[part].items.tolist():
-            shown = {normalise(splits.catalog.titles[item]) for item in row}
+            shown = {normalize_title(splits.catalog.titles[item]) for item in row}
             assert len(shown) == 13
     alike = [
-        {normalise(splits.catalog.titles[item]) for item in row}
+        {normalize_title(splits.catalog.titles[item]) for item in row}
         for row in splits.candidates["test"].items.tolist()
     ]
     assert min(len(shown) for shown in alike) < 10  # retrieval does not look at titles
@@ -244,7 +244,7 @@ def test_no_training_time_lies_after_the_cut(
 @given(days=st.lists(st.integers(0, 9), min_size=5, max_size=60), share=st.floats(0.05, 0.45))
 def test_periods_depend_on_time_alone_and_cut_near_the_share(days: list[int], share: float) -> None:
     times = np.array(days, dtype=np.int64)
-    parts = periods(times, share)
+    parts = temporal_parts(times, share)
     order = np.argsort(times, kind="stable")
     assert (np.diff(parts[order]) >= 0).all()  # later is never an earlier part
     for day in set(days):
@@ -256,7 +256,7 @@ def test_periods_depend_on_time_alone_and_cut_near_the_share(days: list[int], sh
 
 def test_statistics_by_hand() -> None:
     times = {"Ann": [1, 1, 2, 3], "Bob": [1, 2, 2, 2], "Cem": [1, 2, 3], "Dee": [5, 6], "Eve": [7]}
-    found = statistics(split(store(FIVE, times), no_titles()))
+    found = split_statistics(split(store(FIVE, times), no_titles()))
     assert found == {
         "users": 5,
         "items": 4,

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from llmsrec.core.config import from_mapping
 from llmsrec.core.errors import ConfigError, DataError
 from llmsrec.core.files import sha256
-from llmsrec.parsing.ingest import PARSED, InteractionsConfig, ingest, order_interactions
+from llmsrec.parsing.ingest import PARSED_SCHEMA, InteractionsConfig, ingest, order_interactions
 from llmsrec.preprocessing.candidates import draw_candidates
 from llmsrec.preprocessing.k_core import iterative_core
-from llmsrec.preprocessing.splitting import split, statistics
+from llmsrec.preprocessing.splitting import split, split_statistics
 from llmsrec.relational import sql_engine
 from llmsrec.relational.interactions import Interactions
 from llmsrec.relational.sql_engine import (
@@ -118,7 +118,7 @@ def test_the_twelve_users_are_cut_alike(name: str, connect: Any, tmp_path: Path)
     saved = []
     for engine_name in ("duckdb", "spark"):
         splits = split(moved(twelve(), connect(engine_name)), config)
-        saved.append((digests(splits, tmp_path / engine_name), statistics(splits)))
+        saved.append((digests(splits, tmp_path / engine_name), split_statistics(splits)))
     assert saved[0] == saved[1]
 
 
@@ -150,8 +150,8 @@ def test_any_small_store_is_ordered_and_cut_alike(
     users, items, days, ratings, parts = zip(*purchases, strict=True)
     times = [(12_000 + day) * DAY for day in days]
     columns = [users, items, times, ratings, range(len(users)), parts]
-    arrays = [pa.array(c, f.type) for c, f in zip(columns, PARSED, strict=True)]
-    parsed = pa.table(arrays, schema=PARSED)
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, PARSED_SCHEMA, strict=True)]
+    parsed = pa.table(arrays, schema=PARSED_SCHEMA)
     found = []
     for name in ("duckdb", "spark"):
         table = order_interactions(register(parsed, connect(name)), tie_seed=7)
@@ -171,14 +171,14 @@ def test_the_sample_store_is_built_alike(connect: Any, tmp_path: Path) -> None:
     """From raw lines to candidates: counts, rows, and every byte that others read."""
     raw = tmp_path / "raw"
     raw.mkdir()
-    sample.generate(raw)
+    sample.write_sample(raw)
     counts, rows, saved = [], [], []
     for relational in (DUCKDB, SPARK):
         out = tmp_path / relational.engine
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("llmsrec.parsing.ingest.engine", shared(connect))
             rejects = tmp_path / "rejects.parquet"
-            counts.append(ingest(raw, out, CONFIG, rejects_kept=rejects, relational=relational))
+            counts.append(ingest(raw, out, CONFIG, rejects_file=rejects, relational=relational))
         rows.append(pq.read_table(out / "interactions.parquet"))
         config = splits_config(user_threshold=5, item_threshold=5, generation_negatives=19)
         interactions = Interactions.load(out, connect(relational.engine))
@@ -203,7 +203,7 @@ def shared(connect: Any) -> Any:
 def test_rows_keep_their_order_and_types_in_whatever_pieces(
     name: str, connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_engine, "BATCH", 100)
+    monkeypatch.setattr(sql_engine, "BATCH_ROWS", 100)
     rows = pa.table({"n": [*range(1000, 0, -1)], "text": [None, *map(str, range(999))]})
     table = materialize(register(rows, connect(name)).order_by("n"))
     expected = rows.sort_by("n")
@@ -250,7 +250,7 @@ def test_candidates_do_not_depend_on_how_many_rows_are_worked_on(
     labels = np.arange(markov_splits.num_items + 1) // 2  # half of them clash
     found = []
     for chunk in (1, 7, 20_000):
-        monkeypatch.setattr("llmsrec.preprocessing.candidates.CHUNK", chunk)
+        monkeypatch.setattr("llmsrec.preprocessing.candidates.CHUNK_ROWS", chunk)
         targets = markov_splits.targets["test"]
         drawn = draw_candidates(
             markov_splits.sequences,
