@@ -23,8 +23,8 @@ from llmsrec.relational.interactions import Interactions
 from llmsrec.sources import sample
 from tests.conftest import splits_config
 
-# Printed by `sha256sum` after `sample.write_sample(Path("x"))` on CPython 3.11.7, x86-64 Linux. Every published number of
-# the sample depends on these bytes: a change of them belongs in CHANGELOG.md.
+# Printed by `sha256sum` after `sample.write_sample(Path("x"))` on CPython 3.11.7, x86-64 Linux. Every published number
+# of the sample depends on these bytes: a change of them belongs in CHANGELOG.md.
 DIGESTS = {
     "sample.jsonl": "b8056e58293540dbf6ba627385d523611bba4facdf7a04b85283a0e2a3113847",
     "meta_sample.jsonl": "0ff9f1af78e43a99506ce5fe3e4121e83a93516852d97778560c3b6ce5b15a05",
