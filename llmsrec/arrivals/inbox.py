@@ -25,6 +25,8 @@ DONE, REJECTED = "done", "rejected"
 
 @dataclass(frozen=True)
 class InboxConfig:
+    """The inbox of one dataset in params.yaml."""
+
     source: str | None  # a folder, or s3://bucket/prefix
     settled_seconds: Natural
     push: bool  # new files to DVC's remote; the orchestrator does so
@@ -42,6 +44,8 @@ class InboxFile:
 
 @runtime_checkable
 class Inbox(Protocol):
+    """A place where new files arrive."""
+
     def files(self) -> list[InboxFile]: ...
 
     def fetch(self, file: InboxFile, target: Path) -> bool:
@@ -56,6 +60,8 @@ class Inbox(Protocol):
 
 
 class FolderInbox:
+    """An inbox in a folder, which is created if necessary."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +100,8 @@ class FolderInbox:
 
 
 class S3Inbox:
+    """An inbox below a prefix on S3."""
+
     def __init__(self, address: str, remote: S3Remote) -> None:
         self.address, self.remote = address.rstrip("/"), remote
 

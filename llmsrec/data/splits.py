@@ -55,6 +55,8 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Splits:
+    """The catalogue, the users' histories, and the targets and candidates of valid and test."""
+
     catalog: Catalog
     user_ids: list[str]
     sequences: Sequences  # row u: all purchases of user u
@@ -73,6 +75,7 @@ class Splits:
 
     @property
     def train(self) -> Sequences:
+        """The training purchases of each user."""
         return self.sequences.take(np.arange(self.num_users), self.train_lengths)
 
     def histories(self, part: Part) -> Sequences:
@@ -86,6 +89,7 @@ class Splits:
         return Targets(targets.users[rows], targets.positions[rows])
 
     def save(self, folder: Path) -> None:
+        """Write the splits to a folder, replacing it atomically."""
         with atomic_directory(folder) as staging:
             self.catalog.save(staging / "items.parquet")
             users = {"user_id": self.user_ids, "train_length": self.train_lengths}

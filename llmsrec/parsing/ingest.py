@@ -36,6 +36,8 @@ PARSED_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class InteractionsConfig:
+    """Dates in [earliest, latest) are valid; `tie_seed` orders purchases of one moment."""
+
     earliest: date
     latest: date
     max_reject_share: Share

@@ -63,8 +63,7 @@ class ParseCache:
                 for writer, table in zip((rows, rejects, texts), tables, strict=True):
                     if table.num_rows:
                         writer.write_table(table, row_group_size=table.num_rows)
-                counts = [table.num_rows for table in tables]
-                sizes.append([*counts, block.num_lines, block.num_blank])
+                sizes.append([*map(len, tables), block.num_lines, block.num_blank])
                 yield block
             write_json(staging / "blocks.json", sizes)
 

@@ -44,12 +44,7 @@ def draw_candidates(
         items[row, empty] = _draw_rest(
             items[row, ~empty], bought, labels, int(empty.sum()), generator
         )
-    columns = np.zeros(len(rows), np.int64)
-    for chunk in chunks(np.arange(len(rows))):
-        order = generator.permuted(np.tile(np.arange(num_negatives + 1), (len(chunk), 1)), axis=1)
-        items[chunk] = np.take_along_axis(items[chunk], order, axis=1)
-        columns[chunk] = (order == 0).argmax(axis=1)
-    return Candidates(rows, items, columns)
+    return Candidates(rows, items, _permute(items, generator))
 
 
 def chunks(rows: Int[np.ndarray, "rows"]) -> list[Int[np.ndarray, "chunk"]]:
@@ -76,6 +71,18 @@ def _draw(
     drawn[rejected] = 0
     items[rows] = drawn
     return np.asarray(rejected.any(axis=1))
+
+
+def _permute(
+    items: Int[np.ndarray, "evaluated candidates"], generator: np.random.Generator
+) -> Int[np.ndarray, "evaluated"]:
+    """Permute each row in place; returns the new column of the target, which was in column 0."""
+    columns = np.zeros(len(items), np.int64)
+    for chunk in chunks(np.arange(len(items))):
+        order = generator.permuted(np.tile(np.arange(items.shape[1]), (len(chunk), 1)), axis=1)
+        items[chunk] = np.take_along_axis(items[chunk], order, axis=1)
+        columns[chunk] = (order == 0).argmax(axis=1)
+    return columns
 
 
 def title_labels(catalog: Catalog) -> Int[np.ndarray, "indices"]:

@@ -20,6 +20,8 @@ COLUMNS = ["user_id", "item_id", "timestamp", "part", "position", "first_row"]
 
 @dataclass(frozen=True)
 class SplitsConfig:
+    """Filter, split and candidates; `loo` is leave-one-out, `gts` the global temporal split."""
+
     split: Literal["loo", "gts"]
     kcore: Literal["iterative", "single_pass"]
     user_threshold: Count

@@ -62,6 +62,7 @@ def materialize(table: ibis.Table, name: str, replaces: ibis.Table | None) -> ib
 
 
 def batches(table: ibis.Table, rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of at most `rows` rows, in the table's order."""
     folder = _parts(table, f"batches_{uuid.uuid4().hex}")
     for part in sorted(folder.glob("part-*.parquet")):  # their numbers follow the table's order
         with pq.ParquetFile(part) as file:
@@ -70,6 +71,7 @@ def batches(table: ibis.Table, rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def register(rows: pa.Table, backend: ibis.BaseBackend) -> ibis.Table:
+    """An Arrow table as a table of the session."""
     file = _folder() / f"registered_{uuid.uuid4().hex}.parquet"
     pq.write_table(rows, file)
     return backend.read_parquet(file)

@@ -22,6 +22,8 @@ SPARK_MIN_MEMORY_MB = 512  # Spark's own lower limit is 450
 
 @dataclass(frozen=True)
 class RelationalConfig:
+    """The SQL engine and its resources."""
+
     engine: Literal["duckdb", "spark"]
     memory_mb: Count  # DuckDB spills to disk beyond it; for Spark it is the heap
     threads: Count | None  # null means all cores

@@ -33,6 +33,8 @@ class RemoteFile:
 
 @runtime_checkable
 class Remote(Protocol):
+    """A store of files, read by address. A missing file is None, a failure that a retry may fix a TransientError."""
+
     def find(self, address: str) -> RemoteFile | None: ...
 
     def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
@@ -59,6 +61,8 @@ def retry(attempt: Callable[[], T], address: str) -> T:
 
 
 class HttpRemote:
+    """Files over HTTP or HTTPS; 403, 404 and 410 mean that a file does not exist."""
+
     def __init__(self) -> None:
         # without compression in transit: size and tag would be those of the compressed content
         headers = {"accept-encoding": "identity"}

@@ -51,6 +51,8 @@ COLOURS = ["black", "white", "silver", "forest green", "sand", "navy"]
 
 @dataclass(frozen=True)
 class Item:
+    """An item of the sample; `cold` ones are rarely bought."""
+
     number: int
     item_id: str
     domain: str

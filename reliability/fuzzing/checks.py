@@ -128,7 +128,7 @@ def check_csv(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
             yield f"a header is taken that will not do: {lines[0]!r}"
         return
     verdicts = [Verdict(), *(rules.csv_row(line, columns) for line in lines[1:])][: len(lines)]
-    parse = partial(csv_reviews.parse_csv, period=PERIOD)
+    parse = partial(csv_reviews.parse_csv, dates=PERIOD)
     yield from _as_a_file(content, file, csv_reviews, parse, verdicts, tally)
 
 

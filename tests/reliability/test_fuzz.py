@@ -78,7 +78,7 @@ def dropping(block: line_reader.LineBlock) -> tuple[list[Any], list[int]]:
 def planted(patch: pytest.MonkeyPatch, defect: str) -> str:
     """Puts a defect into a parser; says into which."""
     if defect == "a line is dropped":
-        patch.setattr(reviews, "_split_off", lambda block, period: dropping(block))
+        patch.setattr(reviews, "_parse_with_arrow", lambda block, dates: dropping(block))
         return "reviews"
     if defect == "an empty user is taken":
         check = reviews.check_record

@@ -46,18 +46,18 @@ STAGES: dict[str, tuple[str, Any, str]] = {
     "train_teacher": (
         "teacher",
         train_teacher.main,
-        "--splits splits --champion none --out out --scratch scratch --metrics reports/m.json "
+        "--splits splits --out out --scratch scratch --metrics reports/m.json "
         "--curve reports/c.json",
     ),
     "build_backbone": (
         "backbone",
         build_backbone.main,
-        "--splits splits --champion none --out out --metrics reports/m.json",
+        "--splits splits --out out --metrics reports/m.json",
     ),
     "train_student": (
         "student",
         train_student.main,
-        "--splits splits --teacher teacher --backbone backbone --champion none --out out --scratch scratch "
+        "--splits splits --teacher teacher --backbone backbone --out out --scratch scratch "
         "--metrics reports/m.json --curve reports/c.json",
     ),
     "export_embeddings": (
@@ -71,14 +71,23 @@ STAGES: dict[str, tuple[str, Any, str]] = {
         "--dataset store --splits splits --teacher teacher --backbone backbone --student student "
         "--embeddings item_embeddings --reports reports",
     ),
-    "pack": ("serving", pack_bundle.main, "--artifacts store --out out"),
-    "compare": (
+    "pack_bundle": ("serving", pack_bundle.main, "--artifacts store --out out"),
+    "compare_champion": (
         "promotion",
         compare_champion.main,
         "--artifacts store --gates gates.json --out c.json",
     ),
 }
-INGEST = ["--raw", "raw", "--out", "interactions", "--scratch", "cache", "--metrics", "reports/interactions.json"]
+INGEST = [
+    "--raw",
+    "raw",
+    "--out",
+    "interactions",
+    "--scratch",
+    "cache",
+    "--metrics",
+    "reports/interactions.json",
+]
 CONFIGURED = [name for name in STAGES if name != "download"]
 
 
@@ -164,8 +173,16 @@ def test_the_error_names_a_missing_key(
         ("train_student", {"distill": "kl"}, "student.distill is 'kl'; choose from mse"),
         ("evaluate", {"bootstrap": 0.5}, "evaluation.bootstrap is 0.5; expected a whole number"),
         ("export_embeddings", {"upload": 3}, "embeddings.upload is 3; expected a text"),
-        ("compare", {"gates": "some"}, "promotion.gates is 'some'; choose from error, all, none"),
-        ("pack", {"kept_users_mb": -1}, "serving.kept_users_mb is -1.0; it must be at least 0"),
+        (
+            "compare_champion",
+            {"gates": "some"},
+            "promotion.gates is 'some'; choose from error, all, none",
+        ),
+        (
+            "pack_bundle",
+            {"kept_users_mb": -1},
+            "serving.kept_users_mb is -1.0; it must be at least 0",
+        ),
     ],
 )
 def test_the_error_names_an_invalid_value(
@@ -188,8 +205,8 @@ def test_the_error_names_an_invalid_value(
         ("train_student", "splits/interactions.parquet"),
         ("export_embeddings", "splits/interactions.parquet"),
         ("evaluate", "splits/interactions.parquet"),
-        ("pack", "store/splits/items.parquet"),
-        ("compare", "gates.json"),
+        ("pack_bundle", "store/splits/items.parquet"),
+        ("compare_champion", "gates.json"),
     ],
 )
 def test_the_error_names_a_missing_input(
