@@ -159,11 +159,10 @@ def write_sample(folder: Path, seed: int = SEED) -> list[Path]:
     ]  # one item in a hundred has no metadata
     files = []
     for name, lines in (("sample.jsonl", reviews), ("meta_sample.jsonl", metadata)):
-        path = folder / name
         content = "".join(f"{line}\n" for line in shuffled(lines, generator))
-        with atomic_write(path) as temporary:
+        with atomic_write(folder / name) as temporary:
             temporary.write_bytes(content.encode())
-        files.append(path)
+        files.append(folder / name)
     return files
 
 
