@@ -18,7 +18,7 @@ from llmsrec.llm.padding import length_chunks, right_pad
 from llmsrec.llm.prompts import Prompts
 from llmsrec.llm.soft_prompts import PromptModel
 from llmsrec.llm.variants import LLMVariant
-from llmsrec.preprocessing.candidates import normalise
+from llmsrec.preprocessing.candidates import normalize_title
 from llmsrec.sequential.sasrec import SASRec
 
 NEW_TOKENS = 64  # written at most
@@ -48,7 +48,7 @@ class TitleWriter(PromptModel):
             backbone.tokenizer, catalog.titles, self.soft_prompts.shape, num_candidates
         )
         self.stop_tokens = backbone.stop_tokens
-        self.names = [normalise(self._text(title)) for title in self.prompts.titles]
+        self.names = [normalize_title(self._text(title)) for title in self.prompts.titles]
 
     def loss(
         self,
@@ -140,7 +140,7 @@ class TitleWriter(PromptModel):
 
 def column_of(text: str, names: list[str]) -> int:
     """Which candidate a text names (SPEC 3): the one it equals, else the only one that it contains; -1 is none."""
-    answer = normalise(text)
+    answer = normalize_title(text)
     equal = [column for column, name in enumerate(names) if name and name == answer]
     if len(equal) == 1:
         return equal[0]

@@ -10,7 +10,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import load_backbone
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.serving.item_embeddings import encode_catalog
-from llmsrec.sources.download import upload
+from llmsrec.sources.s3 import upload
 from llmsrec.stages import run
 from llmsrec.student.model import LLMSRec
 from llmsrec.training.loop import device

@@ -145,7 +145,7 @@ def test_leftovers_are_found(project: Path) -> None:
     ("command", "step"),
     [
         ("python -m llmsrec.stages.train_teacher --splits x", "train_teacher"),
-        ("/venv/bin/python3.11 -m llmsrec.stages.arrivals take --dataset d", "arrivals take"),
+        ("/venv/bin/python3.11 -m llmsrec.stages.arrivals import --dataset d", "arrivals import"),
         ("python -m dvc --wait-for-lock repro --single-item a@b", "dvc repro"),
         ("python -m orchestration.run", None),
         ("tail -F x", None),
