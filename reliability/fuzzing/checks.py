@@ -23,8 +23,7 @@ import numpy as np
 
 from llmsrec.core.errors import DataError
 from llmsrec.parsing import csv_reviews, metadata, reviews
-from llmsrec.parsing.line_reader import BLOCK_BYTES, LineBlock, read_blocks
-from llmsrec.parsing.line_reader import ParsedBlock
+from llmsrec.parsing.line_reader import BLOCK_BYTES, LineBlock, ParsedBlock, read_blocks
 from reliability.fuzzing import rules
 from reliability.fuzzing.json_reader import NotJson, Reader
 from reliability.fuzzing.rules import Verdict
