@@ -37,10 +37,10 @@ USERS, ITEMS = 600, 1_500
 BATCH, NEGATIVES = 20, 3
 VALIDATED = {"items": 80, "users": 130}  # some 1.6 users an item, as real stores have
 SAME_AS_RELEASED = {
-    "stride": 1, "slot_dropout": 0.0,
+    "stride": 1, "item_vector_dropout": 0.0,
     "batch_size": BATCH, "train_negatives": NEGATIVES, "in_batch": False, "catalogue_negatives": 0,
-    "window": WINDOW, "with_user_rep": False, "w_dis": 1.0, "w_uni": 1.0, "distill": "mse",
-    "dis_reduction": "mean", "normalize": True, "centred_start": False,
+    "window": WINDOW, "user_vector_in_prompt": False, "distillation_weight": 1.0, "uniformity_weight": 1.0, "distill": "mse",
+    "distillation_reduction": "mean", "normalize": True, "center_heads_at_init": False,
 }  # fmt: skip
 GOALS = {  # of read-outs/s, over the released way in float32
     "last_item": {"float32": 3, "bfloat16": 5},

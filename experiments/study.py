@@ -39,10 +39,10 @@ TEACHER = "teacher"
 FULL = "full"
 VARIANTS: dict[str, dict[str, Any]] = {  # what each changes of the section `student`
     FULL: {},
-    "no_uniformity": {"w_uni": 0.0},
-    "neither": {"w_uni": 0.0, "w_dis": 0.0},
+    "no_uniformity": {"uniformity_weight": 0.0},
+    "neither": {"uniformity_weight": 0.0, "distillation_weight": 0.0},
     "contrastive": {"distill": "contrastive"},
-    "user_vector": {"with_user_rep": True},
+    "user_vector": {"user_vector_in_prompt": True},
     "last_item": {"examples": "last_item"},
     "auto_regressive": {"examples": "auto_regressive"},
 }

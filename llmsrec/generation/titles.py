@@ -119,7 +119,7 @@ class TitleWriter(PromptModel):
         return lines[0] if lines else ""
 
     def _users(self, histories: Sequences) -> Tensor | None:
-        return self.teacher.represent(histories) if self.variant.user_slot else None
+        return self.teacher.represent(histories) if self.variant.user_vector else None
 
     def _log_likelihoods(
         self, asked: ChoicePrompts, teacher_users: Tensor | None

@@ -44,7 +44,7 @@ class TitleTrainer(GradientTrainer):
             draws,
         )
         histories = self.train.take(users, ends)
-        known = self.model.teacher.represent(histories) if self.model.variant.user_slot else None
+        known = self.model.teacher.represent(histories) if self.model.variant.user_vector else None
         loss = self.model.loss(histories, drawn.items, drawn.targets, known)
         share = lr_factor(self.config, step, self.steps_per_epoch)
         self.optimizer_step(loss, self.config.learning_rate * share)

@@ -23,10 +23,10 @@ class LLMSRecConfig:
     window: int
     title_tokens: int
     max_prompt_tokens: int
-    with_user_rep: bool
+    user_vector_in_prompt: bool
     backbone: str
     teacher: str
-    slot_dropout: Share
+    item_vector_dropout: Share
 
 
 def head(inner: int, middle: int, outer: int, activation: nn.Module) -> nn.Sequential:
@@ -42,7 +42,7 @@ class Heads(nn.Module):
     def __init__(self, config: LLMSRecConfig, variant: LLMVariant = LLM_SREC) -> None:
         super().__init__()
         known, hidden, shared = config.embedding_size, config.hidden_size, config.shared_size
-        if variant.item_slots:
+        if variant.item_vectors:
             activation = nn.LeakyReLU(0.01) if variant.code_size is None else nn.GELU()
             self.item_projector = head(variant.code_size or known, hidden, hidden, activation)
         if variant.mode == "retrieval":
@@ -51,7 +51,7 @@ class Heads(nn.Module):
             if variant.distils:
                 self.teacher_head = head(known, shared, shared, nn.GELU())
             self.soft_tokens = nn.Parameter(torch.zeros(2, hidden))  # read-outs of users and items
-        if variant.user_slot:
+        if variant.user_vector:
             self.user_projector = head(known, hidden, hidden, nn.LeakyReLU(0.01))
         self.lora = nn.ParameterDict()  # of the language model: see lora.py
         for module in self.output_heads():

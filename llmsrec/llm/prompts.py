@@ -85,8 +85,8 @@ class PromptShape:
     window: int
     title_tokens: int
     max_prompt_tokens: int
-    with_user_rep: bool = False
-    item_slots: bool = True
+    user_vector_in_prompt: bool = False
+    item_vectors: bool = True
 
 
 class PromptBuilder:
@@ -99,7 +99,7 @@ class PromptBuilder:
             self.encode(f'"{title}')[: shape.title_tokens] + self.encode('"') for title in titles
         ]
         self._numbers = [self.encode(f"[{number}] ") for number in range(1, shape.window + 1)]
-        self._slot = [*self.encode(" "), HIST] if shape.item_slots else []
+        self._slot = [*self.encode(" "), HIST] if shape.item_vectors else []
         self._next = self.encode("; ")
         self._date = lru_cache(maxsize=None)(lambda day: self.encode(day_text(day) + " "))
         self._user_start, self._end = self.encode(USER_START), [*self.encode(USER_END), UOUT]
@@ -110,7 +110,7 @@ class PromptBuilder:
     def text_only(self) -> "PromptBuilder":
         """The same prompts without the teacher's vectors."""
         found = copy.copy(self)
-        found.shape = replace(self.shape, with_user_rep=False, item_slots=False)
+        found.shape = replace(self.shape, user_vector_in_prompt=False, item_vectors=False)
         found._slot = []
         return found
 
@@ -161,7 +161,7 @@ class PromptBuilder:
 
     def together(self, rows: list[Row], shown: Sequences) -> Prompts:
         """`shown` are the items of the slots, where there are any."""
-        return _prompts(rows, shown if self.shape.item_slots else _nothing(len(rows)))
+        return _prompts(rows, shown if self.shape.item_vectors else _nothing(len(rows)))
 
     def _growing(self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"], first: int) -> Row:
         assert len(items) <= self.window, "a longer history has another window at each purchase"
@@ -181,7 +181,7 @@ class PromptBuilder:
 
     def _user_head(self) -> list[int]:
         tokens = list(self.start)
-        if self.shape.with_user_rep:
+        if self.shape.user_vector_in_prompt:
             before, after = self._representation
             tokens += [*before, UREP, *after]
         return tokens + self._user_start

@@ -40,13 +40,13 @@ class SoftPrompts(nn.Module):
         teacher = teacher.eval().requires_grad_(False).to(backbone.device)
         self._frozen = (backbone, teacher)  # in a tuple, so that nn.Module does not adopt them
         self.decoder = Decoder(backbone.model)
-        self.dropout = config.slot_dropout
+        self.dropout = config.item_vector_dropout
         self.shape = PromptShape(
             config.window,
             config.title_tokens,
             config.max_prompt_tokens,
-            with_user_rep=variant.user_slot,
-            item_slots=variant.item_slots,
+            user_vector_in_prompt=variant.user_vector,
+            item_vectors=variant.item_vectors,
         )
         table = teacher.item_table
         if variant.code_size is not None:
@@ -172,6 +172,6 @@ class PromptModel(nn.Module):
         """The same networks before prompts without the teacher's vectors."""
         assert self.variant.lora is not None, "what is frozen would have nothing left to learn"
         found = copy.copy(self)
-        found.variant = replace(self.variant, user_slot=False, item_slots=False)
+        found.variant = replace(self.variant, user_vector=False, item_vectors=False)
         found.prompts = self.prompts.text_only()
         return found

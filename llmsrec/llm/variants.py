@@ -32,8 +32,8 @@ class LLMVariant:
     `uses_lora`: low-rank updates are trained, with the settings in `lora`. `code_size`: the width of the item vectors
     in the prompt where they are not the teacher's own (A-LLMRec, stage 1)."""
 
-    user_slot: bool
-    item_slots: bool
+    user_vector: bool
+    item_vectors: bool
     uses_lora: bool = False
     code_size: int | None = None
     distils: bool = False
@@ -44,11 +44,11 @@ class LLMVariant:
         assert self.lora is None or self.uses_lora
 
 
-LLM_SREC = LLMVariant(user_slot=False, item_slots=True, distils=True)
+LLM_SREC = LLMVariant(user_vector=False, item_vectors=True, distils=True)
 VARIANTS = {  # all of them read text; the heads that read states are trained in mode R alone
-    "tallrec": LLMVariant(user_slot=False, item_slots=False, uses_lora=True),
-    "llara": LLMVariant(user_slot=False, item_slots=True, uses_lora=True),
-    "collm": LLMVariant(user_slot=True, item_slots=True, uses_lora=True),
-    "allmrec": LLMVariant(user_slot=True, item_slots=True, code_size=128),
+    "tallrec": LLMVariant(user_vector=False, item_vectors=False, uses_lora=True),
+    "llara": LLMVariant(user_vector=False, item_vectors=True, uses_lora=True),
+    "collm": LLMVariant(user_vector=True, item_vectors=True, uses_lora=True),
+    "allmrec": LLMVariant(user_vector=True, item_vectors=True, code_size=128),
     "llmsrec": LLM_SREC,
 }

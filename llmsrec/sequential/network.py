@@ -106,7 +106,7 @@ class SequenceTraining:
     batch_size: Count
     learning_rate: Amount
     sampling: Literal["shuffle", "with_replacement"]
-    select: bool
+    keep_best: bool
     validate_every: Count
     validation_users: Count | None
     patience: Count

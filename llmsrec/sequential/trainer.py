@@ -132,7 +132,7 @@ def training_plan(trainer: EpochTrainer, splits: Splits, name: str) -> TrainingP
     """A look every few epochs, and after the last."""
     config, steps = trainer.config, trainer.steps_per_epoch
     looks = every_few(config.epochs, config.validate_every, steps)
-    select_by = "ndcg@10" if config.select else None
+    select_by = "ndcg@10" if config.keep_best else None
 
     def look() -> dict[str, float]:
         return validate(trainer.model, splits, config)

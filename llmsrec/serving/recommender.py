@@ -74,7 +74,7 @@ class Recommender:
                 f"{folder / 'item_embeddings'} was made with another student: run `dvc repro`"
             )
         purchases = np.concatenate([np.zeros(1, dtype=np.int64), embeddings.purchases])
-        keeps = kept_users_mb and not student.config.with_user_rep
+        keeps = kept_users_mb and not student.config.user_vector_in_prompt
         kept = UserKVCache(student, kept_users_mb) if keeps else None
         ranker = StudentRanker(student, embeddings.padded, kept.represent if kept else None)
         return cls(catalog, ranker, purchases, embeddings.latest)

@@ -25,7 +25,9 @@ class UserKVCache:
     """The least recently seen are dropped where `megabytes` are full."""
 
     def __init__(self, model: LLMSRec, megabytes: float) -> None:
-        assert not model.config.with_user_rep, "the vector in the prompt differs at each purchase"
+        assert not model.config.user_vector_in_prompt, (
+            "the vector in the prompt differs at each purchase"
+        )
         self.model, self.budget, self.bytes = model, megabytes * MB, 0
         self.kept: OrderedDict[Shown, KeysValues] = OrderedDict()
 

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     model.save(args.out)
     log.save()
-    best = max(log.rows, key=lambda row: row["ndcg@10"]) if config.select else log.rows[-1]
+    best = max(log.rows, key=lambda row: row["ndcg@10"]) if config.keep_best else log.rows[-1]
     summary = {
         "valid": {name: best[name] for name in ("ndcg@10", "hr@10")},
         "epoch": best["step"],

@@ -21,24 +21,24 @@ class StudentConfig:
     train_negatives: Natural
     in_batch: bool
     catalogue_negatives: Natural
-    w_dis: Amount
-    w_uni: Amount
-    dis_reduction: Literal["mean", "sum"]
+    distillation_weight: Amount
+    uniformity_weight: Amount
+    distillation_reduction: Literal["mean", "sum"]
     normalize: bool
     distill: Literal["mse", "contrastive"]
-    with_user_rep: bool
+    user_vector_in_prompt: bool
     epochs: Count
     batch_size: Count
     learning_rate: Amount
     lr_schedule: Literal["decay", "cosine"]
     lr_decay: Amount
-    slot_rate: Amount
-    slot_dropout: Share
+    projector_lr_multiplier: Amount
+    item_vector_dropout: Share
     validations_per_epoch: Count
     validation_users: Count | None
     select_by: Literal["hr@10", "ndcg@10"]
     patience: Count
-    centred_start: bool
+    center_heads_at_init: bool
     prefix_cache_gb: Amount
     seed: int
 
@@ -61,8 +61,8 @@ class StudentConfig:
             window=self.window,
             title_tokens=self.title_tokens,
             max_prompt_tokens=self.max_prompt_tokens,
-            with_user_rep=self.with_user_rep,
+            user_vector_in_prompt=self.user_vector_in_prompt,
             backbone=backbone.digest,
             teacher=teacher.digest,
-            slot_dropout=self.slot_dropout,
+            item_vector_dropout=self.item_vector_dropout,
         )

@@ -66,14 +66,14 @@ class LLMSRec(PromptModel):
     def represent_users(
         self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None = None
     ) -> Float[Tensor, "users shared"]:
-        """`teacher_users` (O_u) is shown in the prompt where `with_user_rep` says so."""
+        """`teacher_users` (O_u) is shown in the prompt where `user_vector_in_prompt` says so."""
         return self.heads.user_head(self._user_states(histories, teacher_users))
 
     def represent_growing_users(
         self, histories: Sequences, first: Int[np.ndarray, "rows"]
     ) -> Float[Tensor, "reads shared"]:
         """A user after each purchase but the `first` ones, all in one pass: row by row, oldest first."""
-        assert not self.variant.user_slot, "the vector in the prompt differs at each purchase"
+        assert not self.variant.user_vector, "the vector in the prompt differs at each purchase"
         prompts = self.prompts.growing_users(histories, first)
         return self.heads.user_head(
             self.soft_prompts.hidden_states(prompts, prompts.tokens == UOUT)
@@ -85,7 +85,7 @@ class LLMSRec(PromptModel):
     def _user_states(
         self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None
     ) -> Float[Tensor, "users hidden"]:
-        if not self.variant.user_slot:
+        if not self.variant.user_vector:
             teacher_users = None
         elif teacher_users is None:
             teacher_users = self.teacher.represent(histories)
@@ -113,7 +113,7 @@ class LLMSRec(PromptModel):
         )
         suffix = torch.tensor(self.prompts.item_suffix, device=device)
         embedded = table[suffix.clamp(min=0)].expand(len(items), -1, -1).clone()
-        if self.variant.item_slots:
+        if self.variant.item_vectors:
             written = self.soft_prompts.project_items(torch.from_numpy(items).to(device))
             embedded[:, 0] = written.to(table.dtype)
         embedded[:, -1] = self.heads.soft_tokens[1].to(table.dtype)
@@ -178,7 +178,7 @@ class LLMSRec(PromptModel):
                     f"{folder} was trained with another {name} ({getattr(config, name)[:12]}, "
                     f"found {digest[:12]}): rerun the student step"
                 )
-        variant = replace(LLM_SREC, user_slot=config.with_user_rep)
+        variant = replace(LLM_SREC, user_vector=config.user_vector_in_prompt)
         model = cls(config, backbone, teacher, catalog, variant)
         model.heads.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()

@@ -26,7 +26,7 @@ def build_optimizer(heads: Heads, config: StudentConfig) -> torch.optim.Optimize
     """What fills slots may learn faster than the rest."""
     groups = [
         {"params": heads.output_parameters(), "share": 1.0},
-        {"params": heads.input_parameters(), "share": config.slot_rate},
+        {"params": heads.input_parameters(), "share": config.projector_lr_multiplier},
     ]
     return torch.optim.Adam(groups, lr=config.learning_rate, betas=(0.9, 0.98))
 

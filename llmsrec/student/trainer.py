@@ -40,7 +40,7 @@ from llmsrec.training.loop import (
 )
 from llmsrec.training.validation import validation_metrics
 
-CENTERING_SAMPLE = 500  # users and items whose states `centred_start` looks at
+CENTERING_SAMPLE = 500  # users and items whose states `center_heads_at_init` looks at
 
 
 def train_student(  # noqa: PLR0913 (the last one has a plain default)
@@ -81,7 +81,7 @@ def training_stage(
 def new_student(
     config: StudentConfig, backbone: Backbone, teacher: SASRec, catalog: Catalog
 ) -> LLMSRec:
-    variant = replace(LLM_SREC, user_slot=config.with_user_rep)
+    variant = replace(LLM_SREC, user_vector=config.user_vector_in_prompt)
     return LLMSRec.from_scratch(
         config.model(backbone, teacher), backbone, teacher, catalog, variant
     )
@@ -97,12 +97,12 @@ class Trainer(GradientTrainer):
             config.examples,
             config.window,
             stride=config.stride,
-            alone=config.with_user_rep,
+            alone=config.user_vector_in_prompt,
         )
         self.owners, self.targets = self.examples.owners(), self.examples.targets()
         self.negatives = NegativeSampler(splits.train, splits.num_items)
         self.teacher_users: Tensor | None = None
-        if model.variant.user_slot or model.variant.distils:
+        if model.variant.user_vector or model.variant.distils:
             # the teacher is frozen: what it says at each read-out is computed once (SPEC 6.1)
             shown = splits.train.take(self.owners, self.examples.ends())
             self.teacher_users = model.teacher.represent(shown)
@@ -121,7 +121,7 @@ class Trainer(GradientTrainer):
         self.model.cache_prefixes(self.config.prefix_cache_gb)
         if learned is not None:
             self.model.heads.load_state_dict(learned)
-        elif self.config.centred_start:
+        elif self.config.center_heads_at_init:
             self.model.center_heads(*self.some(CENTERING_SAMPLE))
 
     def some(self, count: int) -> tuple[Sequences, Int[np.ndarray, "items"]]:
@@ -172,8 +172,8 @@ class Trainer(GradientTrainer):
             "distillation": self._distillation(users, distilled),
             "uniformity": uniformity,
         }
-        loss = terms["retrieval"] + config.w_dis * terms["distillation"]
-        return {"loss": loss + config.w_uni * uniformity, **terms}
+        loss = terms["retrieval"] + config.distillation_weight * terms["distillation"]
+        return {"loss": loss + config.uniformity_weight * uniformity, **terms}
 
     def _places(self, rows: Int[np.ndarray, "batch"]) -> distributed.Shards:
         """Which of the batch's read-outs each process computes: those of its rows."""
@@ -187,7 +187,9 @@ class Trainer(GradientTrainer):
         if len(rows) == 0:  # of several processes, where a batch has fewer rows
             return torch.zeros(0, self.config.shared_size, device=self.model.backbone.device)
         histories = self.examples.histories(rows)
-        if self.config.with_user_rep:  # each prompt shows the teacher's vector of its own moment
+        if (
+            self.config.user_vector_in_prompt
+        ):  # each prompt shows the teacher's vector of its own moment
             return self.model.represent_users(histories, teacher_users)
         return self.model.represent_growing_users(histories, self.examples.first[rows])
 
@@ -214,7 +216,10 @@ class Trainer(GradientTrainer):
         if self.config.distill == "contrastive":
             return contrastive_loss(users, teacher)
         return distillation_loss(
-            users, teacher, normalize=self.config.normalize, reduction=self.config.dis_reduction
+            users,
+            teacher,
+            normalize=self.config.normalize,
+            reduction=self.config.distillation_reduction,
         )
 
 

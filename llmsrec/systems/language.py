@@ -34,8 +34,10 @@ class LanguageRanker:
         config = replace(self.config, seed=given.seed)
 
         def begin(reader: LLMSRec, *, fresh: bool) -> tuple[Trainer, TrainingPlan]:
-            centred = config.centred_start and fresh
-            return training_stage(reader, given.splits, replace(config, centred_start=centred))
+            centred = config.center_heads_at_init and fresh
+            return training_stage(
+                reader, given.splits, replace(config, center_heads_at_init=centred)
+            )
 
         yield from scheduled(self.schedule, network, begin, given.seed)
 

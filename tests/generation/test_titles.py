@@ -42,8 +42,8 @@ def writer(
         torch.manual_seed(4)
         values: dict[str, Any] = {
             "embedding_size": 16, "hidden_size": 32, "shared_size": 12, "head_size": 24, "window": 10,
-            "title_tokens": 48, "max_prompt_tokens": 1024, "with_user_rep": VARIANTS[name].user_slot,
-            "backbone": "random", "teacher": teacher.digest, "slot_dropout": 0.0,
+            "title_tokens": 48, "max_prompt_tokens": 1024, "user_vector_in_prompt": VARIANTS[name].user_vector,
+            "backbone": "random", "teacher": teacher.digest, "item_vector_dropout": 0.0,
         }  # fmt: skip
         variant = replace(VARIANTS[name], mode="generation", code_size=None, uses_lora=False)
         config = LLMSRecConfig(**{**values, **changes})
@@ -73,7 +73,7 @@ def plain_states(
 def prompt_of(model: TitleWriter, row: int) -> tuple[list[int], list[int], Any]:
     prompts = model.prompts.choices(HISTORIES, CANDIDATES)
     items = prompts.items[prompts.item_offsets[row] : prompts.item_offsets[row + 1]]
-    user = model.teacher.represent(HISTORIES)[row] if model.variant.user_slot else None
+    user = model.teacher.represent(HISTORIES)[row] if model.variant.user_vector else None
     return prompts.row(row).tolist(), items.tolist(), user
 
 
@@ -102,7 +102,7 @@ def test_a_prompt_without_slots_has_none(writer: Any) -> None:
 def test_the_loss_is_that_of_the_title_and_its_end_alone(writer: Any, name: str) -> None:
     model = writer(name)
     targets = CANDIDATES[:, 1]
-    users = model.teacher.represent(HISTORIES) if model.variant.user_slot else None
+    users = model.teacher.represent(HISTORIES) if model.variant.user_vector else None
     found = model.loss(HISTORIES, CANDIDATES, targets, users)
     each = []
     for row in range(3):

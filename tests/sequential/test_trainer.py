@@ -43,7 +43,7 @@ def teacher_config(**changes: Any) -> TeacherConfig:
     values: dict[str, Any] = {
         "embedding_size": 16, "num_blocks": 1, "num_heads": 1, "dropout": 0.2, "norm": "pre", "layers": "standard",
         "max_length": 10, "loss": "ce", "negatives": 4, "gbce_t": 0.75, "holdout": False,
-        "epochs": 4, "batch_size": 64, "learning_rate": 0.01, "sampling": "shuffle", "select": True,
+        "epochs": 4, "batch_size": 64, "learning_rate": 0.01, "sampling": "shuffle", "keep_best": True,
         "validate_every": 1, "validation_users": 50, "patience": 10, "seed": 3,
     }  # fmt: skip
     return TeacherConfig(**{**values, **changes})
@@ -91,7 +91,7 @@ def test_another_seed_gives_other_weights(markov_splits: Splits) -> None:
     [
         (1, {}),
         (3, {"loss": "bce", "norm": "original", "sampling": "with_replacement"}),
-        (4, {"loss": "gbce", "select": False, "layers": "ligr"}),
+        (4, {"loss": "gbce", "keep_best": False, "layers": "ligr"}),
         (4, {"loss": "sampled_softmax", "validate_every": 2}),
     ],
 )
@@ -163,7 +163,7 @@ def test_without_selection_the_last_epoch_counts(
 ) -> None:
     script = Script(0.9, 0.5, 0.4, 0.3)
     monkeypatch.setattr(module, "validate", script)
-    model, log = trained(markov_splits, select=False, patience=1)
+    model, log = trained(markov_splits, keep_best=False, patience=1)
     assert len(log.rows) == 4
     assert model.digest == script.seen[-1]
     assert len(set(script.seen)) == 4
@@ -240,7 +240,7 @@ def test_with_holdout_the_last_training_item_reaches_no_weight(
     sequences = dataclasses.replace(markov_splits.sequences, items=items)
     changed = dataclasses.replace(markov_splits, sequences=sequences)
     first, other = (
-        trained(splits, holdout=holdout, loss=loss, epochs=1, select=False)[0].digest
+        trained(splits, holdout=holdout, loss=loss, epochs=1, keep_best=False)[0].digest
         for splits in (markov_splits, changed)
     )
     assert (first == other) == holdout
@@ -288,7 +288,7 @@ def test_the_loss_weighs_all_positions_alike_whatever_their_group() -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_training_learns_and_leaves_the_padding_at_zero(markov_splits: Splits, loss: str) -> None:
-    model, log = trained(markov_splits, loss=loss, epochs=6, select=False)
+    model, log = trained(markov_splits, loss=loss, epochs=6, keep_best=False)
     assert log.rows[-1]["loss"] < 0.9 * log.rows[0]["loss"]
     assert (model.item_table[0] == 0).all()
     assert (model.item_table[1:].norm(dim=1) > 0).all()

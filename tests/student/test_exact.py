@@ -44,7 +44,7 @@ def student_config(**changes: Any) -> StudentConfig:
         "prefix_cache_gb": 0.0,
         "train_negatives": 3,
         "stride": 2,
-        "slot_dropout": 0.0,
+        "item_vector_dropout": 0.0,
     }
     return StudentConfig(**{**section, **small, **changes})
 
@@ -182,8 +182,8 @@ def oracle_losses(oracle: Oracle, trainer: Trainer, rows: np.ndarray) -> dict[st
             for side in (users, taught)
         ),
     }
-    loss = terms["retrieval"] + config.w_dis * terms["distillation"]
-    return {"loss": loss + config.w_uni * terms["uniformity"], **terms}
+    loss = terms["retrieval"] + config.distillation_weight * terms["distillation"]
+    return {"loss": loss + config.uniformity_weight * terms["uniformity"], **terms}
 
 
 def unit(vector: torch.Tensor) -> torch.Tensor:
@@ -220,7 +220,7 @@ def test_other_architectures_equal_their_own_oracle(
 
 
 def test_the_user_vector_in_the_prompt(student: Build, backbone: Backbone, causal_lm: Any) -> None:
-    model = student(backbone, with_user_rep=True)
+    model = student(backbone, user_vector_in_prompt=True)
     histories = random_histories(8, 4, 6, 40)
     vectors = model.teacher.represent(histories)
     oracle = Oracle(model, causal_lm)

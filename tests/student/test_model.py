@@ -39,7 +39,7 @@ def test_soft_tokens_start_like_the_backbone_s_tokens() -> None:
 def test_vectors_are_dropped_while_it_learns_and_whole_when_it_recommends(
     student: Build, backbone: Backbone
 ) -> None:
-    model, whole = student(backbone, slot_dropout=0.5), student(backbone)
+    model, whole = student(backbone, item_vector_dropout=0.5), student(backbone)
     items, histories = np.array([1, 2, 3]), from_rows([[1, 2, 3], [4, 5]])
     wanted = whole.eval().represent_items(items), whole.represent_users(histories)
     model.train()

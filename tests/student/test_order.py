@@ -130,7 +130,14 @@ def test_a_student_without_distillation_and_uniformity_fails_the_gates(
     changes: dict[str, Any],
     failed: set[str],
 ) -> None:
-    found = evaluated(markov_splits, markov_teacher, reader, w_dis=0.0, w_uni=0.0, **changes)
+    found = evaluated(
+        markov_splits,
+        markov_teacher,
+        reader,
+        distillation_weight=0.0,
+        uniformity_weight=0.0,
+        **changes,
+    )
     assert {name for name, passed in verdicts(found).items() if not passed} == failed
 
 

@@ -75,7 +75,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
 ) -> None:
     config = student_config(
         epochs=2, batch_size=100, validations_per_epoch=3, validation_users=40, patience=9,
-        slot_dropout=0.2,
+        item_vector_dropout=0.2,
     )  # fmt: skip
 
     def run(log: MetricLog, folder: Path | None) -> LLMSRec:
@@ -132,7 +132,7 @@ def test_what_fills_slots_learns_at_a_rate_of_its_own(
     student: Build, backbone: Backbone, markov_splits: Splits
 ) -> None:
     """Adam's first step moves every weight by the rate."""
-    config = student_config(lr_schedule="decay", learning_rate=1e-3, slot_rate=5.0)
+    config = student_config(lr_schedule="decay", learning_rate=1e-3, projector_lr_multiplier=5.0)
     model = student(backbone)
     before = {name: value.clone() for name, value in model.heads.named_parameters()}
     Trainer(model, markov_splits, config).step(0)

@@ -40,7 +40,7 @@ def sections(**student: Any) -> dict[str, Any]:
         "batch_size": 7,
     }
     document["student"] |= {
-        "shared_size": 8, "head_size": 16, "batch_size": 5, "slot_dropout": 0.0, "catalogue_negatives": 6,
+        "shared_size": 8, "head_size": 16, "batch_size": 5, "item_vector_dropout": 0.0, "catalogue_negatives": 6,
         "epochs": 1, "validation_users": 20, "validations_per_epoch": 4, **student,
     }  # fmt: skip
     return document
@@ -129,7 +129,7 @@ def train_together(store: Path, out: str) -> subprocess.Popen[str]:
     folder.mkdir()
     for name in ("splits", "teacher", "backbone"):
         (folder / name).symlink_to(store / name)
-    document = sections(slot_dropout=0.2)
+    document = sections(item_vector_dropout=0.2)
     (folder / "params.yaml").write_text(yaml.safe_dump(document))
     names = ("splits", "teacher", "backbone", "champion", "scratch", "out")
     arguments = [part for name in names for part in (f"--{name}", name)]
