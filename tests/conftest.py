@@ -150,7 +150,8 @@ def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) ->
     from llmsrec.serving.leakage import TRAINING_INTERACTIONS, training_interactions
     from llmsrec.student.config import StudentConfig
     from llmsrec.student.trainer import train_student
-    from llmsrec.training.loop import Checkpoints, MetricLog
+    from llmsrec.training.checkpoints import Checkpoints
+    from llmsrec.training.loop import MetricLog
 
     params = Path(__file__).parents[1] / "params.yaml"
     log, fresh = MetricLog(), Checkpoints(None, "")

@@ -1,4 +1,4 @@
-"""Training of the small embedded backbone.
+"""The small backbone: architecture, tokenizer and training.
 
 Imported by the backbone stage alone.
 """

@@ -1,4 +1,4 @@
-"""Catalogue -> backbone: built small, or pinned."""
+"""Stage `backbone`: train the small backbone on the catalog, or pin a local or hub model."""
 
 import argparse
 from pathlib import Path

@@ -21,7 +21,7 @@ from llmsrec.generation.choices import ANSWER, PICK, ChoiceBuilder
 from llmsrec.generation.titles import TitleAnswerer, TitleWriter, column_of
 from llmsrec.generation.trainer import TitleTrainer
 from llmsrec.llm.backbone import Backbone, folder_digest, load_backbone
-from llmsrec.llm.heads import LLMSRecConfig
+from llmsrec.llm.heads import PromptModelConfig
 from llmsrec.llm.prompts import HIST, UREP, PromptShape
 from llmsrec.llm.variants import VARIANTS
 from llmsrec.preprocessing.candidates import title_labels
@@ -46,7 +46,7 @@ def writer(
             "backbone": "random", "teacher": teacher.digest, "item_vector_dropout": 0.0,
         }  # fmt: skip
         variant = replace(VARIANTS[name], mode="generation", code_size=None, uses_lora=False)
-        config = LLMSRecConfig(**{**values, **changes})
+        config = PromptModelConfig(**{**values, **changes})
         return TitleWriter(config, backbone, teacher, markov_splits.catalog, variant, 4).eval()
 
     return build
@@ -139,7 +139,7 @@ def test_what_is_written_is_the_likeliest_token_each_time(
     writer: Any, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With keys and values kept and prompts of several lengths side by side, as alone and anew for every token."""
-    monkeypatch.setattr("llmsrec.generation.titles.NEW_TOKENS", 6)
+    monkeypatch.setattr("llmsrec.generation.titles.MAX_NEW_TOKENS", 6)
     model = writer()
     found = model.write_titles(HISTORIES, CANDIDATES)
     for row in range(3):
@@ -164,7 +164,7 @@ def test_a_model_s_own_ways_of_writing_are_left_out(small_backbone: Path, tmp_pa
     place = json.loads((tmp_path / "backbone/backbone.json").read_text())
     place["revision"] = folder_digest(tmp_path / "backbone/model")
     write_json(tmp_path / "backbone/backbone.json", place)
-    found = load_backbone(tmp_path / "backbone", writes=True)
+    found = load_backbone(tmp_path / "backbone", with_lm_head=True)
     assert found.ends == {2, 7}
     table = found.token_table[[5, 6, 5, 6, 5]][None]
     mask = torch.ones(1, 5, dtype=torch.long)

@@ -39,7 +39,7 @@ def builder(tokenizer: Any = None, titles: list[str] = TITLES, **changes: Any) -
         "window": 10,
         "title_tokens": 48,
         "max_prompt_tokens": 1024,
-        "user_vector_in_prompt": False,
+        "user_vector": False,
     }
     return PromptBuilder(tokenizer or Letters(), titles, PromptShape(**{**values, **changes}))
 
@@ -67,7 +67,7 @@ def test_an_item_prompt_word_for_word() -> None:
 
 
 def test_a_user_prompt_with_the_recommenders_description() -> None:
-    assert user_text(builder(user_vector_in_prompt=True), [3], [FIRST]) == (
+    assert user_text(builder(user_vector=True), [3], [FIRST]) == (
         "A recommender describes this shopper as <UREP>. Purchases of one shopper, oldest first: "
         '[1] 2021/03/04 "Tea" <HIST>. Compress this shopper\'s purchases into one vector: <UOUT>'
     )
@@ -147,13 +147,11 @@ def test_some_prompts_are_taken_whole() -> None:
     assert some.item_offsets.tolist() == [0, 3, 5]
 
 
-@pytest.mark.parametrize("user_vector_in_prompt", [False, True])
-def test_slots_stand_in_order(user_vector_in_prompt: bool) -> None:
-    tokens = builder(user_vector_in_prompt=user_vector_in_prompt).user(
-        np.array([5, 6, 7]), np.array([FIRST] * 3)
-    )
+@pytest.mark.parametrize("user_vector", [False, True])
+def test_slots_stand_in_order(user_vector: bool) -> None:
+    tokens = builder(user_vector=user_vector).user(np.array([5, 6, 7]), np.array([FIRST] * 3))
     slots = [token for token in tokens if token < 0]
-    assert slots == [UREP] * user_vector_in_prompt + [HIST] * 3 + [UOUT]
+    assert slots == [UREP] * user_vector + [HIST] * 3 + [UOUT]
     assert [token for token in builder().item(5) if token < 0] == [HIST, IOUT]
 
 
@@ -163,10 +161,10 @@ titles = st.lists(st.text(max_size=600), min_size=1, max_size=8)
 @given(titles, st.booleans(), st.data())
 @settings(deadline=None)
 def test_no_title_pushes_the_read_out_away(
-    texts: list[str], user_vector_in_prompt: bool, data: st.DataObject
+    texts: list[str], user_vector: bool, data: st.DataObject
 ) -> None:
     """SPEC 10.2: whatever the titles, a prompt ends with its read-out and keeps every slot and the limit."""
-    prompts = builder(titles=["", *texts], user_vector_in_prompt=user_vector_in_prompt)
+    prompts = builder(titles=["", *texts], user_vector=user_vector)
     items = data.draw(st.lists(st.integers(1, len(texts)), max_size=14))
     tokens = prompts.user(np.array(items, dtype=np.int64), np.full(len(items), FIRST))
     assert tokens[-1] == UOUT
@@ -198,7 +196,7 @@ def least_limit(**options: Any) -> int:
 
 def test_the_limit_is_that_of_the_longest_prompt() -> None:
     """Not a token less; and no stricter than the separator that the last entry has not."""
-    options: dict[str, Any] = {"titles": ["", "x" * 500], "user_vector_in_prompt": True}
+    options: dict[str, Any] = {"titles": ["", "x" * 500], "user_vector": True}
     limit = least_limit(**options)
     longest = builder(**options).user(np.array([1] * 10), np.array([FIRST] * 10))
     assert len(longest) <= limit <= len(longest) + 20
@@ -268,7 +266,7 @@ def test_the_small_backbone_reads_the_same_words(tokenizer: Any) -> None:
 def test_no_date_makes_a_prompt_longer_than_was_checked(tokenizer: Any) -> None:
     """Some days take more tokens than others; the room that is checked must hold for any of them."""
     wild = "".join(chr(200 + place) for place in range(300))
-    options: dict[str, Any] = {"titles": ["", wild], "user_vector_in_prompt": True}
+    options: dict[str, Any] = {"titles": ["", wild], "user_vector": True}
     limit = least_limit(tokenizer=tokenizer, **options)
     prompts = builder(tokenizer, **options)
     days = range(9_125, 23_740, 3)  # 1995 to 2034

@@ -40,7 +40,7 @@ class ScoresAlone:
 def test_some_items_score_as_they_do_among_all(
     gathered: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranker, "GATHERED", gathered)
+    monkeypatch.setattr(ranker, "GATHERED_VALUES", gathered)
     model = ByLastItem(20)
     histories = from_rows([[1, 2], [5], [], [20, 7, 7], [3]])
     items = np.random.default_rng(0).integers(0, 21, (5, 3))
@@ -65,7 +65,7 @@ def test_the_scores_of_other_items_are_not_computed(
     markov_splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = ByLastItem(markov_splits.num_items)
-    monkeypatch.setattr(model, "products", None)
+    monkeypatch.setattr(model, "score_users", None)
     assert len(evaluate(model, markov_splits, "test", full=False).sampled.better) > 0
 
 

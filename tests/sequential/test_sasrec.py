@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmsrec.data.sequences import from_rows
 from llmsrec.sequential import network as network_module
-from llmsrec.sequential.network import by_length
+from llmsrec.sequential.network import batches_by_length
 from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 
 ITEMS = 30
@@ -230,8 +230,8 @@ def test_chunks_hold_every_row_that_has_a_length_once_within_the_budget(
 ) -> None:
     sizes = np.array(lengths, dtype=np.int64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_module, "BATCH_TOKENS", budget)
-        chunks = list(by_length(sizes))
+        patch.setattr(network_module, "BATCH_POSITIONS", budget)
+        chunks = list(batches_by_length(sizes))
     found = np.concatenate([*chunks, np.zeros(0, np.int64)])
     assert sorted(found) == [row for row, length in enumerate(lengths) if length]
     assert all(len(set(sizes[chunk])) == 1 for chunk in chunks)

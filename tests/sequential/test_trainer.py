@@ -21,9 +21,15 @@ from llmsrec.sequential import trainer as module
 from llmsrec.sequential.losses import full_loss
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.sequential.trainer import TeacherConfig, Trainer, train_teacher, training_histories
+from llmsrec.sequential.trainer import (
+    CausalTrainer,
+    TeacherConfig,
+    train_teacher,
+    training_histories,
+)
 from llmsrec.training.batches import NegativeSampler
-from llmsrec.training.loop import Checkpoints, MetricLog
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
 from llmsrec.training.validation import validation_rows
 from tests.conftest import interactions_of, splits_config
 
@@ -258,13 +264,13 @@ def test_users_with_one_training_purchase_are_passed_over(markov_splits: Splits)
     lengths = markov_splits.train_lengths.copy()
     lengths[::2] = 1
     some = dataclasses.replace(markov_splits, train_lengths=lengths)
-    trainer = Trainer(
+    trainer = CausalTrainer(
         SASRec(teacher_config().network(some.num_items)),
         some.train,
         some.num_items,
         teacher_config(),
     )
-    assert (lengths[trainer.usable] >= 2).all()
+    assert (lengths[trainer.users] >= 2).all()
     assert trainer.steps_per_epoch == -(-int((lengths >= 2).sum()) // 64)
     assert trained(some, epochs=1)[0].item_table.isfinite().all()
 
@@ -276,7 +282,7 @@ def test_the_loss_weighs_all_positions_alike_whatever_their_group() -> None:
     config = teacher_config(max_length=40, dropout=0.0)
     torch.manual_seed(0)
     model = SASRec(config.network(50))
-    trainer = Trainer(model, from_rows(rows), 50, config)
+    trainer = CausalTrainer(model, from_rows(rows), 50, config)
     found = trainer.loss(np.arange(len(rows)), draws)
     states, targets = [], []
     for row in rows:

@@ -386,9 +386,9 @@ def test_histories_too_short_to_train_on_are_told(here: Path, params: Callable[.
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("./nowhere", "backbone.model: ./nowhere is no folder"),
+        ("./nowhere", "backbone.model: ./nowhere is not a folder"),
         ("empty", "empty holds no .safetensors weights"),
-        ("nobody/no-such-model", "the hub does not give 'nobody/no-such-model' at revision main"),
+        ("nobody/no-such-model", "the hub does not serve 'nobody/no-such-model' at revision main"),
     ],
 )
 def test_a_language_model_that_cannot_be_had_is_named(

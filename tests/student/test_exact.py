@@ -18,8 +18,8 @@ from llmsrec.llm import padding
 from llmsrec.llm.backbone import Backbone
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.trainer import Trainer
-from llmsrec.training.loop import generator
+from llmsrec.student.trainer import StudentTrainer
+from llmsrec.training.seeding import generator
 from tests.student.conftest import HIDDEN
 from tests.student.oracle import Oracle, assert_close, gradients
 
@@ -116,7 +116,7 @@ def test_losses_and_gradients_equal_the_oracle(
     )
     model = student(backbone, window=4)
     model.cache_prefixes(cache)
-    trainer = Trainer(model, markov_splits, config)
+    trainer = StudentTrainer(model, markov_splits, config)
     oracle = Oracle(model, causal_lm)
     rows = np.array([3, 200, 11, 299])
     terms = trainer.losses(rows, generator(9))
@@ -134,11 +134,13 @@ def test_losses_and_gradients_equal_the_oracle(
         assert_close(gradient, slow[name], 1e-4, least=float(exact.abs().max()) * 1e-3)
 
 
-def oracle_losses(oracle: Oracle, trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
+def oracle_losses(
+    oracle: Oracle, trainer: StudentTrainer, rows: np.ndarray
+) -> dict[str, torch.Tensor]:
     """SPEC 4.9 in loops; what is drawn at random is drawn again from the same generator."""
     examples, config, draws = trainer.examples, trainer.config, generator(9)
-    reads = examples.reads(rows)
-    owners, ends = examples.owners()[reads], examples.ends()[reads]
+    reads = examples.read_outs(rows)
+    owners, ends = examples.read_out_users()[reads], examples.history_lengths()[reads]
     train = examples.train
     users, targets, taught = [], [], []
     for user, end in zip(owners.tolist(), ends.tolist(), strict=True):
@@ -209,7 +211,7 @@ def test_other_architectures_equal_their_own_oracle(
     torch.manual_seed(4)
     lm = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     model = student(Backbone(lm.base_model, tokenizer, "random"))
-    assert model.soft_prompts.decoder.llama_shaped is (config.model_type == "qwen2")
+    assert model.soft_prompts.decoder.is_llama is (config.model_type == "qwen2")
     oracle, histories = Oracle(model, lm), random_histories(6, 4, 6, 40)
     assert_close(model.represent_users(histories), oracle.users(histories))
     growing = model.represent_growing_users(histories, histories.lengths - 1)

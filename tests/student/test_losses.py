@@ -8,13 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmsrec.student.losses import (
-    catalogue_loss,
-    contrastive_loss,
-    distillation_loss,
-    retrieval_loss,
-    uniformity_loss,
-)
+from llmsrec.finetuning.losses import catalogue_loss, retrieval_loss
+from llmsrec.student.losses import contrastive_loss, distillation_loss, uniformity_loss
 
 Vectors = list[list[float]]
 SIZE = 4

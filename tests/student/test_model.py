@@ -13,7 +13,7 @@ from llmsrec.core.errors import ArtifactError, ConfigError
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import Backbone, BackboneConfig, load_backbone, pin
-from llmsrec.llm.heads import Heads, LLMSRecConfig
+from llmsrec.llm.heads import Heads, PromptModelConfig
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.student.model import LLMSRec
 
@@ -22,13 +22,13 @@ Build = Callable[..., LLMSRec]
 
 def test_the_paper_s_student_has_its_number_of_parameters() -> None:
     """SPEC 3: 22,797,056 on Llama-3.2-3B (hidden size 3072) with a teacher of width 64."""
-    config = LLMSRecConfig(64, 3072, 128, 2048, 10, 48, 1024, False, "", "", 0.0)
+    config = PromptModelConfig(64, 3072, 128, 2048, 10, 48, 1024, False, "", "", 0.0)
     assert sum(parameter.numel() for parameter in Heads(config).parameters()) == 22_797_056
 
 
 def test_soft_tokens_start_like_the_backbone_s_tokens() -> None:
     torch.manual_seed(0)
-    heads = Heads(LLMSRecConfig(4, 4096, 4, 4, 10, 48, 1024, False, "", "", 0.0))
+    heads = Heads(PromptModelConfig(4, 4096, 4, 4, 10, 48, 1024, False, "", "", 0.0))
     table = 3.0 + 0.5 * torch.randn(200, 4096)
     heads.init_soft_tokens(table)
     assert heads.soft_tokens.mean().item() == pytest.approx(3.0, abs=0.05)

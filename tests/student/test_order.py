@@ -16,15 +16,16 @@ from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
 from llmsrec.evaluation.per_user import EvaluationConfig, Found, evaluate_all, summarise
 from llmsrec.llm.backbone import Backbone, BackboneConfig, folder_digest, load_backbone
+from llmsrec.llm.ranker import RetrievalRanker, encode_items
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking.ranker import Ranker
 from llmsrec.report.gates import GatesConfig, judge
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import train_teacher
-from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.student.trainer import train_student
-from llmsrec.training.loop import Checkpoints, MetricLog
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
 from tests.conftest import interactions_of, splits_config, with_texts
 from tests.sequential.test_trainer import teacher_config
 from tests.student.test_exact import student_config
@@ -85,7 +86,7 @@ def evaluated(splits: Splits, teacher: SASRec, backbone: Backbone, **changes: An
     rankers: dict[str, Ranker] = {
         "popularity": Popularity(splits),
         "teacher": SequentialRanker(teacher),
-        "student": StudentRanker(student, encode_items(student, splits.num_items)),
+        "student": RetrievalRanker(student, encode_items(student, splits.num_items)),
     }
     return evaluate_all(rankers, splits, EVALUATION)
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from llmsrec.data.splits import Splits
+from llmsrec.finetuning import trainer as train_module
+from llmsrec.finetuning.losses import catalogue_loss
 from llmsrec.llm.backbone import Backbone
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.student import trainer as train_module
-from llmsrec.student.losses import catalogue_loss
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.trainer import Trainer, train_student
+from llmsrec.student.trainer import StudentTrainer, train_student
 from llmsrec.training import loop
-from llmsrec.training.loop import Checkpoints, MetricLog
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
 from tests.student.test_exact import student_config
 
 Build = Callable[..., LLMSRec]
@@ -25,7 +26,7 @@ def test_after_a_step_only_the_heads_have_moved(
     student: Build, backbone: Backbone, markov_splits: Splits
 ) -> None:
     model = student(backbone)
-    trainer = Trainer(model, markov_splits, student_config())
+    trainer = StudentTrainer(model, markov_splits, student_config())
     frozen = [*backbone.model.parameters(), *model.teacher.parameters()]
     before = [parameter.clone() for parameter in frozen]
     heads = {name: value.clone() for name, value in model.heads.named_parameters()}
@@ -106,8 +107,10 @@ def test_the_learning_rate_falls_after_every_look_and_the_best_look_is_kept(
         train_module, "validate", lambda *_: {select_by: (value := next(found)), other: 1 - value}
     )
     kept: list[dict[str, torch.Tensor]] = []
-    copy = loop.copied
-    monkeypatch.setattr(loop, "copied", lambda network: kept.append(copy(network)) or kept[-1])
+    copy = loop.copy_weights
+    monkeypatch.setattr(
+        loop, "copy_weights", lambda network: kept.append(copy(network)) or kept[-1]
+    )
     config = student_config(
         epochs=5,
         batch_size=300,
@@ -135,7 +138,7 @@ def test_what_fills_slots_learns_at_a_rate_of_its_own(
     config = student_config(lr_schedule="decay", learning_rate=1e-3, projector_lr_multiplier=5.0)
     model = student(backbone)
     before = {name: value.clone() for name, value in model.heads.named_parameters()}
-    Trainer(model, markov_splits, config).step(0)
+    StudentTrainer(model, markov_splits, config).step(0)
     moved = {
         name: float((value - before[name]).detach().abs().max())
         for name, value in model.heads.named_parameters()
@@ -153,12 +156,12 @@ def test_the_chance_of_an_item_is_how_often_it_comes(
     config = student_config(
         examples="auto_regressive", batch_size=8, train_negatives=1, catalogue_negatives=3
     )
-    trainer = Trainer(student(backbone), markov_splits, config)
+    trainer = StudentTrainer(student(backbone), markov_splits, config)
     count, steps = np.zeros(markov_splits.num_items + 1), 600
     draws = np.random.default_rng(0)
     for _ in range(steps):
-        reads = trainer.examples.reads(draws.integers(len(trainer.examples), size=8))
-        own = trainer.negatives.draw(trainer.owners[reads], 1, draws)
+        reads = trainer.examples.read_outs(draws.integers(len(trainer.examples), size=8))
+        own = trainer.negatives.draw(trainer.users[reads], 1, draws)
         count[np.unique([*trainer.targets[reads], *own.ravel(), *trainer.pool.draw(draws)])] += 1
     assert np.abs(count / steps - trainer.pool.inclusion_probability)[1:].max() < 0.1
     assert np.abs(count / steps - trainer.pool.inclusion_probability)[1:].mean() < 0.03

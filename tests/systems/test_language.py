@@ -32,7 +32,9 @@ from llmsrec.student.trainer import train_student
 from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import Answerer, TrainingInput
 from llmsrec.systems.training import num_trained, train_system
-from llmsrec.training.loop import Checkpoints, MetricLog, seed_torch
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
+from llmsrec.training.seeding import seed_torch
 from tests.conftest import interactions_of, splits_config
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"

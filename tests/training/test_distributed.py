@@ -18,14 +18,12 @@ import yaml
 from llmsrec.core.config import from_mapping
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import load_backbone
-from llmsrec.sequential.trainer import TeacherConfig
-from llmsrec.sequential.trainer import Trainer as TeacherTrainer
+from llmsrec.sequential.trainer import CausalTrainer, TeacherConfig
 from llmsrec.student.config import StudentConfig
-from llmsrec.student.trainer import Trainer as StudentTrainer
-from llmsrec.student.trainer import new_student
-from llmsrec.training.loop import seed_torch
+from llmsrec.student.trainer import StudentTrainer, new_student
+from llmsrec.training.seeding import seed_torch
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STEPS = 3
 
 
@@ -53,7 +51,7 @@ def steps_of(folder: Path, document: dict[str, Any]) -> dict[str, list[float]]:
     seed_torch(0)
     teacher = teaching.build_network(splits.num_items)
     found: dict[str, list[float]] = {"teacher": [], "student": []}
-    trainer: Any = TeacherTrainer(teacher, splits.train, splits.num_items, teaching)
+    trainer: Any = CausalTrainer(teacher, splits.train, splits.num_items, teaching)
     for step in range(STEPS):
         found["teacher"].append(trainer.step(step)["loss"])
         found["teacher"] += [float(part.grad.norm()) for part in teacher.parameters()]
@@ -61,7 +59,7 @@ def steps_of(folder: Path, document: dict[str, Any]) -> dict[str, list[float]]:
     seed_torch(0)
     model = new_student(config, load_backbone(folder / "backbone"), teacher.eval(), splits.catalog)
     trainer = StudentTrainer(model, splits, config)
-    trainer.start()
+    trainer.prepare()
     for step in range(STEPS):
         found["student"].append(trainer.step(step)["loss"])
         found["student"] += [float(part.grad.norm()) for part in model.heads.parameters()]
@@ -131,7 +129,7 @@ def train_together(store: Path, out: str) -> subprocess.Popen[str]:
         (folder / name).symlink_to(store / name)
     document = sections(item_vector_dropout=0.2)
     (folder / "params.yaml").write_text(yaml.safe_dump(document))
-    names = ("splits", "teacher", "backbone", "champion", "scratch", "out")
+    names = ("splits", "teacher", "backbone", "scratch", "out")
     arguments = [part for name in names for part in (f"--{name}", name)]
     arguments += ["--metrics", "metrics.json", "--curve", "curve.json"]
     return start_two(

@@ -9,15 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from llmsrec.training.loop import (
-    Checkpoints,
-    EarlyStopping,
-    MetricLog,
-    TrainingPlan,
-    fingerprint,
-    generator,
-    train,
-)
+from llmsrec.training.checkpoints import Checkpoints, fingerprint
+from llmsrec.training.loop import EarlyStopping, MetricLog, TrainingPlan, train
+from llmsrec.training.seeding import generator
 
 
 def test_only_a_strictly_better_value_is_the_best() -> None:

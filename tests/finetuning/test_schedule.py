@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmsrec.student.schedule import lr_factor, validation_steps
+from llmsrec.finetuning.schedule import lr_factor, validation_steps
 from tests.student.test_exact import student_config
 
 

@@ -1,0 +1,15 @@
+"""Seeded randomness: a resumed run draws what an uninterrupted run draws."""
+
+import numpy as np
+import torch
+
+
+def generator(*key: int) -> np.random.Generator:
+    """A generator that depends on the key (seed, epoch, step, ...) alone."""
+    return np.random.default_rng(key)
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch and use deterministic algorithms where the device has them; it warns where it has not."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.manual_seed(seed)
