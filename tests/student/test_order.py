@@ -1,4 +1,4 @@
-"""Teacher and student lose under shuffling where order decides what comes next, and nowhere else (SPEC 10.8).
+"""Teacher and student lose under shuffling where order decides what comes next, and not elsewhere (specification 10.8).
 
 The gates of params.yaml pass that student, and refuse one that was taught without distillation and uniformity.
 """
@@ -45,13 +45,13 @@ def taste_histories(users: int, items: int, seed: int) -> dict[str, list[str]]:
     return histories
 
 
-def store(histories: dict[str, list[str]]) -> Splits:
+def splits_of(histories: dict[str, list[str]]) -> Splits:
     return with_texts(split(interactions_of(histories), splits_config(generation_negatives=0)))
 
 
 @pytest.fixture(scope="module")
 def reader(markov_splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    """A language model that has learned to read titles and slots; both stores have the same titles."""
+    """A small backbone trained on the titles, which are the same in both datasets."""
     folder = tmp_path_factory.mktemp("reader")
     config = BackboneConfig(
         model="small", revision=None, dtype="float32", num_layers=2, hidden_size=64, num_heads=2,
@@ -91,9 +91,9 @@ def evaluated(splits: Splits, teacher: SASRec, backbone: Backbone, **changes: An
     return evaluate_all(rankers, splits, EVALUATION)
 
 
-def cost_of_shuffling(found: Found, splits: Splits) -> dict[str, dict[str, Any]]:
+def cost_of_shuffling(actual: Found, splits: Splits) -> dict[str, dict[str, Any]]:
     """What teacher and student lose in NDCG@10 among the candidates."""
-    differences = summarise(found.table, splits, EVALUATION, "made up")["differences"]
+    differences = summarise(actual.table, splits, EVALUATION, "made up")["differences"]
     return {
         row["b"]: row
         for row in differences
@@ -101,19 +101,19 @@ def cost_of_shuffling(found: Found, splits: Splits) -> dict[str, dict[str, Any]]
     }
 
 
-def verdicts(found: Found) -> dict[str, bool]:
+def verdicts(actual: Found) -> dict[str, bool]:
     gates = load_section(GatesConfig, "gates", ROOT / "params.yaml")
-    return {row["name"]: row["success"] for row in judge(found, gates, EVALUATION)["results"]}
+    return {row["name"]: row["success"] for row in judge(actual, gates, EVALUATION)["results"]}
 
 
 def test_both_lose_what_order_tells_and_every_gate_is_passed(
     markov_splits: Splits, markov_teacher: SASRec, reader: Backbone
 ) -> None:
-    found = evaluated(markov_splits, markov_teacher, reader)
-    lost = cost_of_shuffling(found, markov_splits)
+    actual = evaluated(markov_splits, markov_teacher, reader)
+    lost = cost_of_shuffling(actual, markov_splits)
     assert lost["teacher"]["high"] < -0.2
     assert lost["student"]["high"] < -0.05
-    assert all(verdicts(found).values())
+    assert all(verdicts(actual).values())
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_student_without_distillation_and_uniformity_fails_the_gates(
     changes: dict[str, Any],
     failed: set[str],
 ) -> None:
-    found = evaluated(
+    actual = evaluated(
         markov_splits,
         markov_teacher,
         reader,
@@ -139,12 +139,12 @@ def test_a_student_without_distillation_and_uniformity_fails_the_gates(
         uniformity_weight=0.0,
         **changes,
     )
-    assert {name for name, passed in verdicts(found).items() if not passed} == failed
+    assert {name for name, passed in verdicts(actual).items() if not passed} == failed
 
 
 def test_neither_loses_where_order_tells_nothing(reader: Backbone) -> None:
-    splits = store(taste_histories(300, 40, 0))
-    found = evaluated(splits, teacher_of(splits), reader)
-    for row in cost_of_shuffling(found, splits).values():
+    splits = splits_of(taste_histories(300, 40, 0))
+    actual = evaluated(splits, teacher_of(splits), reader)
+    for row in cost_of_shuffling(actual, splits).values():
         assert row["low"] <= 0 <= row["high"]
         assert row["low"] > -0.05

@@ -1,4 +1,4 @@
-"""Two processes train as one: the same numbers, one that writes, and a clean restart when one is lost."""
+"""Training in two processes: the numbers of one process, one writer, a restart when a process is lost."""
 
 import json
 import os
@@ -28,7 +28,7 @@ STEPS = 3
 
 
 def sections(**student: Any) -> dict[str, Any]:
-    """Without dropout, whose draws are each process's own."""
+    """Settings without dropout, whose draws differ between processes."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
     document["teacher"] |= {
         "embedding_size": 8,
@@ -50,20 +50,20 @@ def steps_of(folder: Path, document: dict[str, Any]) -> dict[str, list[float]]:
     teaching = from_mapping(TeacherConfig, document["teacher"], "teacher")
     seed_torch(0)
     teacher = teaching.build_network(splits.num_items)
-    found: dict[str, list[float]] = {"teacher": [], "student": []}
+    actual: dict[str, list[float]] = {"teacher": [], "student": []}
     trainer: Any = CausalTrainer(teacher, splits.train, splits.num_items, teaching)
     for step in range(STEPS):
-        found["teacher"].append(trainer.step(step)["loss"])
-        found["teacher"] += [float(part.grad.norm()) for part in teacher.parameters()]
+        actual["teacher"].append(trainer.step(step)["loss"])
+        actual["teacher"] += [float(part.grad.norm()) for part in teacher.parameters()]
     config = from_mapping(StudentConfig, document["student"], "student")
     seed_torch(0)
     model = new_student(config, load_backbone(folder / "backbone"), teacher.eval(), splits.catalog)
     trainer = StudentTrainer(model, splits, config)
     trainer.prepare()
     for step in range(STEPS):
-        found["student"].append(trainer.step(step)["loss"])
-        found["student"] += [float(part.grad.norm()) for part in model.heads.parameters()]
-    return found
+        actual["student"].append(trainer.step(step)["loss"])
+        actual["student"] += [float(part.grad.norm()) for part in model.heads.parameters()]
+    return actual
 
 
 def start_two(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
@@ -111,18 +111,18 @@ def test_two_processes_have_the_numbers_of_one(store: Path, changes: dict[str, A
     """Losses over the whole batch, uniformity and shared negatives among them, and every gradient; batches of five and
     seven cannot be halved."""
     document = sections(**changes)
-    alone = steps_of(store, document)
+    single = steps_of(store, document)
     (store / "params.json").write_text(json.dumps(document))
     ended_well(start_two(["-m", "tests.training.test_distributed", str(store)], ROOT))
-    together = [json.loads(file.read_text()) for file in sorted(store.glob("found-*.json"))]
-    assert len(together) == 2
-    for found in together:
-        for name, values in alone.items():
-            np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=1e-5, err_msg=name)
+    results = [json.loads(file.read_text()) for file in sorted(store.glob("steps-*.json"))]
+    assert len(results) == 2
+    for actual in results:
+        for name, values in single.items():
+            np.testing.assert_allclose(actual[name], values, rtol=2e-3, atol=1e-5, err_msg=name)
 
 
 def train_together(store: Path, out: str) -> subprocess.Popen[str]:
-    """The stage, in a folder of its own."""
+    """The stage in two processes, in a new folder."""
     folder = store / out
     folder.mkdir()
     for name in ("splits", "teacher", "backbone"):
@@ -138,7 +138,7 @@ def train_together(store: Path, out: str) -> subprocess.Popen[str]:
 
 
 def kill_the_second(process: subprocess.Popen[str], checkpoint: Path) -> None:
-    """As soon as there is something to go on from."""
+    """Kill the process of rank 1 once there is a checkpoint."""
     while not checkpoint.exists():
         assert process.poll() is None, process.communicate()[0][-3000:]
         time.sleep(0.05)
@@ -146,14 +146,14 @@ def kill_the_second(process: subprocess.Popen[str], checkpoint: Path) -> None:
         if child.environ().get("RANK") == "1":
             child.kill()
             return
-    raise AssertionError("there was no second process")
+    raise AssertionError("there is no second process")
 
 
 @pytest.mark.slow
-def test_a_lost_process_ends_in_a_restart_from_the_last_look_and_the_same_bytes(
+def test_a_lost_process_restarts_from_the_last_checkpoint_with_the_same_bytes(
     store: Path, markov_splits: Splits
 ) -> None:
-    """Dropout and all: what a step draws does not depend on where its process began."""
+    """With dropout: what a step draws does not depend on the step that its process started from."""
     seed_torch(0)
     config = from_mapping(TeacherConfig, sections()["teacher"], "teacher")
     config.build_network(markov_splits.num_items).save(store / "teacher")
@@ -172,5 +172,5 @@ if __name__ == "__main__":
     distributed.init_process_group()
     folder = Path(sys.argv[1])
     numbers = steps_of(folder, json.loads((folder / "params.json").read_text()))
-    (folder / f"found-{distributed.rank()}.json").write_text(json.dumps(numbers))
+    (folder / f"steps-{distributed.rank()}.json").write_text(json.dumps(numbers))
     torch.distributed.destroy_process_group()
