@@ -67,7 +67,7 @@ def plain_states(
             assert token == UREP
             vectors.append(model.heads.user_projector(user))
     assert not left
-    return model.backbone.writer(inputs_embeds=torch.stack(vectors)[None]).logits[0]
+    return model.backbone.causal_lm(inputs_embeds=torch.stack(vectors)[None]).logits[0]
 
 
 def prompt_of(model: TitleWriter, row: int) -> tuple[list[int], list[int], Any]:
@@ -120,7 +120,7 @@ def test_the_likeliest_is_that_of_each_candidate_alone(
 ) -> None:
     """Twenty answers behind one prompt see nothing of each other, however many tokens are held; lengths are taken
     out."""
-    monkeypatch.setattr("llmsrec.generation.titles.TOLD", held)
+    monkeypatch.setattr("llmsrec.generation.titles.LOGITS_CHUNK", held)
     model = writer()
     expected = []
     for row in range(3):
@@ -157,8 +157,8 @@ def test_what_is_written_is_the_likeliest_token_each_time(
         assert actual[row] == (lines[0] if lines else "")
 
 
-def test_a_model_s_own_ways_of_writing_are_left_out(small_backbone: Path, tmp_path: Path) -> None:
-    """Instruct models ask for sampling and for penalties, and end a text with one of several tokens."""
+def test_generation_settings_of_a_model_are_ignored(small_backbone: Path, tmp_path: Path) -> None:
+    """The settings of instruct models sample, set penalties and have several end-of-text tokens."""
     shutil.copytree(small_backbone, tmp_path / "backbone")
     file = tmp_path / "backbone/model/generation_config.json"
     sampling = {"do_sample": True, "temperature": 0.6, "top_p": 0.8, "repetition_penalty": 1.3}
@@ -167,10 +167,10 @@ def test_a_model_s_own_ways_of_writing_are_left_out(small_backbone: Path, tmp_pa
     place["revision"] = folder_digest(tmp_path / "backbone/model")
     write_json(tmp_path / "backbone/backbone.json", place)
     actual = load_backbone(tmp_path / "backbone", with_lm_head=True)
-    assert actual.ends == {2, 7}
+    assert actual.stop_tokens == {2, 7}
     table = actual.token_table[[5, 6, 5, 6, 5]][None]
     mask = torch.ones(1, 5, dtype=torch.long)
-    written = actual.writer.generate(
+    written = actual.causal_lm.generate(
         inputs_embeds=table, attention_mask=mask, max_new_tokens=8, do_sample=False, eos_token_id=[2],
         pad_token_id=2,
     )[0].tolist()  # fmt: skip
@@ -183,8 +183,8 @@ def test_a_model_s_own_ways_of_writing_are_left_out(small_backbone: Path, tmp_pa
 def test_a_text_ends_at_any_of_the_model_s_ends(writer: Any) -> None:
     model = writer("tallrec")
     title = model.prompts.titles[3][:-1]
-    model.ends = {model.prompts.end, 7}
-    for end in sorted(model.ends):
+    model.stop_tokens = {model.prompts.end, 7}
+    for end in sorted(model.stop_tokens):
         assert model._text([*title, end, *title]) == model._text(title)
 
 
@@ -216,7 +216,7 @@ def test_answers_are_columns_of_the_candidates(
     writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = writer("tallrec")
-    monkeypatch.setattr(model, "written", lambda *_: ["bear", "nothing", "Ball"])
+    monkeypatch.setattr(model, "write_titles", lambda *_: ["bear", "nothing", "Ball"])
     monkeypatch.setattr(model, "names", ["", "ball", "bear", "train"])
     histories = from_rows([[1], [2], [3]])
     actual = TitleAnswerer(model, "greedy").answers(histories, np.array([[1, 2], [1, 3], [3, 1]]))

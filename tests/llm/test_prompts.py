@@ -230,8 +230,8 @@ def test_a_growing_history_is_the_prompts_of_its_prefixes_in_one() -> None:
         read_outs = np.flatnonzero(tokens == UOUT)
         assert len(read_outs) == len(items) - first[row]
         for end, read_out in enumerate(read_outs, start=first[row] + 1):
-            seen = np.arange(read + 1)
-            seen = seen[(segments[seen] == 0) | (segments[seen] == segments[read])]
+            seen = np.arange(read_out + 1)
+            seen = seen[(segments[seen] == 0) | (segments[seen] == segments[read_out])]
             assert text_of(tokens[seen]) == user_text(prompts, items[:end], times[row][:end])
             assert positions[seen].tolist() == list(range(len(seen)))
 

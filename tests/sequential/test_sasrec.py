@@ -36,7 +36,7 @@ def network(**changes: Any) -> SASRec:
 
 
 def slow_states(model: SASRec, history: list[int]) -> np.ndarray:
-    """Specification 4.1, one row in float64, by loops over all positions of the full width; the last state comes last."""
+    """Specification 4.1, one row in float64, in loops over all positions of the full width; the last state is last."""
     config = model.config
     w = {name: value.double().numpy() for name, value in model.state_dict().items()}
     size, width = config.embedding_size, config.max_length
