@@ -10,6 +10,8 @@ def generator(*key: int) -> np.random.Generator:
 
 
 def seed_torch(seed: int) -> None:
-    """Seed torch and use deterministic algorithms where the device has them; it warns where it has not."""
+    """Seed torch and use deterministic algorithms where there are any, with a warning elsewhere.
+
+    The same seed gives the same numbers on one kind of processor with one number of threads."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.manual_seed(seed)
