@@ -45,7 +45,11 @@ def generate(folder: Path, rows: int) -> None:
                 "source_order": np.arange(start, start + size),
                 "part": pa.nulls(size, pa.int64()),
             }
-            out.write_table(pa.table({name: columns[name] for name in PARSED_SCHEMA.names}, schema=PARSED_SCHEMA))
+            out.write_table(
+                pa.table(
+                    {name: columns[name] for name in PARSED_SCHEMA.names}, schema=PARSED_SCHEMA
+                )
+            )
     pq.write_table(ITEM_SCHEMA.empty_table(), folder / "items.parquet")
 
 

@@ -177,7 +177,8 @@ def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) ->
     from llmsrec.serving.leakage import TRAINING_INTERACTIONS, training_interactions
     from llmsrec.student.config import StudentConfig
     from llmsrec.student.trainer import train_student
-    from llmsrec.training.loop import Checkpoints, MetricLog
+    from llmsrec.training.checkpoints import Checkpoints
+    from llmsrec.training.loop import MetricLog
 
     params = Path(__file__).parents[1] / "params.yaml"
     log, fresh = MetricLog(), Checkpoints(None, "")
@@ -193,7 +194,7 @@ def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) ->
     learning = replace(
         load_section(StudentConfig, "student", params),
         shared_size=16, head_size=128, epochs=4, batch_size=32, validation_users=20, window=4, stride=2,
-        learning_rate=4e-3, slot_rate=1.0,
+        learning_rate=4e-3, projector_lr_multiplier=1.0,
     )  # fmt: skip
     student = train_student(taught, teacher, load_backbone(backbone), learning, log, fresh)
     student.save_pretrained(folder / "student")

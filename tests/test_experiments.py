@@ -54,7 +54,7 @@ def test_each_preset_is_trained_once_and_shown(
     ]  # fmt: skip
     assert found["teacher (strong)"] != found["teacher (paper)"]
 
-    monkeypatch.setattr("llmsrec.sequential.trainer.run", None)  # calling it again would fail
+    monkeypatch.setattr("llmsrec.sequential.trainer.train", None)  # calling it again would fail
     main(["teachers", "--dataset", "tiny"])
     assert capsys.readouterr().out == first
     assert f"{found['markov']['full']['ndcg@10']['value']:.4f}" in first
@@ -117,7 +117,7 @@ def test_students_of_two_seeds_are_trained_once_and_set_against_their_teachers(
     assert (rows["lowest_seed"] <= rows["value"] + 1e-9).all()
     assert len(list((tmp_path / "scratch/students/tiny").glob("*/model"))) == 6
 
-    monkeypatch.setattr("llmsrec.sequential.trainer.run", None)  # calling them again would fail
+    monkeypatch.setattr("llmsrec.sequential.trainer.train", None)  # calling them again would fail
     monkeypatch.setattr("llmsrec.student.trainer.train", None)
     main(argv)
     assert capsys.readouterr().out == first

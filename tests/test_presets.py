@@ -66,20 +66,20 @@ def test_every_system_can_be_trained_by_a_preset(params: Path, name: str) -> Non
 def test_changes_are_told_and_written_as_yaml_spells_them(tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
     params.write_text(
-        "teacher:\n  norm: pre\n  select: true\n  rate: 0.0003\n  users: null\n  cap: 5\n"
+        "teacher:\n  norm: pre\n  keep_best: true\n  rate: 0.0003\n  users: null\n  cap: 5\n"
     )
     (tmp_path / "own.yaml").write_text(
-        "teacher: {norm: original, select: false, rate: 0.0001, users: 10000, cap: null}\n"
+        "teacher: {norm: original, keep_best: false, rate: 0.0001, users: 10000, cap: null}\n"
     )
     assert presets.apply("own", params, tmp_path) == [
         "teacher.norm: pre -> original",
-        "teacher.select: true -> false",
+        "teacher.keep_best: true -> false",
         "teacher.rate: 0.0003 -> 0.0001",
         "teacher.users: null -> 10000",
         "teacher.cap: 5 -> null",
     ]
     assert params.read_text() == (
-        "teacher:\n  norm: original\n  select: false\n  rate: 0.0001\n  users: 10000\n  cap: null\n"
+        "teacher:\n  norm: original\n  keep_best: false\n  rate: 0.0001\n  users: 10000\n  cap: null\n"
     )
 
 

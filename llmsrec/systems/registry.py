@@ -77,12 +77,12 @@ def language(name: str, mode: Mode) -> Maker:
             variant = replace(variant, lora=lora)
         stage_1, score = values.pop("alignment", {}), values.pop("score", None)
         schedule = _schedule(name, values, where)
-        user_slot = variant.user_slot or values.get("with_user_rep", False)
-        values = {**read_section("student", params), **values, "with_user_rep": user_slot}
+        user_vector = variant.user_vector or values.get("user_vector_in_prompt", False)
+        values = {**read_section("student", params), **values, "user_vector_in_prompt": user_vector}
         config = from_mapping(StudentConfig, values, where)
         own = {
             "config": config,
-            "variant": replace(variant, user_slot=user_slot),
+            "variant": replace(variant, user_vector=user_vector),
             "schedule": schedule,
         }
         reading: LanguageRanker | LanguageWriter

@@ -402,9 +402,9 @@ def test_histories_too_short_to_train_on_are_an_error(
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("./nowhere", "backbone.model: ./nowhere is no folder"),
+        ("./nowhere", "backbone.model: ./nowhere is not a folder"),
         ("empty", "empty holds no .safetensors weights"),
-        ("nobody/no-such-model", "the hub does not give 'nobody/no-such-model' at revision main"),
+        ("nobody/no-such-model", "the hub does not serve 'nobody/no-such-model' at revision main"),
     ],
 )
 def test_the_error_names_an_unavailable_language_model(

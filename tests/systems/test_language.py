@@ -32,7 +32,9 @@ from llmsrec.student.trainer import train_student
 from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import Answerer, TrainingInput
 from llmsrec.systems.training import num_trained, train_system
-from llmsrec.training.loop import Checkpoints, MetricLog, seed_torch
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
+from llmsrec.training.seeding import seed_torch
 from tests.conftest import interactions_of, splits_config
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -152,12 +154,12 @@ def test_a_prompt_has_the_slots_of_its_system_and_no_others(
     model = getattr(model, "reader", model)
     histories = given.splits.histories("test").take(np.arange(5))
     tokens = model.prompts.users(histories)
-    assert ((tokens.tokens == UREP).sum() == 5) == VARIANTS[name].user_slot
+    assert ((tokens.tokens == UREP).sum() == 5) == VARIANTS[name].user_vector
     assert (tokens.tokens == HIST).sum() == (
-        len(histories.items) if VARIANTS[name].item_slots else 0
+        len(histories.items) if VARIANTS[name].item_vectors else 0
     )
     item = np.array(model.prompts.item(3))
-    assert (item == HIST).sum() == VARIANTS[name].item_slots
+    assert (item == HIST).sum() == VARIANTS[name].item_vectors
     assert UREP not in item
 
 
@@ -432,7 +434,7 @@ def test_each_beats_chance_after_a_few_epochs(
     params: Callable[..., Path], taught: TrainingInput, tmp_path: Path, name: str
 ) -> None:
     """HR@3 among 10 candidates, of which two or three are of the theme; chance is .3."""
-    epochs = 16 if VARIANTS[name].user_slot else 6  # a vector before all else is learned later
+    epochs = 16 if VARIANTS[name].user_vector else 6  # a vector before all else is learned later
     file = params(epochs=epochs, learning_rate=2e-3, catalogue_negatives=24, window=4, stride=1)
     system: Any = system_of(name, "retrieval", file)
     model = system.model(

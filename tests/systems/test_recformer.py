@@ -28,7 +28,8 @@ from llmsrec.systems.recformer.system import RecformerSystem
 from llmsrec.systems.recformer.texts import KEY, SPECIAL, VALUE, Limits, Texts, Vocabulary, Writer
 from llmsrec.systems.system import TrainingInput
 from llmsrec.systems.training import num_trained, train_system
-from llmsrec.training.loop import Checkpoints, MetricLog, train
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog, train
 
 START, MASK = 1, 2
 LETTERS = Vocabulary(shift=0, pad=0, start=START, mask=MASK, size=128)
