@@ -1,4 +1,7 @@
-"""The Dagster entry point: what fetches and takes in, what dvc.yaml derives, the champion, and what starts them."""
+"""The Dagster entry point: all assets, jobs, sensors and schedules.
+
+Download, arrivals and champion are written by hand; all other assets are derived from dvc.yaml.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +12,12 @@ import yaml
 from orchestration.arrivals import arrivals_asset, arrivals_job, inbox_sensor
 from orchestration.dvc_assets import dvc_assets
 from orchestration.dvc_project import DvcProject
-from orchestration.lock_sensor import catalogue_sensor
+from orchestration.lock_sensor import dvc_lock_sensor
 from orchestration.mlflow_runs import MlflowRuns
 from orchestration.promotion import champion_asset
 from orchestration.raw_reviews import FOLDER, raw_reviews_asset
-from orchestration.run_liveness import alive_executor, dead_runs_sensor
-from orchestration.schedules import ASIDE, retraining_job, retraining_schedules
+from orchestration.run_liveness import dead_runs_sensor, locking_executor
+from orchestration.schedules import STUDY_ASSETS, retraining_job, retraining_schedules
 from orchestration.terminal import terminal_logger
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,16 +26,18 @@ PIPELINES = ("dvc.yaml", "comparison/dvc.yaml")
 
 
 def section(name: str, root: Path) -> dict[str, Any]:
+    """A section of params.yaml; empty if it is absent or null."""
     document = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     return dict(document.get(name) or {})
 
 
 def datasets(root: Path = ROOT) -> dict[str, str]:
+    """The source of each dataset, by name."""
     return section("datasets", root)
 
 
-def of_datasets(name: str, root: Path) -> dict[str, Any]:
-    """A section with an entry for each dataset; what is said of one that is not (or no longer) there sleeps."""
+def dataset_section(name: str, root: Path) -> dict[str, Any]:
+    """A section with an entry for each dataset; entries of datasets that are not configured are ignored."""
     return {
         dataset: values
         for dataset, values in section(name, root).items()
@@ -41,11 +46,14 @@ def of_datasets(name: str, root: Path) -> dict[str, Any]:
 
 
 def comparison_jobs(assets: list[Any]) -> list[Any]:
-    """A job has one kind of partitions: a system of a store, or a store; and no name that is an asset's too."""
+    """Jobs of the comparison assets. A job has one kind of partitions, and no name of an asset."""
     keys = {key.to_user_string() for asset in assets for key in getattr(asset, "keys", [])}
     jobs = {
-        "system": ("train_system", "One system on one store"),
-        "comparison": ("compare", "The systems of a store, once each is trained (`train_system`)"),
+        "system": ("train_system", "One system on one dataset"),
+        "comparison": (
+            "compare",
+            "The tables of a dataset, once its systems are trained (`train_system`)",
+        ),
     }
     return [
         dg.define_asset_job(name, selection=dg.AssetSelection.assets(asset), description=text)
@@ -55,9 +63,12 @@ def comparison_jobs(assets: list[Any]) -> list[Any]:
 
 
 def build(root: Path = ROOT) -> dg.Definitions:
+    """All Dagster definitions of the project at `root`."""
     project = DvcProject(root, external=(FOLDER,), pipelines=PIPELINES)
     tracker = MlflowRuns(root, experiment="llmsrec")
-    inboxes = {name: one for name, one in of_datasets("inbox", root).items() if one is not None}
+    inboxes = {
+        name: inbox for name, inbox in dataset_section("inbox", root).items() if inbox is not None
+    }
     assets = [
         raw_reviews_asset(project, datasets(root), tracker),
         arrivals_asset(project, list(datasets(root)), inboxes),
@@ -69,17 +80,17 @@ def build(root: Path = ROOT) -> dg.Definitions:
         jobs=[
             dg.define_asset_job(
                 JOB,
-                selection=dg.AssetSelection.all() - ASIDE,
-                description="Every step of one dataset",
+                selection=dg.AssetSelection.all() - STUDY_ASSETS,
+                description="All assets of one dataset",
             ),
             *comparison_jobs(assets),
             arrivals_job,
             retraining_job,
         ],
-        sensors=[inbox_sensor(project, list(inboxes)), catalogue_sensor(project), dead_runs_sensor],
-        schedules=retraining_schedules(project, of_datasets("schedules", root)),
+        sensors=[inbox_sensor(project, list(inboxes)), dvc_lock_sensor(project), dead_runs_sensor],
+        schedules=retraining_schedules(project, dataset_section("schedules", root)),
         loggers={"terminal": terminal_logger},
-        executor=alive_executor,  # the steps are processes of their own already
+        executor=locking_executor,  # in process: each step starts a child process
     )
 
 

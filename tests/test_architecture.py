@@ -17,7 +17,8 @@ import yaml
 
 from llmsrec.report.gates import GATES
 from orchestration.dvc_assets import CHECK
-from orchestration.dvc_project import DvcProject, Stage
+from orchestration.dvc_project import DvcProject
+from orchestration.dvc_stage import Stage
 
 # DVC's own use of pygtrie.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")

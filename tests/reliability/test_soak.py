@@ -59,7 +59,7 @@ def test_the_ledger_keeps_the_first_purchase_of_each_pair() -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     root = tmp_path / "project"
-    for folder in ("artifacts/shop/interactions", "reports/shop", "data/shop", "champions"):
+    for folder in ("artifacts/shop/interactions", "reports/shop", "data/shop"):
         (root / folder).mkdir(parents=True)
     return root
 
