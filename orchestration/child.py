@@ -11,10 +11,6 @@ from pathlib import Path
 
 # Signals in order, with the seconds to wait after each.
 STOP_SIGNALS = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
-    (signal.SIGINT, 10.0),
-    (signal.SIGTERM, 5.0),
-    (signal.SIGKILL, 5.0),
-)  # with the seconds to wait after each
 
 
 def run_child(
