@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from orchestration.dvc_project import DvcProject
-from orchestration.mlflow_runs import ARTIFACT_LIMIT, LOCAL_UI, MlflowRuns, flatten
+from orchestration.mlflow_runs import ARTIFACT_LIMIT, LOCAL_UI, MlflowRuns, ParentRun, flatten
 from tests.orchestration.small_project import (
     QUIET,
     Materialise,

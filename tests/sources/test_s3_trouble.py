@@ -14,9 +14,9 @@ from llmsrec.core.files import sha256
 from llmsrec.sources import download
 from llmsrec.sources.download import fetch, upload
 from llmsrec.sources.remote import S3Remote
-from reliability.proxy import CUT, HANG_UP, LOST, troubled
+from reliability.proxy import NO_RESPONSE, RESPONSE_LOST, TRUNCATED, faulty_proxy
 
-TROUBLES = [500, 503, HANG_UP, LOST, CUT]
+TROUBLES = [500, 503, NO_RESPONSE, RESPONSE_LOST, TRUNCATED]
 BODY = b'{"user_id": "U"}\n' * 1000
 
 
@@ -48,7 +48,7 @@ def trouble(
     found = Trouble()
     monkeypatch.setattr(download, "PAUSE", 0.001)
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
-    with troubled(endpoint, found.next) as address:
+    with faulty_proxy(endpoint, found.next) as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         yield found
 
@@ -89,7 +89,7 @@ def test_an_inbox_comes_through(trouble: Trouble, s3: Any, tmp_path: Path, answe
     assert trouble.met == 3
 
 
-@pytest.mark.parametrize("answer", [503, HANG_UP])
+@pytest.mark.parametrize("answer", [503, NO_RESPONSE])
 def test_a_store_that_stays_in_trouble_is_given_up_with_its_name(
     trouble: Trouble, s3: Any, tmp_path: Path, answer: int
 ) -> None:
