@@ -35,6 +35,8 @@ arrivals_job = dg.define_asset_job(
 def arrivals_asset(
     project: DvcProject, datasets: list[str], inboxes: Mapping[str, Mapping[str, Any]]
 ) -> dg.AssetsDefinition:
+    """The asset `arrivals`, partitioned by dataset; `inboxes` has the inbox of each dataset that has one."""
+
     @dg.asset(
         name="arrivals",
         deps=["raw_reviews"],
@@ -54,22 +56,28 @@ def arrivals_asset(
             result, files = ingest_arrivals(project, dataset, push, context.log.info)
         if result.outcome == "failed":
             raise StageFailed(f"arrivals@{dataset}", result)
-        counts = {
-            status: sum(row["status"] == status for row in files)
-            for status in ("accepted", "known", "rejected", "waiting")
-        }
         yield dg.MaterializeResult(
-            metadata={
-                "outcome": result.outcome,
-                "seconds": round(result.seconds, 1),
-                "inbox": str(inbox.get("source")),
-                **counts,
-                "files": dg.MetadataValue.md(files_table(files)),
-            },
+            metadata=_metadata(result, inbox, files),
             data_version=dg.DataVersion(project.tracked_hash(f"{FOLDER}/{dataset}") or "none"),
         )
 
     return arrivals
+
+
+def _metadata(
+    result: Result, inbox: Mapping[str, Any], files: list[dict[str, Any]]
+) -> dict[str, Any]:
+    counts = {
+        status: sum(row["status"] == status for row in files)
+        for status in ("accepted", "known", "rejected", "waiting")
+    }
+    return {
+        "outcome": result.outcome,
+        "seconds": round(result.seconds, 1),
+        "inbox": str(inbox.get("source")),
+        **counts,
+        "files": dg.MetadataValue.md(files_table(files)),
+    }
 
 
 def ingest_arrivals(

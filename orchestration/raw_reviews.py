@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -19,6 +20,8 @@ Listing = dict[str, tuple[int, int]]
 def raw_reviews_asset(
     project: DvcProject, datasets: Mapping[str, str], tracker: MlflowRuns | None = None
 ) -> dg.AssetsDefinition:
+    """The asset `raw_reviews`, partitioned by dataset."""
+
     @dg.asset(
         name="raw_reviews",
         description="Raw review and item files, downloaded or generated, verified and never changed; "
@@ -43,20 +46,24 @@ def raw_reviews_asset(
         if result.outcome == "failed":
             raise StageFailed(f"raw_reviews@{dataset}", result)
         yield dg.MaterializeResult(
-            metadata={
-                "outcome": result.outcome,
-                "seconds": round(result.seconds, 1),
-                "source": source,
-                **({"mlflow_run": dg.MetadataValue.url(url)} if url else {}),
-                **{
-                    Path(name).name: dg.MetadataValue.int(size)
-                    for name, (size, _) in listing(project.root / FOLDER / dataset).items()
-                },
-            },
+            metadata=_metadata(result, source, url, project.root / FOLDER / dataset),
             data_version=dg.DataVersion(project.tracked_hash(f"{FOLDER}/{dataset}") or "none"),
         )
 
     return raw_reviews
+
+
+def _metadata(result: Result, source: str, url: str | None, folder: Path) -> dict[str, Any]:
+    return {
+        "outcome": result.outcome,
+        "seconds": round(result.seconds, 1),
+        "source": source,
+        **({"mlflow_run": dg.MetadataValue.url(url)} if url else {}),
+        **{
+            Path(name).name: dg.MetadataValue.int(size)
+            for name, (size, _) in listing(folder).items()
+        },
+    }
 
 
 def fetch(context: dg.AssetExecutionContext, project: DvcProject, dataset: str) -> Result:
