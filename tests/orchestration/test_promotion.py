@@ -30,7 +30,7 @@ Champion = Callable[[], Any]
 
 @pytest.fixture
 def root(tmp_path: Path, store: Path, trained_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose store `tiny` is trained and evaluated, with MLflow's tables."""
+    """A project whose dataset `tiny` is trained and evaluated, with MLflow's tables."""
     root = tmp_path / "project"
     (root / ".dvc").mkdir(parents=True)
     for name in ("dvc.yaml", ".dvc/config"):
@@ -49,10 +49,12 @@ def root(tmp_path: Path, store: Path, trained_store: Path, monkeypatch: pytest.M
 @pytest.fixture
 def at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stages run in this process, where all is imported already."""
-    from llmsrec.stages import pack_bundle
+    from llmsrec.stages import compare_champion, pack_bundle
+
+    stages = {"pack_bundle": pack_bundle, "compare_champion": compare_champion}
 
     def run(command: list[str], *_: Any) -> tuple[int, list[str]]:
-        {"pack": pack_bundle, "compare": compare}[command[2].rpartition(".")[2]].main(command[3:])
+        stages[command[2].rpartition(".")[2]].main(command[3:])
         return 0, []
 
     monkeypatch.chdir(root)
