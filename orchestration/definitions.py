@@ -26,18 +26,16 @@ PIPELINES = ("dvc.yaml", "comparison/dvc.yaml")
 
 
 def section(name: str, root: Path) -> dict[str, Any]:
-    """A section of params.yaml; empty if it is absent or null."""
     document = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     return dict(document.get(name) or {})
 
 
 def datasets(root: Path = ROOT) -> dict[str, str]:
-    """The source of each dataset, by name."""
     return section("datasets", root)
 
 
-def dataset_section(name: str, root: Path) -> dict[str, Any]:
-    """A section with an entry for each dataset; entries of datasets that are not configured are ignored."""
+def of_datasets(name: str, root: Path) -> dict[str, Any]:
+    """A section with an entry for each dataset; what is said of one that is not (or no longer) there sleeps."""
     return {
         dataset: values
         for dataset, values in section(name, root).items()
@@ -46,14 +44,11 @@ def dataset_section(name: str, root: Path) -> dict[str, Any]:
 
 
 def comparison_jobs(assets: list[Any]) -> list[Any]:
-    """Jobs of the comparison assets. A job has one kind of partitions, and no name of an asset."""
+    """A job has one kind of partitions: a system of a store, or a store; and no name that is an asset's too."""
     keys = {key.to_user_string() for asset in assets for key in getattr(asset, "keys", [])}
     jobs = {
-        "system": ("train_system", "One system on one dataset"),
-        "comparison": (
-            "compare",
-            "The tables of a dataset, once its systems are trained (`train_system`)",
-        ),
+        "system": ("train_system", "One system on one store"),
+        "comparison": ("compare", "The systems of a store, once each is trained (`train_system`)"),
     }
     return [
         dg.define_asset_job(name, selection=dg.AssetSelection.assets(asset), description=text)
@@ -66,9 +61,7 @@ def build(root: Path = ROOT) -> dg.Definitions:
     """All Dagster definitions of the project at `root`."""
     project = DvcProject(root, external=(FOLDER,), pipelines=PIPELINES)
     tracker = MlflowRuns(root, experiment="llmsrec")
-    inboxes = {
-        name: inbox for name, inbox in dataset_section("inbox", root).items() if inbox is not None
-    }
+    inboxes = {name: one for name, one in of_datasets("inbox", root).items() if one is not None}
     assets = [
         raw_reviews_asset(project, datasets(root), tracker),
         arrivals_asset(project, list(datasets(root)), inboxes),
@@ -81,14 +74,14 @@ def build(root: Path = ROOT) -> dg.Definitions:
             dg.define_asset_job(
                 JOB,
                 selection=dg.AssetSelection.all() - STUDY_ASSETS,
-                description="All assets of one dataset",
+                description="Every step of one dataset",
             ),
             *comparison_jobs(assets),
             arrivals_job,
             retraining_job,
         ],
         sensors=[inbox_sensor(project, list(inboxes)), dvc_lock_sensor(project), dead_runs_sensor],
-        schedules=retraining_schedules(project, dataset_section("schedules", root)),
+        schedules=retraining_schedules(project, of_datasets("schedules", root)),
         loggers={"terminal": terminal_logger},
         executor=locking_executor,  # in process: each step starts a child process
     )
