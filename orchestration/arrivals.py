@@ -1,6 +1,6 @@
 """The asset that ingests new files of a dataset's inbox, the job that runs it alone, and the sensor that requests it.
 
-`llmsrec.stages.arrivals` does the work; between its steps `take` and `clear`, DVC tracks the new files. A file leaves
+`llmsrec.stages.arrivals` does the work; between its two steps DVC tracks the new files. A file leaves
 the inbox last, so that a run can be killed at any point and the next run continues.
 """
 

@@ -117,7 +117,7 @@ def _steps(pid: int) -> Iterator[tuple[str, int]]:
 
 
 def step_of(command: list[str]) -> str | None:
-    """The step of a command (`dvc add`, `train_teacher`, `arrivals take`); None for other commands."""
+    """The step of a command (`dvc add`, `train_teacher`, `arrivals import`); None for other commands."""
     if "-m" not in command[:-1] or not Path(command[0]).name.startswith("python"):
         return None
     module, *rest = command[command.index("-m") + 1 :]
