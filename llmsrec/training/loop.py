@@ -34,7 +34,7 @@ def device() -> torch.device:
 
 
 def seed_torch(seed: int) -> None:
-    """Same seed, same numbers: also where threads add into the same row, in whatever order they come."""
+    """Same seed, same numbers, on one kind of processor with as many threads: also where threads add into one row."""
     torch.use_deterministic_algorithms(True, warn_only=True)  # on a GPU some have no such version
     torch.manual_seed(seed)
 

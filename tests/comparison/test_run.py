@@ -257,8 +257,8 @@ def test_the_code_of_a_system_is_followed_by_its_imports(tmp_path: Path) -> None
     """Comments and docstrings do not count; what the system runs does."""
     assert code_of(CausalSystem) != code_of(Popularity)
     one, other, third = (tmp_path / f"{name}.py" for name in ("one", "other", "third"))
-    one.write_text('"""One."""\nfrom llmsrec.teacher import train\nx = 1\n')
-    other.write_text('"""Other."""\nfrom llmsrec.teacher import train  # why\n\nx = 1\n')
+    one.write_text('"""One."""\nfrom llmsrec.sequential import trainer\nx = 1\n')
+    other.write_text('"""Other."""\nfrom llmsrec.sequential import trainer  # why\n\nx = 1\n')
     third.write_text('"""One."""\nx = 1\n')
     assert code_digest(one) == code_digest(other) != code_digest(third)
 

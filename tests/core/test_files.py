@@ -26,14 +26,14 @@ NEW = {"a.txt": "new a", "deep/b.txt": "new b", "d.txt": "new d"}
 KILLED_INSIDE = """
 import os, signal, sys
 from pathlib import Path
-from llmsrec.core.files import whole_file, whole_folder
+from llmsrec.core.files import atomic_write, atomic_directory
 
 path = Path(sys.argv[1])
 if sys.argv[2] == "file":
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text("half of")
         os.kill(os.getpid(), signal.SIGKILL)
-with whole_folder(path) as aside:
+with atomic_directory(path) as aside:
     (aside / "a.txt").write_text("half of")
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -42,7 +42,7 @@ with whole_folder(path) as aside:
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from llmsrec.core.files import whole_folder
+from llmsrec.core.files import atomic_directory
 
 path, left = Path(sys.argv[1]), int(sys.argv[2])
 
@@ -55,7 +55,7 @@ def counting(call):
         return call(*arguments, **named)
     return counted
 
-with whole_folder(path) as aside:
+with atomic_directory(path) as aside:
     (aside / "deep").mkdir()
     for name, text in {new}.items():
         (aside / name).write_text(text)

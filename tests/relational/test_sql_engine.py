@@ -87,7 +87,7 @@ def _end_of_java() -> None:
 
     SparkContext._gateway.shutdown()
     SparkContext._gateway.proc.stdin.close()
-    SparkContext._gateway.proc.wait(timeout=20)
+    SparkContext._gateway.proc.wait(timeout=240)
     SparkContext._gateway = SparkContext._jvm = None
     gc.collect()
 

@@ -5,7 +5,10 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from reliability.soak import Soak
+from reliability.soaking import pipeline_run
 from reliability.soaking.checks import check_inbox, check_interactions, leftovers
 from reliability.soaking.file_watcher import FileWatcher
 from reliability.soaking.full_disk import UNSHARE
@@ -159,24 +163,43 @@ child = subprocess.Popen([sys.executable, "-m", "llmsrec.stages.slow"])
 print(child.pid, flush=True)
 sys.exit(child.wait() != 0)
 """
-STEP = "import time\ntime.sleep(3)\n"
+# It ends when the file `go` comes, or after two minutes.
+STEP = """
+import time
+from pathlib import Path
+for _ in range(1200):
+    if Path("go").exists():
+        break
+    time.sleep(0.1)
+"""
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> Path:
-    """A project whose run has one step, which sleeps for three seconds."""
+def pipeline(tmp_path: Path) -> Iterator[Path]:
+    """A project whose run has one step, which waits for a file."""
     root = tmp_path / "project"
     for name, text in {"orchestration/run.py": PIPELINE, "llmsrec/stages/slow.py": STEP}.items():
         (root / name).parent.mkdir(parents=True)
         (root / name).write_text(text)
     for package in ("orchestration", "llmsrec", "llmsrec/stages"):
         (root / package / "__init__.py").touch()
-    return root
+    yield root
+    (root / "go").touch()  # for a step that was spared
 
 
 def alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def ends(pid: int) -> bool:
+    """A kill takes a moment to arrive; the step would wait for two minutes."""
+    deadline = time.monotonic() + 60
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not alive(pid)
 
 
 @pytest.mark.parametrize(
@@ -190,20 +213,44 @@ def test_a_fault_hits_its_target(
     assert found.injected
     assert found.returncode == returncode
     assert {RUN, "slow"} == set(found.spans)
-    assert alive(int(found.output)) is spared
+    assert alive(int(found.output)) if spared else ends(int(found.output))
 
 
-def test_a_run_without_fault_is_observed_to_its_end(pipeline: Path) -> None:
+def test_a_run_without_fault_is_observed_to_its_end(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its step ends after twenty looks at it."""
+    looks, steps = 0, pipeline_run._steps
+
+    def counted(pid: int) -> list[tuple[str, int]]:
+        nonlocal looks
+        found = list(steps(pid))
+        looks += "slow" in dict(found)
+        if looks == 20:
+            (pipeline / "go").touch()
+        return found
+
+    monkeypatch.setattr(pipeline_run, "_steps", counted)
     found = run_pipeline(pipeline, "http://127.0.0.1:1")
     assert (found.returncode, found.injected) == (0, False)
     first, last = found.spans["slow"]
-    assert 2.5 < last - first < 60
+    assert last - first >= 19 * pipeline_run.POLL_SECONDS
+    begun, over = found.spans[RUN]
+    assert begun <= first < last <= over
 
 
-def test_a_run_that_hangs_times_out(pipeline: Path) -> None:
-    found = run_pipeline(pipeline, "http://127.0.0.1:1", timeout=1.0)
+def test_a_run_that_hangs_times_out(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour passes as soon as it has printed something."""
+
+    def monotonic() -> float:
+        printed = any(log.stat().st_size for log in pipeline.parent.glob("output-*.txt"))
+        return time.monotonic() + 3600 * printed
+
+    clock = SimpleNamespace(monotonic=monotonic, monotonic_ns=time.monotonic_ns, sleep=time.sleep)
+    monkeypatch.setattr(pipeline_run, "time", clock)
+    found = run_pipeline(pipeline, "http://127.0.0.1:1", timeout=600)
     assert found.timed_out
-    assert not alive(int(found.output))
+    assert ends(int(found.output))
 
 
 FILLED = """

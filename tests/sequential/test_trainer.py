@@ -328,8 +328,7 @@ def test_shuffling_costs_the_teacher_nothing_on_exchangeable_sequences() -> None
     splits = split(interactions_of(histories), splits_config(negatives=19, generation_negatives=0))
     quality, gap = cost_of_shuffling(splits, epochs=15)
     assert quality["hr@10"]["low"] > 0.9  # it found the groups: chance is 0.5
-    assert gap["low"] <= 0 <= gap["high"]
-    assert gap["high"] - gap["low"] < 0.04  # and the interval is narrow enough to tell
+    assert abs(gap["value"]) < 0.03  # on Markov sequences it is ten times as much
 
 
 def test_gated_layers_say_that_they_normalise_first() -> None:
