@@ -19,7 +19,7 @@ from llmsrec.ranking.protocol import rank_candidates
 from llmsrec.ranking.ranker import VectorRanker
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.serving.recommender import Recommender
-from llmsrec.training.loop import device
+from llmsrec.training.distributed import default_device
 from studies.commands import parser_of, save
 
 SHOWN = 10  # last purchases of a history
@@ -70,7 +70,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--dataset", required=True)
     dataset = parser.parse_args(argv).dataset
     folder = Path("artifacts") / dataset
-    splits, student = Splits.load(folder / "splits"), Recommender.load(folder, device()).ranker
+    splits, student = (
+        Splits.load(folder / "splits"),
+        Recommender.load(folder, default_device()).ranker,
+    )
     table = cases(splits, SequentialRanker(student.model.teacher), student)
     print(f"{dataset}: {len(splits.candidates['test']):,} test users")
     for rule, rows in table.groupby("ranked_first_by", sort=False):

@@ -19,6 +19,8 @@ from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
 from llmsrec.evaluation.bootstrap import resampled_means
 from llmsrec.evaluation.per_user import METRICS, per_user
+from llmsrec.llm.ranker import RetrievalRanker, encode_items
+from llmsrec.llm.retrieval import RetrievalModel
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.ranking.ranker import Ranker
 from llmsrec.sequential.ranker import SequentialRanker
@@ -30,8 +32,6 @@ from llmsrec.serving.transfer import (
     with_item_vectors,
     with_teacher_and_catalog,
 )
-from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker, encode_items
 from studies.commands import add_seeds_and_changes, parser_of, print_table, save, with_interval
 from studies.config import Run, settings_of
 from studies.published import paper_table, published_in, versus_paper
@@ -44,7 +44,7 @@ SHOWN = ("hr@10", "ndcg@10")
 def rankers_of(source: StudyDataset, target: Splits, seed: int) -> dict[str, Ranker]:
     """Models of the source that rank the target's items."""
     _, student = source.model(Run("llmsrec", "original", seed))
-    assert isinstance(student, LLMSRec)
+    assert isinstance(student, RetrievalModel)
     teacher, catalog = student.teacher, source.splits.catalog
     random = with_random_vectors(teacher, target.num_items, seed)
     rankers: dict[str, Ranker] = {"sasrec, random vectors": SequentialRanker(random)}
@@ -55,7 +55,7 @@ def rankers_of(source: StudyDataset, target: Splits, seed: int) -> dict[str, Ran
     for name, moved in teachers.items():
         model = with_teacher_and_catalog(student, moved, target.catalog)
         vectors = encode_items(model, target.num_items)
-        rankers[f"student, {name}"] = StudentRanker(model, vectors)
+        rankers[f"student, {name}"] = RetrievalRanker(model, vectors)
     return rankers
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from llmsrec.data.splits import Splits
-from llmsrec.preprocessing.splitting import statistics
+from llmsrec.preprocessing.splitting import split_statistics
 from studies.commands import parser_of, print_table, save
 from studies.published import PAPER_NAMES, paper_table, published_in
 
@@ -23,7 +23,7 @@ def tidy(datasets: list[str]) -> pd.DataFrame:
     published, rows = paper_table(), []
     for dataset in datasets:
         splits = Splits.load(Path("artifacts") / dataset / "splits")
-        for metric, value in statistics(splits).items():
+        for metric, value in split_statistics(splits).items():
             name = PAPER_METRICS.get(metric, "")
             paper = published_in(published, dataset, "Table10", "-", name, set())
             versus = "" if dataset in PAPER_NAMES else "not comparable"

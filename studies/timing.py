@@ -27,7 +27,8 @@ from llmsrec.ranking.protocol import evaluate
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.systems.system import Answerer, Model, Stage, TrainingInput
 from llmsrec.systems.training import num_trained
-from llmsrec.training.loop import device, seed_torch
+from llmsrec.training.distributed import default_device
+from llmsrec.training.seeding import seed_torch
 from studies.commands import parser_of, print_table, save
 from studies.config import Settings
 from studies.variants import variant_of
@@ -44,7 +45,7 @@ def time_system(name: str, dataset: str, steps: int, users: int) -> Timed:
     splits, teacher = Splits.load(artifacts / "splits"), SASRec.load(artifacts / "teacher")
     variant = variant_of(name, Settings())
     system = variant.system
-    inputs = TrainingInput(splits, teacher, artifacts / variant.backbone, 0, device())
+    inputs = TrainingInput(splits, teacher, artifacts / variant.backbone, 0, default_device())
     seed_torch(inputs.seed)
     network = system.network(inputs).to(inputs.device)
     epochs = list(_epochs(name, system.stages(network, inputs), steps))

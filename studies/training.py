@@ -22,7 +22,9 @@ from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.systems.causal import CausalSystem
 from llmsrec.systems.system import Answerer, Model, System, TrainingInput
 from llmsrec.systems.training import WEIGHTS, num_trained, train_system
-from llmsrec.training.loop import Rows, device, fingerprint
+from llmsrec.training.checkpoints import fingerprint
+from llmsrec.training.distributed import default_device
+from llmsrec.training.loop import Rows
 from studies.cache_keys import code_of, encoders_of, learned_from
 from studies.config import Order, Protocol, Run, Settings
 from studies.evaluation import (
@@ -92,7 +94,7 @@ class StudyDataset:
             self._inputs[run.order] = self._splits_and_teacher(run.order)
         splits, teacher = self._inputs[run.order]
         backbone = self.artifacts / variant_of(run.system, self.settings).backbone
-        return TrainingInput(splits, teacher, backbone, run.seed, device())
+        return TrainingInput(splits, teacher, backbone, run.seed, default_device())
 
     def export(self, runs: Sequence[Run], folder: Path) -> None:
         """Write these runs, and no others, to `folder`: weights, curves, key and result of each."""
@@ -149,7 +151,9 @@ class StudyDataset:
         splits = ShuffledTraining.of(self.splits, self.protocol.shuffle_seed)
         config = self.settings.load(TeacherConfig, "teacher")
         system, run = CausalSystem(config), Run("teacher", order, config.seed)
-        inputs = TrainingInput(splits, teacher, self.artifacts / "backbone", run.seed, device())
+        inputs = TrainingInput(
+            splits, teacher, self.artifacts / "backbone", run.seed, default_device()
+        )
         with self._entry(run, key(system, inputs, order)) as folder:
             network = _train(system, inputs, folder)
         assert isinstance(network, SASRec)

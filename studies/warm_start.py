@@ -24,6 +24,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.evaluation.bootstrap import resampled_means
 from llmsrec.evaluation.per_user import METRICS, PROTOCOLS, EvaluationConfig, per_user
 from llmsrec.llm.backbone import load_backbone
+from llmsrec.llm.ranker import RetrievalRanker, encode_items
 from llmsrec.preprocessing.k_core import SplitsConfig
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking.protocol import evaluate
@@ -35,9 +36,11 @@ from llmsrec.sequential.trainer import TeacherConfig, train_teacher
 from llmsrec.serving.transfer import teacher_for_catalog
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.trainer import train_student
-from llmsrec.training.loop import Checkpoints, MetricLog, device
+from llmsrec.student.trainer import fit_student, new_student
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.distributed import default_device
+from llmsrec.training.loop import MetricLog
+from llmsrec.training.seeding import seed_torch
 from studies.commands import add_seeds_and_changes, parser_of, print_table, save, with_interval
 from studies.config import Protocol, Settings, settings_of
 from studies.results import numbers
@@ -54,7 +57,7 @@ class History:
         self.settings = settings
         self.interactions = Interactions.load(folder / "interactions")
         self.users = Splits.load(folder / "splits").user_ids
-        self.backbone = load_backbone(folder / "backbone", device())
+        self.backbone = load_backbone(folder / "backbone", default_device())
         # the users were sampled when the splits were made
         self.config = replace(settings.load(SplitsConfig, "splits"), sample_rate=1.0)
 
@@ -80,23 +83,25 @@ def trained(
         before, model = champion
         first_teacher = teacher_for_catalog(model.teacher, before.catalog, splits.catalog)
         first_heads = model.heads.state_dict()
-        student_config = replace(student_config, epochs=WARM_EPOCHS)
+        student_config = replace(student_config, epochs=WARM_EPOCHS, center_heads_at_init=False)
     no_checkpoints = Checkpoints(None, "")
     start = time.perf_counter()
     teacher = train_teacher(
-        splits, teacher_config, MetricLog(), no_checkpoints, device(), first_teacher
+        splits, teacher_config, MetricLog(), no_checkpoints, default_device(), first_teacher
     )
     middle = time.perf_counter()
-    student = train_student(
-        splits, teacher, history.backbone, student_config, MetricLog(), no_checkpoints, first_heads
-    )
+    seed_torch(student_config.seed)
+    student = new_student(student_config, history.backbone, teacher, splits.catalog)
+    if first_heads is not None:
+        student.heads.load_state_dict(first_heads)
+    student = fit_student(student, splits, student_config, MetricLog(), no_checkpoints)
     return student, {"teacher": middle - start, "student": time.perf_counter() - middle}
 
 
 def user_metrics(student: LLMSRec, splits: Splits) -> dict[tuple[str, str], np.ndarray]:
     """NDCG@10 of each test user, by model and protocol."""
     vectors = encode_items(student, splits.num_items)
-    rankers = (SequentialRanker(student.teacher), StudentRanker(student, vectors))
+    rankers = (SequentialRanker(student.teacher), RetrievalRanker(student, vectors))
     at, values = METRICS.index("ndcg@10"), {}
     for model, ranker in zip(MODELS, rankers, strict=True):
         run = evaluate(ranker, splits, "test")

@@ -98,20 +98,20 @@ def test_only_lines_of_changed_parameters_change_and_they_keep_their_comments() 
 @pytest.mark.usefixtures("project")
 def test_values_are_reported_and_written_as_yaml_spells_them() -> None:
     Path("params.yaml").write_text(
-        "teacher:\n  norm: pre\n  select: true\n  rate: 0.0003\n  users: null\n  cap: 5\n"
+        "teacher:\n  norm: pre\n  keep_best: true\n  rate: 0.0003\n  users: null\n  cap: 5\n"
     )
     Path("studies/presets/own.yaml").write_text(
-        "teacher: {norm: original, select: false, rate: 0.0001, users: 10000, cap: null}\n"
+        "teacher: {norm: original, keep_best: false, rate: 0.0001, users: 10000, cap: null}\n"
     )
     assert presets.apply("own") == [
         "teacher.norm: pre -> original",
-        "teacher.select: true -> false",
+        "teacher.keep_best: true -> false",
         "teacher.rate: 0.0003 -> 0.0001",
         "teacher.users: null -> 10000",
         "teacher.cap: 5 -> null",
     ]
     assert Path("params.yaml").read_text() == (
-        "teacher:\n  norm: original\n  select: false\n  rate: 0.0001\n  users: 10000\n  cap: null\n"
+        "teacher:\n  norm: original\n  keep_best: false\n  rate: 0.0001\n  users: 10000\n  cap: null\n"
     )
 
 

@@ -7,7 +7,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.report.projection import Projection, Vectors, project
 from llmsrec.serving.item_embeddings import ItemEmbeddings
 from llmsrec.student.model import LLMSRec
-from llmsrec.training.loop import seed_torch
+from llmsrec.training.seeding import seed_torch
 
 SHOWN = 300  # users, and items
 
@@ -21,9 +21,9 @@ def representation_maps(
     rows = np.sort(draws.permutation(len(users))[:SHOWN])
     items = np.sort(draws.permutation(splits.num_items)[:SHOWN])
     seed_torch(seed)
-    untaught = LLMSRec.from_scratch(
-        student.config, student.backbone, student.teacher, splits.catalog
-    ).eval()
+    untaught = LLMSRec(student.config, student.backbone, student.teacher, splits.catalog)
+    untaught.init_soft_tokens()
+    untaught.eval()
     shown = splits.histories("test").take(rows)
     before = project(
         untaught.represent_users(shown).cpu().numpy(),

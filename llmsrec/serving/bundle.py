@@ -1,4 +1,4 @@
-"""A model bundle: the folder that serves. artifacts/<dataset>/ is one with more beside; the registry keeps what is named."""
+"""The model bundle: the folder that serves. The registry keeps one per version."""
 
 import shutil
 from pathlib import Path

@@ -12,12 +12,12 @@ from llmsrec.core.errors import ArtifactError, DataError
 from llmsrec.core.files import sha256
 from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.sequences import from_rows
+from llmsrec.llm.ranker import RetrievalRanker
 from llmsrec.serving.bundle import CATALOG
 from llmsrec.serving.item_embeddings import ItemEmbeddings
 from llmsrec.serving.transfer import ranker_for_catalog
 from llmsrec.serving.user_kv_cache import UserKVCache
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Recommender:
     def __init__(
         self,
         catalog: Catalog,
-        ranker: StudentRanker,
+        ranker: RetrievalRanker,
         purchases: Int[np.ndarray, "indices"],
         latest: int,
     ) -> None:
@@ -74,12 +74,12 @@ class Recommender:
                 f"{folder / 'item_embeddings'} was made with another student: run `dvc repro`"
             )
         purchases = np.concatenate([np.zeros(1, dtype=np.int64), embeddings.purchases])
-        keeps = kept_users_mb and not student.config.with_user_rep
+        keeps = kept_users_mb and not student.config.user_vector_in_prompt
         kept = UserKVCache(student, kept_users_mb) if keeps else None
-        ranker = StudentRanker(student, embeddings.padded, kept.represent if kept else None)
+        ranker = RetrievalRanker(student, embeddings.padded, kept.represent if kept else None)
         return cls(catalog, ranker, purchases, embeddings.latest)
 
-    def for_catalog(self, catalog: Catalog) -> StudentRanker:
+    def for_catalog(self, catalog: Catalog) -> RetrievalRanker:
         """The student before another catalogue."""
         return ranker_for_catalog(self.ranker, self.catalog, catalog)
 

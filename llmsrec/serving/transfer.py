@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmsrec.data.catalog import Catalog
+from llmsrec.llm.ranker import RetrievalRanker, encode
+from llmsrec.llm.retrieval import RetrievalModel
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker, encode
 
 
 def shared_items(
@@ -49,14 +49,16 @@ def teacher_for_catalog(teacher: SASRec, own: Catalog, other: Catalog) -> SASRec
     return with_item_vectors(teacher, rows)
 
 
-def with_teacher_and_catalog(student: LLMSRec, teacher: SASRec, catalog: Catalog) -> LLMSRec:
+def with_teacher_and_catalog(
+    student: RetrievalModel, teacher: SASRec, catalog: Catalog
+) -> RetrievalModel:
     """The same heads around another teacher's table and another catalogue's titles."""
-    model = LLMSRec(student.config, student.backbone, teacher, catalog)
+    model = RetrievalModel(student.config, student.variant, student.backbone, teacher, catalog)
     model.heads.load_state_dict(student.heads.state_dict())
     return model.eval()
 
 
-def ranker_for_catalog(ranker: StudentRanker, own: Catalog, other: Catalog) -> StudentRanker:
+def ranker_for_catalog(ranker: RetrievalRanker, own: Catalog, other: Catalog) -> RetrievalRanker:
     """Ranks the items of `other`; an item with the same id and title as in `own` is not encoded again."""
     student = ranker.model
     model = with_teacher_and_catalog(
@@ -70,4 +72,4 @@ def ranker_for_catalog(ranker: StudentRanker, own: Catalog, other: Catalog) -> S
     vectors[there[alike]] = ranker.item_vectors.cpu().numpy()[here[alike]]
     new = np.setdiff1d(np.arange(1, other.num_items + 1), there[alike])
     vectors[new] = encode(model, new)
-    return StudentRanker(model, vectors)
+    return RetrievalRanker(model, vectors)

@@ -25,7 +25,9 @@ class UserKVCache:
     """The least recently seen are dropped where `megabytes` are full."""
 
     def __init__(self, model: LLMSRec, megabytes: float) -> None:
-        assert not model.config.with_user_rep, "the vector in the prompt differs at each purchase"
+        assert not model.config.user_vector_in_prompt, (
+            "the vector in the prompt differs at each purchase"
+        )
         self.model, self.budget, self.bytes = model, megabytes * MB, 0
         self.kept: OrderedDict[Shown, KeysValues] = OrderedDict()
 
@@ -81,9 +83,9 @@ class UserKVCache:
         rows = DecoderInput(
             model.soft_prompts.embed(torch.from_numpy(tokens).to(device), items),
             positions=torch.from_numpy(before[:, None] + np.arange(count)).to(device),
-            reads=torch.from_numpy((tokens == UOUT).argmax(axis=1)[:, None]).to(device),
+            columns=torch.from_numpy((tokens == UOUT).argmax(axis=1)[:, None]).to(device),
             mask=mask,
-            kept=past,
+            past_key_values=past,
         )
         found: KeysValues = []
         states = model.soft_prompts.decoder.hidden_states(rows, found)[:, 0].float()

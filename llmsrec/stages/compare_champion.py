@@ -15,7 +15,7 @@ from llmsrec.serving.leakage import targets_in_training
 from llmsrec.serving.promotion import PromotionConfig, compare, decide
 from llmsrec.serving.recommender import Recommender
 from llmsrec.stages import run
-from llmsrec.training.loop import device
+from llmsrec.training.distributed import default_device
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         challenger, champion = (
             evaluate(
-                Recommender.load(folder, device()).for_catalog(splits.catalog), splits, "test",
+                Recommender.load(folder, default_device()).for_catalog(splits.catalog), splits, "test",
                 rows=rows, scores_mb=evaluation.scores_mb,
             )
             for folder in (args.artifacts, args.champion)

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from llmsrec.finetuning.trainer import RetrievalTrainer, retrieval_plan
 from llmsrec.generation import trainer
 from llmsrec.generation.titles import Score, TitleAnswerer, TitleWriter
+from llmsrec.llm.ranker import RetrievalRanker, encode_items
+from llmsrec.llm.retrieval import RetrievalModel
 from llmsrec.llm.variants import LLMVariant
 from llmsrec.student.config import StudentConfig
-from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.trainer import Trainer, training_stage
+from llmsrec.student.trainer import StudentTrainer
 from llmsrec.systems.schedules import Schedule, scheduled
 from llmsrec.systems.system import Stage, TrainingInput
 from llmsrec.training.loop import TrainingPlan
@@ -23,24 +24,30 @@ class LanguageRanker:
     variant: LLMVariant
     schedule: Schedule
 
-    def network(self, inputs: TrainingInput) -> LLMSRec:
-        backbone = inputs.language_model()
-        settings = self.config.model(backbone, inputs.teacher)
-        return LLMSRec.from_scratch(
-            settings, backbone, inputs.teacher, inputs.splits.catalog, self.variant
-        )
+    def network(self, inputs: TrainingInput) -> RetrievalModel:
+        backbone, catalog = inputs.language_model(), inputs.splits.catalog
+        settings = self.config.model_config(backbone, inputs.teacher)
+        model = RetrievalModel(settings, self.variant, backbone, inputs.teacher, catalog)
+        model.init_soft_tokens()
+        return model
 
-    def stages(self, network: LLMSRec, inputs: TrainingInput) -> Iterator[Stage]:
+    def stages(self, network: RetrievalModel, inputs: TrainingInput) -> Iterator[Stage]:
         config = replace(self.config, seed=inputs.seed)
+        trainer_class = StudentTrainer if self.variant.distils else RetrievalTrainer
 
-        def new_training(model: LLMSRec, *, from_scratch: bool) -> tuple[Trainer, TrainingPlan]:
-            centred = config.centred_start and from_scratch
-            return training_stage(model, inputs.splits, replace(config, centred_start=centred))
+        def new_training(
+            model: RetrievalModel, *, from_scratch: bool
+        ) -> tuple[RetrievalTrainer, TrainingPlan]:
+            center = config.center_heads_at_init and from_scratch
+            settings = replace(config, center_heads_at_init=center)
+            trainer = trainer_class(model, inputs.splits, settings)
+            trainer.prepare()
+            return trainer, retrieval_plan(trainer, inputs.splits, "student")
 
         yield from scheduled(self.schedule, network, new_training, inputs.seed)
 
-    def model(self, network: LLMSRec, inputs: TrainingInput) -> StudentRanker:
-        return StudentRanker(network.eval(), encode_items(network, inputs.splits.num_items))
+    def model(self, network: RetrievalModel, inputs: TrainingInput) -> RetrievalRanker:
+        return RetrievalRanker(network.eval(), encode_items(network, inputs.splits.num_items))
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class LanguageWriter:
 
     def network(self, inputs: TrainingInput) -> TitleWriter:
         backbone = inputs.language_model(writes=True)
-        settings, splits = self.config.model(backbone, inputs.teacher), inputs.splits
+        settings, splits = self.config.model_config(backbone, inputs.teacher), inputs.splits
         count = splits.generation_candidates["test"].items.shape[1]
         return TitleWriter(settings, backbone, inputs.teacher, splits.catalog, self.variant, count)
 

@@ -82,8 +82,8 @@ def language(name: str) -> Maker:
         schedule = _choice(schedule, schedules, f"{where}.schedule")
         section = override(base("student"), own)
         if not variant.distils:  # what their prompts show is fixed
-            section["with_user_rep"] = variant.user_slot
-        variant = replace(variant, user_slot=section["with_user_rep"])
+            section["user_vector_in_prompt"] = variant.user_vector
+        variant = replace(variant, user_vector=section["user_vector_in_prompt"])
         config = from_mapping(StudentConfig, section, where)
         parts = {"config": config, "variant": variant, "schedule": schedule}
         reading: LanguageRanker | LanguageWriter

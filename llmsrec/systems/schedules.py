@@ -7,11 +7,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import nn
 
+from llmsrec.finetuning.trainer import RetrievalTrainer
 from llmsrec.generation.trainer import TitleTrainer
 from llmsrec.llm.soft_prompts import PromptModel
-from llmsrec.student.trainer import Trainer
 from llmsrec.systems.system import Stage
-from llmsrec.training.loop import TrainingPlan, generator
+from llmsrec.training.loop import TrainingPlan
+from llmsrec.training.seeding import generator
 
 Schedule = Literal["joint", "two_stage", "curriculum"]
 SCHEDULES: dict[str, tuple[Schedule, ...]] = {
@@ -24,7 +25,7 @@ SCHEDULES: dict[str, tuple[Schedule, ...]] = {
 class TrainingFactory(Protocol):
     def __call__(
         self, network: Any, /, *, from_scratch: bool
-    ) -> tuple[Trainer | TitleTrainer, TrainingPlan]:
+    ) -> tuple[RetrievalTrainer | TitleTrainer, TrainingPlan]:
         """A training of the network, whose heads start `from_scratch` or from an earlier training."""
 
 
@@ -57,7 +58,7 @@ class Curriculum:
     """LLaRA's: step t of T shows the teacher's vectors with probability t / T, else text alone, which does not
     train their projectors. T counts the steps of all epochs (specification 6.17)."""
 
-    def __init__(self, trainer: Trainer | TitleTrainer, total: int, seed: int) -> None:
+    def __init__(self, trainer: RetrievalTrainer | TitleTrainer, total: int, seed: int) -> None:
         self.trainer, self.total, self.seed = trainer, total, seed
         self.full_model: Any = trainer.model
         self.text_model: Any = trainer.model.text_only()

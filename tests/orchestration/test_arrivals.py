@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from orchestration import arrivals as module
-from orchestration.arrivals import arrivals_asset, inbox_sensor, take_in
+from orchestration.arrivals import arrivals_asset, inbox_sensor, ingest_arrivals
 from orchestration.dvc_project import DvcProject
 from tests.orchestration.small_project import QUIET, dvc, git
 from tests.orchestration.test_dvc_assets import events, metadata, version
@@ -31,13 +31,13 @@ inbox, done = Path("inbox"), Path("inbox/done")
 files = sorted(p for p in inbox.iterdir() if p.is_file())
 if Path("broken").exists():
     sys.exit("error: the store is down: try again")
-if args.verb == "look":
+if args.verb == "check":
     listed = [{"name": p.name, "tag": p.read_text()} for p in files]
     settled = [row for row in listed if not row["tag"].endswith("...")]
     waiting = [row for row in listed if row not in settled]
     south = {"ready": [], "waiting": [], "error": "no keys"}
     print(json.dumps({"north": {"ready": settled, "waiting": waiting}, "south": south}))
-elif args.verb == "take":
+elif args.verb == "import":
     rows = []
     for path in files:
         good = path.suffix == ".txt"
@@ -148,7 +148,7 @@ def test_a_push_without_a_remote_fails_clearly_and_the_file_stays_in_the_inbox(
     assert (other / "data/north/more.one.txt").read_text() == "one"
 
 
-STEPS = ("take", "add", "push", "clear")
+STEPS = ("import", "add", "push", "archive")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -162,9 +162,9 @@ def test_after_a_kill_behind_any_step_a_rerun_leads_to_the_same(
         _killed_behind(shop, step)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     project = DvcProject(shop)
-    assert (shop / "inbox/may.txt").exists() == (step != "clear")
-    result, _ = take_in(project, "north", True, ignore)
-    assert result.outcome == ("ran" if step == "take" else "unchanged")
+    assert (shop / "inbox/may.txt").exists() == (step != "archive")
+    result, _ = ingest_arrivals(project, "north", True, ignore)
+    assert result.outcome == ("ran" if step == "import" else "unchanged")
     assert project.tracked_hash("data/north/more.one.txt") is not None
     assert not project.is_stale("data.dvc")
     assert sorted(p.name for p in (shop / "data/north").iterdir()) == ["more.one.txt", "text.txt"]
@@ -188,7 +188,7 @@ def _killed_behind(root: Path, step: str) -> None:
     module.run_child = ending(module.run_child, lambda command, *_: step in command)
     if step in ("add", "push"):
         setattr(project, step, ending(getattr(project, step), lambda *_: True))
-    take_in(project, "north", True, ignore)
+    ingest_arrivals(project, "north", True, ignore)
     os._exit(0)
 
 
@@ -225,7 +225,7 @@ def test_the_real_step_answers_what_the_sensor_asks(
     shutil.copyfile(params(inbox=inbox), root / "params.yaml")
     (root / "inbox/north").mkdir(parents=True)
     (root / "inbox/north/may.jsonl").write_text("{}")
-    found = module.look(DvcProject(root))
+    found = module.check_inboxes(DvcProject(root))
     assert found["sample"] == {"ready": [], "waiting": []}
     assert [file["name"] for file in found["north"]["waiting"]] == ["may.jsonl"]
     assert json.dumps(found)

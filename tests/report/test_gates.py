@@ -1,10 +1,12 @@
 """What is let through and what is not, on users whose numbers are made up."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from llmsrec.core.config import load_section
 from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, Found
 from llmsrec.report.gates import GATES, GatesConfig, judge
 
@@ -64,6 +66,31 @@ def test_each_gate_fails_for_its_own_reason(
     report = judge(found(**spoilt), GatesConfig(**BOUNDS), CONFIG)
     assert not verdicts(report)[gate]
     assert report["success"] is not fatal
+
+
+@pytest.mark.parametrize(
+    ("student", "failed"),
+    [
+        ({}, set()),
+        ({"student_shuffled": 0.49}, {"order"}),
+        ({"student_shuffled": 0.6}, {"order"}),
+        ({"similarity": 0.999}, {"similarity"}),
+        ({"student": 0.15, "student_shuffled": 0.05}, {"popularity", "teacher"}),
+        ({"student": 0.35, "student_shuffled": 0.25}, {"teacher"}),
+        # all users alike: it recommends to everybody what is popular
+        (
+            {"student": 0.2, "student_shuffled": 0.2, "similarity": 1.0},
+            {"order", "similarity", "teacher"},
+        ),
+    ],
+)
+def test_the_gates_of_the_project_refuse_who_does_not_read_order(
+    student: dict[str, float], failed: set[str]
+) -> None:
+    """Far from the bounds of params.yaml, on either side."""
+    gates = load_section(GatesConfig, "gates", Path(__file__).parents[2] / "params.yaml")
+    passed = verdicts(judge(found(**student), gates, CONFIG))
+    assert {name for name in GATES if not passed[name]} == failed
 
 
 def test_noise_refuses_nobody() -> None:

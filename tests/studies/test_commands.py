@@ -16,7 +16,8 @@ from llmsrec.ranking.protocol import evaluate
 from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.trainer import train_student
-from llmsrec.training.loop import Checkpoints, MetricLog
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
 from studies.__main__ import COMMANDS, main
 from studies.case_study import cases
 from studies.config import Run, Settings

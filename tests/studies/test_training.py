@@ -16,10 +16,11 @@ from llmsrec.evaluation.per_user import METRICS
 from llmsrec.ranking.metrics import hit_rate, ndcg
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.sequential.ranker import SequentialRanker
-from llmsrec.sequential.trainer import TeacherConfig, Trainer, train_teacher
+from llmsrec.sequential.trainer import CausalTrainer, TeacherConfig, train_teacher
 from llmsrec.systems.causal import CausalSystem
 from llmsrec.systems.item_knn import Popularity
-from llmsrec.training.loop import Checkpoints, MetricLog
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
 from studies import train
 from studies import training as module
 from studies.cache_keys import code_digest, code_of, encoders_of
@@ -114,15 +115,15 @@ def test_an_interrupted_training_resumes(monkeypatch: pytest.MonkeyPatch) -> Non
     complete = tiny().result(SASREC)
     before = weights().read_bytes()
     shutil.rmtree(CACHE)
-    steps, step = [], Trainer.step
+    steps, step = [], CausalTrainer.step
 
-    def killed(self: Trainer, number: int) -> dict[str, float]:
+    def killed(self: CausalTrainer, number: int) -> dict[str, float]:
         steps.append(number)
         if len(steps) == self.steps_per_epoch + 2:
             raise KeyboardInterrupt
         return step(self, number)
 
-    monkeypatch.setattr(Trainer, "step", killed)
+    monkeypatch.setattr(CausalTrainer, "step", killed)
     with pytest.raises(KeyboardInterrupt):
         tiny().result(SASREC)
     again = tiny().result(SASREC)

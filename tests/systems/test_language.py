@@ -29,7 +29,9 @@ from llmsrec.sequential.trainer import TeacherConfig, train_teacher
 from llmsrec.student.trainer import train_student
 from llmsrec.systems.system import Answerer, TrainingInput
 from llmsrec.systems.training import num_trained, train_system
-from llmsrec.training.loop import Checkpoints, MetricLog, seed_torch
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
+from llmsrec.training.seeding import seed_torch
 from tests.conftest import interactions_of, splits_config
 from tests.systems.small import parameters, system_from
 
@@ -58,14 +60,14 @@ def small_variant(name: str, mode: str, document: dict[str, Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def titled(markov_splits: Splits) -> Splits:
+def titled(few_splits: Splits) -> Splits:
     """With candidates for mode G, 9 of which are not the target."""
-    labels, drawn = title_labels(markov_splits.catalog), {}
-    for part, stored in markov_splits.candidates.items():
+    labels, drawn = title_labels(few_splits.catalog), {}
+    for part, stored in few_splits.candidates.items():
         drawn[part] = draw_candidates(
-            markov_splits.sequences, markov_splits.targets[part], stored.rows, 9, labels, np.random.default_rng(1)
+            few_splits.sequences, few_splits.targets[part], stored.rows, 9, labels, np.random.default_rng(1)
         )  # fmt: skip
-    return replace(markov_splits, generation_candidates=drawn)
+    return replace(few_splits, generation_candidates=drawn)
 
 
 @pytest.fixture
@@ -149,12 +151,12 @@ def test_a_prompt_has_the_slots_of_its_system_and_no_others(
     model = getattr(model, "reader", model)
     histories = inputs.splits.histories("test").take(np.arange(5))
     tokens = model.prompts.users(histories)
-    assert ((tokens.tokens == UREP).sum() == 5) == VARIANTS[name].user_slot
+    assert ((tokens.tokens == UREP).sum() == 5) == VARIANTS[name].user_vector
     assert (tokens.tokens == HIST).sum() == (
-        len(histories.items) if VARIANTS[name].item_slots else 0
+        len(histories.items) if VARIANTS[name].item_vectors else 0
     )
     item = np.array(model.prompts.item(3))
-    assert (item == HIST).sum() == VARIANTS[name].item_slots
+    assert (item == HIST).sum() == VARIANTS[name].item_vectors
     assert UREP not in item
 
 
@@ -409,7 +411,7 @@ def test_each_beats_chance_after_a_few_epochs(
     taught: TrainingInput, tmp_path: Path, name: str
 ) -> None:
     """HR@3 among 10 candidates, of which two or three are of the theme; chance is .3."""
-    epochs = 16 if VARIANTS[name].user_slot else 6  # a vector before all else is learned later
+    epochs = 16 if VARIANTS[name].user_vector else 6  # a vector before all else is learned later
     document = small(epochs=epochs, learning_rate=2e-3, catalogue_negatives=24, window=4, stride=1)
     system: Any = small_variant(name, "retrieval", document)
     model = system.model(

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from llmsrec.data.sequences import Sequences, ranges
 from llmsrec.data.splits import Splits
-from llmsrec.sequential.trainer import every_few
+from llmsrec.sequential.trainer import epoch_steps
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
 from llmsrec.systems.recformer.finetuning import rate, validate
@@ -124,7 +124,7 @@ def stage(network: Recformer, splits: Splits, config: RecformerConfig, seed: int
     """Pre-training on the dataset's training histories; the best validation before fine-tuning is selected."""
     examples = Examples(splits.train, config.pretrain_batch_size, seed, 0)
     trainer = Pretraining(network, examples, config)
-    eval_steps = every_few(config.pretrain_epochs, config.validate_every, trainer.steps_per_epoch)
+    eval_steps = epoch_steps(config.pretrain_epochs, config.validate_every, trainer.steps_per_epoch)
 
     def validate_pretrained() -> dict[str, float]:
         network.read_items()
