@@ -137,13 +137,13 @@ def main(argv: list[str]) -> None:
 
 def show(table: pd.DataFrame, systems: list[str]) -> None:
     """A row for each system: minutes, and their ratios to those of the first system."""
-    wide = table.pivot(index="system", columns="metric", values="value")
-    columns = [name for name in SHOWN if name in wide]
-    base, rows = wide.loc[systems[0]], []
+    times = table.pivot(index="system", columns="metric", values="value").to_dict("index")
+    columns = [name for name in SHOWN if name in times[systems[0]]]
+    base, rows = times[systems[0]], []
     for name in systems:
-        pairs = [(wide.loc[name, column], base[column]) for column in columns]
+        pairs = [(times[name][column], base[column]) for column in columns]
         cells = [(f"{value:,.3f}", f"{value / of:.2f}" if of else "") for value, of in pairs]
         rows.append([name, *(cell for pair in cells for cell in pair)])
     titles = [title for column in columns for title in (column.replace("_", " "), "ratio")]
-    dataset, where = (str(table[name].iloc[0]) for name in ("dataset", "device"))
+    dataset, where = table["dataset"].tolist()[0], table["device"].tolist()[0]
     print_table(f"{dataset}, {where}; ratios to {systems[0]}", ["", *titles], rows)
