@@ -119,8 +119,8 @@ def inbox_sensor(project: DvcProject, datasets: list[str]) -> dg.SensorDefinitio
         name="inbox",
         job=arrivals_job,
         minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING,  # an inbox that params.yaml names is meant to be watched
-        description="Asks for a run when files have settled in an inbox of params.yaml",
+        default_status=dg.DefaultSensorStatus.RUNNING,  # an inbox that operations.yaml names is meant to be watched
+        description="Asks for a run when files have settled in an inbox of operations.yaml",
     )
     def inbox(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         looked = look(project) if datasets else {}

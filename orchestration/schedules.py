@@ -44,7 +44,7 @@ class Schedule:
 def retraining_schedules(
     project: DvcProject, schedules: Mapping[str, Mapping[str, Any] | None]
 ) -> list[dg.ScheduleDefinition]:
-    """One for each dataset that params.yaml schedules; null for none."""
+    """One for each dataset that operations.yaml schedules; null for none."""
     return [
         _schedule(project, dataset, read(dataset, values))
         for dataset, values in schedules.items()
@@ -57,13 +57,13 @@ def read(dataset: str, values: Mapping[str, Any]) -> Schedule:
         schedule = Schedule(**values)
     except TypeError as error:
         raise ValueError(
-            f"params.yaml: schedules.{dataset} is {dict(values)} ({error}); expected cron, timezone and "
+            f"operations.yaml: schedules.{dataset} is {dict(values)} ({error}); expected cron, timezone and "
             "min_new_interactions, or null"
         ) from None
     minimum = schedule.min_new_interactions
     if type(minimum) is not int or minimum < 0:
         raise ValueError(
-            f"params.yaml: schedules.{dataset}.min_new_interactions is {minimum!r}; expected a whole "
+            f"operations.yaml: schedules.{dataset}.min_new_interactions is {minimum!r}; expected a whole "
             "number of at least 0"
         )
     return schedule

@@ -135,7 +135,7 @@ def settled(
 
 
 def inbox_configs(params: Path) -> dict[str, InboxConfig]:
-    """Of each dataset that has an entry in params.yaml; null is none."""
+    """Of each dataset that has an entry in operations.yaml; null is none."""
     found = {}
     for dataset, values in read_section("inbox", params).items():
         where = f"{params}: inbox.{dataset}"

@@ -71,7 +71,7 @@ def _tables(splits: Splits, config: SplitsConfig) -> list[Table]:
 
 def _users(splits: Splits, config: SplitsConfig) -> Table:
     frame = pd.DataFrame({"user_id": splits.user_ids, "train_length": splits.train_lengths})
-    least = 1 if config.split == "loo" else 0
+    least = 1 if config.split == "leave_one_out" else 0
     return Table(
         "users",
         frame,
@@ -150,7 +150,7 @@ def _targets(part: str, splits: Splits, targets: Targets, config: SplitsConfig) 
         (f"{part}_after_known", f"{part} targets come after all that is known before them",
          gxe.ExpectColumnValuesToBeBetween(column="after_known", min_value=0)),
     ]  # fmt: skip
-    if not (config.split == "gts" and config.gts_target == "successive"):
+    if not (config.split == "global_temporal" and config.temporal_target == "successive"):
         expected.append((f"one_{part}_target", f"one {part} target a user",
                          gxe.ExpectColumnValuesToBeUnique(column="user_index")))  # fmt: skip
     return Table(f"{part}_targets", frame, expected)

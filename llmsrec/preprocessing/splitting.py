@@ -30,8 +30,8 @@ def split(interactions: Interactions, config: SplitsConfig) -> Splits:
     rows = kept_rows(interactions, config)
     catalog = _catalog(interactions, rows)
     user_ids, sequences, parts = _histories(rows, catalog)
-    if config.split == "gts":
-        parts = periods(sequences.timestamps, config.gts_share)
+    if config.split == "global_temporal":
+        parts = periods(sequences.timestamps, config.temporal_share)
     targets: dict[Part, Targets] = {
         "valid": _targets(parts == VALID, sequences, config),
         "test": _targets(parts == TEST, sequences, config),
@@ -114,14 +114,14 @@ def _catalog(interactions: Interactions, rows: ibis.Table) -> Catalog:
 
 
 def _targets(chosen: np.ndarray, sequences: Sequences, config: SplitsConfig) -> Targets:
-    """The held-out purchases with something before them; of several of a user, those that `gts_target` names."""
+    """The held-out purchases with something before them; of several of a user, those that `temporal_target` names."""
     rows = np.flatnonzero(chosen)
     users = np.searchsorted(sequences.offsets, rows, side="right") - 1
     positions = rows - sequences.offsets[users]
     wanted = positions > 0
-    if config.split == "gts" and config.gts_target != "successive":
+    if config.split == "global_temporal" and config.temporal_target != "successive":
         later = pd.Series(users[wanted])
-        wanted[wanted] = ~later.duplicated(keep=config.gts_target).to_numpy()
+        wanted[wanted] = ~later.duplicated(keep=config.temporal_target).to_numpy()
     return Targets(users[wanted], positions[wanted])
 
 

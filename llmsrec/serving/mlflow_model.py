@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # loading a model takes torch, saving one does not
 
 NEEDS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "pandas",
          "pyarrow", "jaxtyping", "pyyaml")  # fmt: skip
-KEPT = "kept_users_mb"
+KEPT = "user_cache_mb"
 SIGNATURE = ModelSignature(
     inputs=Schema(
         [ColSpec(AnyType(), "history"), ColSpec(AnyType(), "timestamps", required=False)]
@@ -57,7 +57,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         from llmsrec.serving.recommender import Recommender
 
         bundle, kept = Path(context.artifacts["bundle"]), float(context.model_config[KEPT])
-        self.recommender = Recommender.load(bundle, kept_users_mb=kept)
+        self.recommender = Recommender.load(bundle, user_cache_mb=kept)
         self.extended: tuple[dict[str, str], Recommender] = ({}, self.recommender)
         self.lock = threading.Lock()
 
@@ -126,7 +126,7 @@ def table(answers: "list[Recommendations]") -> pd.DataFrame:
     )
 
 
-def save(bundle: Path, folder: Path, example: list[str], kept_users_mb: float) -> None:
+def save(bundle: Path, folder: Path, example: list[str], user_cache_mb: float) -> None:
     """The model bundle, and the code that it was made with, as a folder that MLflow serves."""
     mlflow.pyfunc.save_model(
         path=folder,
@@ -134,7 +134,7 @@ def save(bundle: Path, folder: Path, example: list[str], kept_users_mb: float) -
         artifacts={"bundle": str(bundle)},
         code_paths=[str(Path(__file__).parent)],
         signature=SIGNATURE,
-        model_config={KEPT: kept_users_mb},
+        model_config={KEPT: user_cache_mb},
         input_example=(pd.DataFrame({"history": [example, []]}), {"k": 3}),
         pip_requirements=[f"{name}=={version(name)}" for name in NEEDS],
     )

@@ -59,9 +59,9 @@ class Recommender:
 
     @classmethod
     def load(
-        cls, folder: Path, device: torch.device | str = "cpu", kept_users_mb: float = 0.0
+        cls, folder: Path, device: torch.device | str = "cpu", user_cache_mb: float = 0.0
     ) -> "Recommender":
-        """`kept_users_mb`: for keys and values of shoppers who come again, which a server wants."""
+        """`user_cache_mb`: for keys and values of shoppers who come again, which a server wants."""
         if not (folder / "student" / "config.json").exists():
             raise ArtifactError(
                 f"{folder} holds no trained student: build it first (`make run` or `dvc repro`)"
@@ -74,8 +74,8 @@ class Recommender:
                 f"{folder / 'item_embeddings'} was made with another student: run `dvc repro`"
             )
         purchases = np.concatenate([np.zeros(1, dtype=np.int64), embeddings.purchases])
-        keeps = kept_users_mb and not student.config.user_vector_in_prompt
-        kept = UserKVCache(student, kept_users_mb) if keeps else None
+        keeps = user_cache_mb and not student.config.user_vector_in_prompt
+        kept = UserKVCache(student, user_cache_mb) if keeps else None
         ranker = StudentRanker(student, embeddings.padded, kept.represent if kept else None)
         return cls(catalog, ranker, purchases, embeddings.latest)
 

@@ -13,18 +13,16 @@ from typing import Any
 from llmsrec.arrivals import arrivals
 from llmsrec.arrivals.arrivals import Arrival
 from llmsrec.arrivals.inbox import InboxFile, inbox_configs, open_inbox, settled
-from llmsrec.core.config import from_mapping, load_section
+from llmsrec.core.config import OPERATIONS, from_mapping, load_section
 from llmsrec.core.errors import ConfigError, LLMSRecError
 from llmsrec.core.files import read_json, write_json
 from llmsrec.parsing.ingest import InteractionsConfig
 from llmsrec.stages import run
 
-PARAMS = Path("params.yaml")
-
 
 def check_inbox(args: argparse.Namespace) -> None:
     """One line of JSON: of each dataset, the settled files, those to wait for, or why its inbox cannot be read."""
-    print(json.dumps({name: _look(config) for name, config in inbox_configs(PARAMS).items()}))
+    print(json.dumps({name: _look(config) for name, config in inbox_configs(OPERATIONS).items()}))
 
 
 def take(args: argparse.Namespace) -> None:
@@ -63,9 +61,9 @@ def _look(config: Any) -> dict[str, Any]:
 
 
 def _config(dataset: str) -> Any:
-    config = inbox_configs(PARAMS).get(dataset)
+    config = inbox_configs(OPERATIONS).get(dataset)
     if config is None or config.source is None:
-        raise ConfigError(f"{PARAMS}: inbox has no source for '{dataset}'")
+        raise ConfigError(f"{OPERATIONS}: inbox has no source for '{dataset}'")
     return config
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmsrec.core.config import load_section
+from llmsrec.core.config import OPERATIONS, load_section
 from llmsrec.core.errors import ArtifactError, DataError
 from llmsrec.core.files import read_json, sha256, write_json
 from llmsrec.data.splits import Splits
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--gates", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    config = load_section(PromotionConfig, "promotion")
+    config = load_section(PromotionConfig, "promotion", OPERATIONS)
     evaluation = load_section(EvaluationConfig, "evaluation")
     comparison, left_out = None, 0  # users whose purchase the champion was trained on
     if args.champion:

@@ -15,7 +15,7 @@ from llmsrec.core.config import load_section
 from llmsrec.core.errors import ConfigError, DataError
 from llmsrec.parsing.line_reader import Block, read_blocks
 from reliability.fuzzing.checks import Tally, lines_of
-from reliability.fuzzing.settings import READERS, SECTIONS, allowed
+from reliability.fuzzing.settings import READERS, SECTIONS, may_be_taken, unchanged
 
 
 def check_plain(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
@@ -93,18 +93,17 @@ def check_settings(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
             tally.rows += 1
             if _half_pairs(config):
                 yield f"the section {section} holds half a pair of surrogates"
-            elif not any(allowed(content, section, reader) for reader in READERS):
+            elif not any(may_be_taken(config, content, section, reader) for reader in READERS):
                 yield f"the section {section} is taken, and the rules refuse it"
 
 
 def _refused(told: str, file: Path, section: str, content: bytes) -> Iterator[str]:
-    """What the rules allow, only a section's own __post_init__ may refuse."""
+    """An error is short and names file and key; settings that nobody changed are not refused."""
     where = f"{file}: {section}"
     if not told.startswith((f"{where}.", f"{where}: ", f"{file} is not YAML", f"{file} has no ")):
         yield f"an error does not name file and key: {told}"
-    own = told.startswith(f"{where}: ")
-    if not own and all(allowed(content, section, reader) for reader in READERS):
-        yield f"settings are refused that the rules allow: {told}"
+    if all(unchanged(content, section, reader) for reader in READERS):
+        yield f"settings are refused that nobody changed: {told}"
     if len(told) > 2000:
         yield f"an error of {len(told)} letters: {told[:200]}"
 

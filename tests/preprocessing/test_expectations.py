@@ -237,7 +237,7 @@ def test_every_expectation_was_spoilt(splits: Splits) -> None:
 def test_a_cut_in_time_passes_too(
     interactions: Interactions, failing: Callable[..., list[str]], target: str
 ) -> None:
-    config = splits_config(split="gts", gts_share=0.2, gts_target=target)
+    config = splits_config(split="global_temporal", temporal_share=0.2, temporal_target=target)
     splits = split(interactions, config)
     assert (splits.train_lengths == 0).any()  # some come after the cut only
     assert failing(splits, config) == []

@@ -184,19 +184,19 @@ GTS = {"Ann": "abcde", "Bob": "fgh", "Cem": "ia"}
 GTS_DAYS = {"Ann": [0, 2, 6, 7, 8], "Bob": [1, 3, 9], "Cem": [4, 5]}
 
 
-def gts(target: str) -> Splits:
-    config = no_titles(split="gts", gts_share=0.2, gts_target=target)
+def global_temporal(target: str) -> Splits:
+    config = no_titles(split="global_temporal", temporal_share=0.2, temporal_target=target)
     return split(store(GTS, GTS_DAYS), config)
 
 
 def test_one_cut_in_time_by_hand() -> None:
-    splits = gts("last")
+    splits = global_temporal("last")
     train = {user: item_ids(splits, splits.train[row]) for row, user in enumerate(splits.user_ids)}
     assert train == {"Ann": "ab", "Bob": "fg", "Cem": "ia"}
     assert targets(splits, "valid") == {"Ann": ("abc", "d")}
     assert targets(splits, "test") == {"Ann": ("abcd", "e"), "Bob": ("fg", "h")}
-    assert targets(gts("first"), "valid") == {"Ann": ("ab", "c")}
-    successive = gts("successive")
+    assert targets(global_temporal("first"), "valid") == {"Ann": ("ab", "c")}
+    successive = global_temporal("successive")
     found = successive.evaluated("valid")
     assert found.users.tolist() == [0, 0]
     assert found.positions.tolist() == [2, 3]
@@ -207,7 +207,8 @@ def test_a_first_purchase_after_the_cut_is_no_target() -> None:
     days = {"Ann": [0, 1, 2, 3, 4, 5, 6, 7], "New": [8, 9]}
     histories = {"Ann": "abcdefgh", "New": "ab"}
     splits = split(
-        store(histories, days), no_titles(split="gts", gts_share=0.2, gts_target="first")
+        store(histories, days),
+        no_titles(split="global_temporal", temporal_share=0.2, temporal_target="first"),
     )
     assert targets(splits, "test") == {"New": ("a", "b")}  # not a, which nothing precedes
 
@@ -225,7 +226,7 @@ def test_no_training_time_lies_after_the_cut(
 ) -> None:
     histories = {f"U{u}": [chr(97 + p) for p in range(len(row))] for u, row in enumerate(days)}
     times = {f"U{u}": row for u, row in enumerate(days)}
-    config = no_titles(split="gts", gts_share=share, gts_target=target)
+    config = no_titles(split="global_temporal", temporal_share=share, temporal_target=target)
     splits = split(store(histories, times), config)
     train = splits.train.timestamps
     held_out = {

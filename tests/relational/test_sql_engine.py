@@ -53,7 +53,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "leave one out": {},
     "ready split, single pass, sampled": {"kcore": "single_pass", "sample_rate": 0.6},
     "iterative, sampled": {"sample_rate": 0.7, "seed": 3, "max_users": 5},
-    "one cut in time": {"split": "gts", "gts_target": "successive"},
+    "one cut in time": {"split": "global_temporal", "temporal_target": "successive"},
 }
 
 

@@ -49,7 +49,7 @@ def sections(**student: Any) -> dict[str, Any]:
 def steps_of(folder: Path, document: dict[str, Any]) -> dict[str, list[float]]:
     """Losses and gradients of a few steps of teacher and student, in this process or with others."""
     splits = Splits.load(folder / "splits")
-    teaching = from_mapping(TeacherConfig, document["teacher"], "teacher")
+    teaching = from_mapping(TeacherConfig, document["teacher"] | {"seed": 0}, "teacher")
     seed_torch(0)
     teacher = teaching.build_network(splits.num_items)
     found: dict[str, list[float]] = {"teacher": [], "student": []}
@@ -57,7 +57,7 @@ def steps_of(folder: Path, document: dict[str, Any]) -> dict[str, list[float]]:
     for step in range(STEPS):
         found["teacher"].append(trainer.step(step)["loss"])
         found["teacher"] += [float(part.grad.norm()) for part in teacher.parameters()]
-    config = from_mapping(StudentConfig, document["student"], "student")
+    config = from_mapping(StudentConfig, document["student"] | {"seed": 0}, "student")
     seed_torch(0)
     model = new_student(config, load_backbone(folder / "backbone"), teacher.eval(), splits.catalog)
     trainer = StudentTrainer(model, splits, config)
@@ -157,7 +157,7 @@ def test_a_lost_process_ends_in_a_restart_from_the_last_look_and_the_same_bytes(
 ) -> None:
     """Dropout and all: what a step draws does not depend on where its process began."""
     seed_torch(0)
-    config = from_mapping(TeacherConfig, sections()["teacher"], "teacher")
+    config = from_mapping(TeacherConfig, sections()["teacher"] | {"seed": 0}, "teacher")
     config.build_network(markov_splits.num_items).save(store / "teacher")
     ended_well(train_together(store, "whole"))
     cut = train_together(store, "cut")
