@@ -46,18 +46,18 @@ STAGES: dict[str, tuple[str, Any, str]] = {
     "train_teacher": (
         "teacher",
         train_teacher.main,
-        "--splits splits --champion none --out out --scratch scratch --metrics reports/m.json "
+        "--splits splits --out out --scratch scratch --metrics reports/m.json "
         "--curve reports/c.json",
     ),
     "build_backbone": (
         "backbone",
         build_backbone.main,
-        "--splits splits --champion none --out out --metrics reports/m.json",
+        "--splits splits --out out --metrics reports/m.json",
     ),
     "train_student": (
         "student",
         train_student.main,
-        "--splits splits --teacher teacher --backbone backbone --champion none --out out --scratch scratch "
+        "--splits splits --teacher teacher --backbone backbone --out out --scratch scratch "
         "--metrics reports/m.json --curve reports/c.json",
     ),
     "export_embeddings": (
