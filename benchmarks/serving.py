@@ -126,7 +126,7 @@ def kept(recommender: Recommender, shown: Sequences) -> Iterator[Figure]:
         apart = max(apart, float((first - second).abs().max() / first.abs().max()))
     print(
         f"one purchase more: {np.median(plain) * 1000:.1f} ms as new, {np.median(again) * 1000:.1f} ms from the kept"
-        f" ({users.bytes / len(users.kept) / 1e6:.2f} MB each); {within.mean():.0%} of {len(grown)} shoppers fit the "
+        f" ({users.bytes / len(users.entries) / 1e6:.2f} MB each); {within.mean():.0%} of {len(grown)} shoppers fit the "
         f"window; farthest apart {apart:.0e} of the largest value"
     )
     if apart > 1e-5:
@@ -159,7 +159,7 @@ def main() -> None:
     bare = []
     for (row,) in batches(rows, 1, args.requests):
         start = time.perf_counter()
-        recommender.answer([UserHistory(row)], K)
+        recommender.recommend_batch([UserHistory(row)], K)
         bare.append(time.perf_counter() - start)
     show("without HTTP, 1 row", bare)
     with tempfile.TemporaryDirectory() as aside:

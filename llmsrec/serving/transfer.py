@@ -19,7 +19,7 @@ from llmsrec.student.ranker import StudentRanker, encode
 def shared_items(
     own: Catalog, other: Catalog
 ) -> tuple[Int[np.ndarray, "shared"], Int[np.ndarray, "shared"]]:
-    """Indices of the items that stand in both catalogues, in each."""
+    """Indices of the items that both catalogs contain, in each of them."""
     both = own.items[["item_id", "item_index"]].merge(
         other.items[["item_id", "item_index"]], on="item_id"
     )
@@ -27,7 +27,7 @@ def shared_items(
 
 
 def mean_item_vectors(teacher: SASRec, num_items: int) -> Float[Tensor, "indices size"]:
-    """The mean of the teacher's vectors for every item; row 0 is the padding's."""
+    """The mean of the teacher's item vectors for every item; row 0, the padding, is 0."""
     table = teacher.item_table
     rows = table[1:].mean(dim=0).expand(num_items + 1, -1).clone()
     rows[0] = 0
@@ -35,39 +35,39 @@ def mean_item_vectors(teacher: SASRec, num_items: int) -> Float[Tensor, "indices
 
 
 def with_item_vectors(teacher: SASRec, rows: Float[Tensor, "indices size"]) -> SASRec:
-    """The same teacher over other items."""
+    """The same teacher with other item vectors."""
     model = SASRec(replace(teacher.config, num_items=len(rows) - 1))
     model.load_state_dict(teacher.state_dict() | {"item_embedding.weight": rows})
     return model.eval().requires_grad_(False).to(rows.device)
 
 
 def teacher_for_catalog(teacher: SASRec, own: Catalog, other: Catalog) -> SASRec:
-    """The teacher of `own` before the items of `other`."""
+    """The teacher with item vectors for `other`; new items get the mean vector."""
     rows = mean_item_vectors(teacher, other.num_items)
-    here, there = (torch.from_numpy(part).to(rows.device) for part in shared_items(own, other))
-    rows[there] = teacher.item_table[here]
+    old, new = (torch.from_numpy(part).to(rows.device) for part in shared_items(own, other))
+    rows[new] = teacher.item_table[old]
     return with_item_vectors(teacher, rows)
 
 
 def with_teacher_and_catalog(student: LLMSRec, teacher: SASRec, catalog: Catalog) -> LLMSRec:
-    """The same heads around another teacher's table and another catalogue's titles."""
+    """The student's heads with another teacher and the titles of another catalog."""
     model = LLMSRec(student.config, student.backbone, teacher, catalog)
     model.heads.load_state_dict(student.heads.state_dict())
     return model.eval()
 
 
 def ranker_for_catalog(ranker: StudentRanker, own: Catalog, other: Catalog) -> StudentRanker:
-    """Ranks the items of `other`; an item with the same id and title as in `own` is not encoded again."""
+    """A ranker of the items of `other`; items with the same id and title as in `own` are not encoded again."""
     student = ranker.model
     model = with_teacher_and_catalog(
         student, teacher_for_catalog(student.teacher, own, other), other
     )
     vectors = np.zeros((other.num_items + 1, student.config.shared_size), dtype=np.float32)
-    here, there = shared_items(own, other)
-    alike = np.array(
-        [own.titles[a] == other.titles[b] for a, b in zip(here, there, strict=True)], dtype=bool
+    old, new = shared_items(own, other)
+    same = np.array(
+        [own.titles[a] == other.titles[b] for a, b in zip(old, new, strict=True)], dtype=bool
     )
-    vectors[there[alike]] = ranker.item_vectors.cpu().numpy()[here[alike]]
-    new = np.setdiff1d(np.arange(1, other.num_items + 1), there[alike])
-    vectors[new] = encode(model, new)
+    vectors[new[same]] = ranker.item_vectors.cpu().numpy()[old[same]]
+    rest = np.setdiff1d(np.arange(1, other.num_items + 1), new[same])
+    vectors[rest] = encode(model, rest)
     return StudentRanker(model, vectors)

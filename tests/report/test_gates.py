@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, Found
-from llmsrec.report.gates import GATES, GatesConfig, judge
+from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, UserMetrics
+from llmsrec.report.gates import GATES, GatesConfig, evaluate_gates
 
 CONFIG = EvaluationConfig(bootstrap=300, shuffles=1, shuffle_window=None, scores_mb=32, seed=0)
 BOUNDS: dict[str, Any] = {
@@ -22,7 +22,7 @@ SOUND = {
 }
 
 
-def found(noise: float = 0.05, similarity: float = 0.7, **means: float) -> Found:
+def found(noise: float = 0.05, similarity: float = 0.7, **means: float) -> UserMetrics:
     """Four hundred users whose means are just these."""
     draws = np.random.default_rng(1)
 
@@ -32,7 +32,7 @@ def found(noise: float = 0.05, similarity: float = 0.7, **means: float) -> Found
         return np.repeat(column[:, None], len(METRICS), 1)
 
     table = {name: {"sampled": rows(mean)} for name, mean in (SOUND | means).items()}
-    return Found(table, {"student": np.full(400, similarity)}, {})
+    return UserMetrics(table, {"student": np.full(400, similarity)}, {})
 
 
 def verdicts(report: dict[str, Any]) -> dict[str, bool]:
@@ -40,7 +40,7 @@ def verdicts(report: dict[str, Any]) -> dict[str, bool]:
 
 
 def test_a_sound_student_passes_every_gate_and_is_told_why() -> None:
-    report = judge(found(), GatesConfig(**BOUNDS), CONFIG)
+    report = evaluate_gates(found(), GatesConfig(**BOUNDS), CONFIG)
     assert report["success"]
     assert verdicts(report) == dict.fromkeys(GATES, True)
     order = report["results"][0]
@@ -61,21 +61,23 @@ def test_a_sound_student_passes_every_gate_and_is_told_why() -> None:
 def test_each_gate_fails_for_its_own_reason(
     spoilt: dict[str, float], gate: str, fatal: bool
 ) -> None:
-    report = judge(found(**spoilt), GatesConfig(**BOUNDS), CONFIG)
+    report = evaluate_gates(found(**spoilt), GatesConfig(**BOUNDS), CONFIG)
     assert not verdicts(report)[gate]
     assert report["success"] is not fatal
 
 
 def test_noise_refuses_nobody() -> None:
     """The student stands a little below popularity, within what 400 users can tell."""
-    report = judge(
+    report = evaluate_gates(
         found(noise=0.5, student=0.195, teacher=0.2, popularity=0.2), GatesConfig(**BOUNDS), CONFIG
     )
     assert verdicts(report)["popularity"]
 
 
 def test_where_there_is_no_order_none_is_asked_for() -> None:
-    report = judge(found(teacher_shuffled=0.5, student_shuffled=0.5), GatesConfig(**BOUNDS), CONFIG)
+    report = evaluate_gates(
+        found(teacher_shuffled=0.5, student_shuffled=0.5), GatesConfig(**BOUNDS), CONFIG
+    )
     assert verdicts(report)["order"]
     assert "no order to read" in report["results"][0]["observed"]
 
@@ -83,5 +85,5 @@ def test_where_there_is_no_order_none_is_asked_for() -> None:
 def test_without_shuffles_order_is_not_judged() -> None:
     some = found()
     table = {name: rows for name, rows in some.table.items() if "shuffled" not in name}
-    report = judge(Found(table, {}, {}), GatesConfig(**BOUNDS), CONFIG)
+    report = evaluate_gates(UserMetrics(table, {}, {}), GatesConfig(**BOUNDS), CONFIG)
     assert set(verdicts(report)) == {"popularity", "teacher"}

@@ -83,7 +83,7 @@ def test_gates_of_another_student_decide_nothing(
     found: Callable[..., dict], tmp_path: Path, trained_store: Path
 ) -> None:
     write_json(tmp_path / "gates.json", {"success": True, "results": [], "model": "another"})
-    with pytest.raises(ArtifactError, match="judges another student"):
+    with pytest.raises(ArtifactError, match="is of another student"):
         compare_champion.main(
             ["--artifacts", str(trained_store), "--gates", "gates.json", "--out", "c.json"]
         )
@@ -109,5 +109,5 @@ def test_users_whose_purchase_the_champion_was_trained_on_are_left_out(
     )
     decision = found(trained_store, champion)
     assert decision["left_out_users"] == 20
-    assert decision["why"].endswith("; without 20 users whose purchase it was trained on")
+    assert decision["why"].endswith("; without 20 users whose target it was trained on")
     assert found(trained_store, trained_store)["left_out_users"] == 0

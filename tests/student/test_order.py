@@ -14,11 +14,11 @@ from llmsrec.core.config import load_section
 from llmsrec.core.files import write_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
-from llmsrec.evaluation.per_user import EvaluationConfig, Found, evaluate_all, summarise
+from llmsrec.evaluation.per_user import EvaluationConfig, UserMetrics, evaluate_all, summarise
 from llmsrec.llm.backbone import Backbone, BackboneConfig, folder_digest, load_backbone
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking.ranker import Ranker
-from llmsrec.report.gates import GatesConfig, judge
+from llmsrec.report.gates import GatesConfig, evaluate_gates
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import train_teacher
@@ -74,7 +74,7 @@ def teacher_of(splits: Splits) -> SASRec:
     return train_teacher(splits, taught, MetricLog(), Checkpoints(None, ""))
 
 
-def evaluated(splits: Splits, teacher: SASRec, backbone: Backbone, **changes: Any) -> Found:
+def evaluated(splits: Splits, teacher: SASRec, backbone: Backbone, **changes: Any) -> UserMetrics:
     """Teacher and a student of these settings, beside popularity, with true and shuffled histories."""
     settings: dict[str, Any] = {
         "examples": "auto_regressive", "batch_size": 32, "epochs": 8, "learning_rate": 3e-3,
@@ -90,7 +90,7 @@ def evaluated(splits: Splits, teacher: SASRec, backbone: Backbone, **changes: An
     return evaluate_all(rankers, splits, EVALUATION)
 
 
-def cost_of_shuffling(found: Found, splits: Splits) -> dict[str, dict[str, Any]]:
+def cost_of_shuffling(found: UserMetrics, splits: Splits) -> dict[str, dict[str, Any]]:
     """What teacher and student lose in NDCG@10 among the candidates."""
     differences = summarise(found.table, splits, EVALUATION, "made up")["differences"]
     return {
@@ -100,9 +100,11 @@ def cost_of_shuffling(found: Found, splits: Splits) -> dict[str, dict[str, Any]]
     }
 
 
-def verdicts(found: Found) -> dict[str, bool]:
+def verdicts(found: UserMetrics) -> dict[str, bool]:
     gates = load_section(GatesConfig, "gates", ROOT / "params.yaml")
-    return {row["name"]: row["success"] for row in judge(found, gates, EVALUATION)["results"]}
+    return {
+        row["name"]: row["success"] for row in evaluate_gates(found, gates, EVALUATION)["results"]
+    }
 
 
 def test_both_lose_what_order_tells_and_every_gate_is_passed(
