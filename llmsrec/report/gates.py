@@ -83,7 +83,7 @@ def _order(metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig) -
         ratio = cost["student"].mean() / cost["teacher"].mean()
         observed += f" and its teacher {teacher_cost.value:.4f}: {ratio:.0%} of it"
     else:
-        observed += "; its teacher loses nothing significant, so the data have no order to learn"
+        observed += "; its teacher loses nothing significantly, so there is no order to learn"
     return Gate(
         name="order",
         passed=teacher_cost.low <= 0 or margin.high >= 0,

@@ -22,7 +22,7 @@ SOUND = {
 }
 
 
-def found(noise: float = 0.05, similarity: float = 0.7, **means: float) -> UserMetrics:
+def user_metrics(noise: float = 0.05, similarity: float = 0.7, **means: float) -> UserMetrics:
     """Four hundred users whose means are just these."""
     draws = np.random.default_rng(1)
 
@@ -40,7 +40,7 @@ def verdicts(report: dict[str, Any]) -> dict[str, bool]:
 
 
 def test_a_sound_student_passes_every_gate_and_is_told_why() -> None:
-    report = evaluate_gates(found(), GatesConfig(**BOUNDS), CONFIG)
+    report = evaluate_gates(user_metrics(), GatesConfig(**BOUNDS), CONFIG)
     assert report["success"]
     assert verdicts(report) == dict.fromkeys(GATES, True)
     order = report["results"][0]
@@ -61,7 +61,7 @@ def test_a_sound_student_passes_every_gate_and_is_told_why() -> None:
 def test_each_gate_fails_for_its_own_reason(
     spoilt: dict[str, float], gate: str, fatal: bool
 ) -> None:
-    report = evaluate_gates(found(**spoilt), GatesConfig(**BOUNDS), CONFIG)
+    report = evaluate_gates(user_metrics(**spoilt), GatesConfig(**BOUNDS), CONFIG)
     assert not verdicts(report)[gate]
     assert report["success"] is not fatal
 
@@ -69,21 +69,23 @@ def test_each_gate_fails_for_its_own_reason(
 def test_noise_refuses_nobody() -> None:
     """The student stands a little below popularity, within what 400 users can tell."""
     report = evaluate_gates(
-        found(noise=0.5, student=0.195, teacher=0.2, popularity=0.2), GatesConfig(**BOUNDS), CONFIG
+        user_metrics(noise=0.5, student=0.195, teacher=0.2, popularity=0.2),
+        GatesConfig(**BOUNDS),
+        CONFIG,
     )
     assert verdicts(report)["popularity"]
 
 
 def test_where_there_is_no_order_none_is_asked_for() -> None:
     report = evaluate_gates(
-        found(teacher_shuffled=0.5, student_shuffled=0.5), GatesConfig(**BOUNDS), CONFIG
+        user_metrics(teacher_shuffled=0.5, student_shuffled=0.5), GatesConfig(**BOUNDS), CONFIG
     )
     assert verdicts(report)["order"]
-    assert "no order to read" in report["results"][0]["observed"]
+    assert "no order to learn" in report["results"][0]["observed"]
 
 
 def test_without_shuffles_order_is_not_judged() -> None:
-    some = found()
+    some = user_metrics()
     table = {name: rows for name, rows in some.table.items() if "shuffled" not in name}
     report = evaluate_gates(UserMetrics(table, {}, {}), GatesConfig(**BOUNDS), CONFIG)
     assert set(verdicts(report)) == {"popularity", "teacher"}
