@@ -1,4 +1,4 @@
-"""The model bundle behind `mlflow models serve`, over HTTP on this machine: how long a request takes, alone and under load.
+"""Latency and throughput of a served model bundle (`mlflow models serve`), over HTTP on this machine.
 
     python -m benchmarks.serving --dataset sample      # needs what `make run` builds
 

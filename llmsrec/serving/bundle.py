@@ -1,4 +1,4 @@
-"""A model bundle: the folder from which a model is served. artifacts/<dataset>/ contains the files of one and more."""
+"""The model bundle: the folder that serves. The registry keeps one per version."""
 
 import shutil
 from pathlib import Path

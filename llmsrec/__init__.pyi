@@ -1,0 +1,1 @@
+from llmsrec.api import *
