@@ -85,7 +85,7 @@ def from_mapping(cls: type[T], values: dict[str, Any], where: str) -> T:
             path = f"{where}.{key if isinstance(key, str) else _shown(key)}"
             raise ConfigError(f"{path} is unknown; known keys: {', '.join(names)}")
     try:
-        return cls(**_checked(_model(cls), values))
+        return cls(**_checked(_model(cls), values))  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigError(_message(error, where)) from None
     except ValueError as error:  # raised by a __post_init__
@@ -106,10 +106,10 @@ def _checked(model: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
     except ValidationError as failed:
         converted = dict(values)
         for error in failed.errors():
-            source, convert = _CONVERSIONS.get(error["type"], (None, None))
+            source, convert = _CONVERSIONS.get(error["type"], (None, str))
             if type(error["input"]) is source:
                 with contextlib.suppress(ValueError):
-                    converted[error["loc"][0]] = convert(error["input"])
+                    converted[str(error["loc"][0])] = convert(error["input"])
         return dict(model.model_validate(converted))
 
 
