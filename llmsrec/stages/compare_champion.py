@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     gates = read_json(args.gates)
     if gates.get("model") != student:
         raise ArtifactError(
-            f"{args.gates} is of another student than {args.artifacts}: run the evaluation first"
+            f"{args.gates} judges another student than {args.artifacts}: run the evaluation first"
         )
     comparison, left_out = None, 0
     if args.champion:

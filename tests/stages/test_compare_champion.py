@@ -83,7 +83,7 @@ def test_gates_of_another_student_decide_nothing(
     found: Callable[..., dict], tmp_path: Path, trained_store: Path
 ) -> None:
     write_json(tmp_path / "gates.json", {"success": True, "results": [], "model": "another"})
-    with pytest.raises(ArtifactError, match="is of another student"):
+    with pytest.raises(ArtifactError, match="judges another student"):
         compare_champion.main(
             ["--artifacts", str(trained_store), "--gates", "gates.json", "--out", "c.json"]
         )
