@@ -17,10 +17,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format ui stack serve bench soak fuzz clean
+.PHONY: help setup run test test-robust check format ui stack serve bench soak fuzz clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(STAMP)  ## make .venv and install the pinned packages
 
@@ -28,7 +28,10 @@ run: setup  ## build every asset of every dataset in params.yaml, print the resu
 	@python -m orchestration.run
 
 test: setup $(SPARK) check  ## lint, types and tests
-	python -m pytest -q -n 2
+	python -m pytest -q -n 2 --dist loadgroup
+
+test-robust: setup  ## the tests whose verdict could hang on the machine, run in ten ways, twice each (hours)
+	@python -m tests.robust
 
 check: setup  ## ruff, mypy, import-linter
 	ruff check .

@@ -20,10 +20,10 @@ from isal import igzip
 
 from benchmarks.figures import Figure, Measured, in_own_process, print_figures
 from llmsrec.parsing.ingest import InteractionsConfig, ingest
-from llmsrec.parsing.reviews import ROWS, Period, parse_reviews
+from llmsrec.parsing.reviews import REVIEW_SCHEMA, DateRange, parse_reviews
 
 CONFIG = InteractionsConfig(date(1995, 7, 16), date(2035, 1, 1), max_reject_share=0.05, tie_seed=0)
-PERIOD = Period(CONFIG.earliest, CONFIG.latest)
+PERIOD = DateRange(CONFIG.earliest, CONFIG.latest)
 WORDS = ["works", "great", "love", "this", "bought", "it", "for", "my", "son", "quality", "would",
          "buy", "again", "broke", "after", "two", "weeks", "easy", "to", "use", "the", "colour"]  # fmt: skip
 
@@ -109,7 +109,7 @@ def plain_stage(file: Path) -> str:
 def reader(file: Path) -> tuple[int, int]:
     """Gzip to typed rows in Parquet, as the interactions stage begins."""
     rows = rejects = 0
-    with pq.ParquetWriter(file.with_name("ours.parquet"), ROWS) as out:
+    with pq.ParquetWriter(file.with_name("ours.parquet"), REVIEW_SCHEMA) as out:
         for block in parse_reviews(file, PERIOD):
             out.write_table(block.rows)
             rows += block.rows.num_rows
@@ -120,7 +120,7 @@ def reader(file: Path) -> tuple[int, int]:
 def stage(file: Path) -> None:
     """The whole interactions stage: parsed, de-duplicated, ordered, written."""
     raw, out = file.parent / "raw", file.parent / "out"
-    ingest(raw, out, CONFIG, rejects_kept=out / "rejects.parquet")
+    ingest(raw, out, CONFIG, rejects_file=out / "rejects.parquet")
 
 
 def _digest(frame: pd.DataFrame) -> str:

@@ -1,7 +1,7 @@
-"""The student the way of the released implementation, written out to be measured against.
+"""The student's training as in the released implementation: the reference of the benchmark student.py.
 
-Every prompt is written and tokenised anew, a batch is padded to its longest prompt, the whole causal model runs with
-its head and all hidden states, the frozen teacher is asked at each step, and items are encoded as often as shown.
+Every prompt is built and tokenised again, a batch is padded to its longest prompt, the causal model runs with its LM
+head and all hidden states, the frozen teacher runs at each step, and items are encoded as often as they occur.
 """
 
 import numpy as np
@@ -12,16 +12,17 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llmsrec.data.sequences import Sequences
+from llmsrec.finetuning.losses import retrieval_loss
 from llmsrec.llm.prompts import ITEM_END, ITEM_START, USER_END, USER_START, day_text
-from llmsrec.student.losses import distillation_loss, retrieval_loss, uniformity_loss
-from llmsrec.student.trainer import Trainer
+from llmsrec.student.losses import distillation_loss, uniformity_loss
+from llmsrec.student.trainer import StudentTrainer
 
 WORDS, WINDOW, DAY = 4_000, 10, 86_400_000
 HISTORY, USER, ITEM = "<HIST>", "<UOUT>", "<IOUT>"
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
-    """A word, number or mark is a token: a prompt tokenises to the same ids whole or in pieces."""
+    """A tokenizer of words, numbers and marks: a prompt has the same ids tokenised whole or in pieces."""
     phrases = " ".join([USER_START, USER_END, ITEM_START, ITEM_END, '"[];/'])
     split = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
@@ -31,29 +32,29 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     days = {f"{day:02d}" for day in range(1, 32)}
     words = sorted({*fixed, *numbers, *days, *(f"w{word}" for word in range(WORDS))})
     core = Tokenizer(
-        models.WordLevel({word: place for place, word in enumerate(["?", *words])}, "?")
+        models.WordLevel({word: index for index, word in enumerate(["?", *words])}, "?")
     )
     core.pre_tokenizer = split
     return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="?", pad_token="?")
 
 
 class Released:
-    """The released way, with the heads and the frozen parts of a student of ours."""
+    """The released implementation around the heads, teacher and backbone of `trainer`."""
 
-    def __init__(self, lm: LlamaForCausalLM, trainer: Trainer, titles: list[str]) -> None:
+    def __init__(self, lm: LlamaForCausalLM, trainer: StudentTrainer, titles: list[str]) -> None:
         self.lm, self.trainer, self.model, self.titles = lm, trainer, trainer.model, titles
         self.tokenizer = word_tokenizer()
         self.tokenizer.add_special_tokens({"additional_special_tokens": [HISTORY, USER, ITEM]})
 
     def users(self, histories: Sequences) -> Tensor:
-        shown = histories.last(WINDOW)
-        texts = [self._user_text(shown[row], shown.times(row)) for row in range(len(shown))]
-        items = [shown[row] for row in range(len(shown))]
-        return self.model.heads.user_head(self._read(texts, items, USER, 0))
+        tails = histories.last(WINDOW)
+        texts = [self._user_text(tails[row], tails.times(row)) for row in range(len(tails))]
+        items = [tails[row] for row in range(len(tails))]
+        return self.model.heads.user_head(self._states(texts, items, USER, 0))
 
     def items(self, items: Int[np.ndarray, "items"]) -> Tensor:
         texts = [f'{ITEM_START}"{self.titles[item]}" {HISTORY}{ITEM_END}{ITEM}' for item in items]
-        return self.model.heads.item_head(self._read(texts, list(items[:, None]), ITEM, 1))
+        return self.model.heads.item_head(self._states(texts, list(items[:, None]), ITEM, 1))
 
     def _user_text(self, items: np.ndarray, times: np.ndarray) -> str:
         entries = [
@@ -62,43 +63,46 @@ class Released:
         ]
         return f"{USER_START}{'; '.join(entries)}{USER_END}{USER}"
 
-    def _read(self, texts: list[str], items: list[np.ndarray], slot: str, token: int) -> Tensor:
-        """Slots looked for and filled row by row; all hidden states and all logits, of which one row is read."""
+    def _states(
+        self, texts: list[str], items: list[np.ndarray], placeholder: str, number: int
+    ) -> Tensor:
+        """Placeholders are filled row by row; all hidden states and logits are computed, one state per row is used."""
         batch = self.tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
         ids, heads = batch["input_ids"], self.model.heads
-        history, read = self.tokenizer.convert_tokens_to_ids([HISTORY, slot])
+        history, soft = self.tokenizer.convert_tokens_to_ids([HISTORY, placeholder])
         embedded = self.lm.get_input_embeddings()(ids)
-        for row, shown in enumerate(items):
-            known = self.model.teacher.item_table[torch.from_numpy(shown)]
-            embedded[row, ids[row] == history] = heads.item_projector(known)
-            embedded[row, ids[row] == read] = heads.soft_tokens[token]
-        found = self.lm(
+        for row, indices in enumerate(items):
+            vectors = self.model.teacher.item_table[torch.from_numpy(indices)]
+            embedded[row, ids[row] == history] = heads.item_projector(vectors)
+            embedded[row, ids[row] == soft] = heads.soft_tokens[number]
+        output = self.lm(
             inputs_embeds=embedded,
             attention_mask=batch["attention_mask"],
             output_hidden_states=True,
         )
-        return found.hidden_states[-1][ids == read]
+        return output.hidden_states[-1][ids == soft]
 
-    def loss(self, reads: Int[np.ndarray, "reads"], draws: np.random.Generator) -> Tensor:
-        """A prompt for each read-out, one for each of its candidates, and the teacher asked again."""
+    def loss(self, read_outs: Int[np.ndarray, "read_outs"], draws: np.random.Generator) -> Tensor:
+        """One prompt per read-out and per candidate, and a forward pass of the teacher."""
         trainer, heads = self.trainer, self.model.heads
-        owners, targets = trainer.owners[reads], trainer.targets[reads]
-        shown = trainer.examples.train.take(owners, trainer.examples.ends()[reads])
+        owners, targets = trainer.users[read_outs], trainer.targets[read_outs]
+        lengths = trainer.examples.history_lengths()[read_outs]
+        histories = trainer.examples.train.take(owners, lengths)
         drawn = trainer.negatives.draw(owners, trainer.config.train_negatives, draws)
         choices = np.concatenate([targets[:, None], drawn], axis=1)
-        users = self.users(shown)
+        users = self.users(histories)
         items = self.items(choices.ravel()).view(*choices.shape, -1)
-        distilled = heads.teacher_head(self.model.teacher.represent(shown))
-        who = torch.from_numpy(owners)
+        teacher_users = heads.teacher_head(self.model.teacher.represent(histories))
+        user_ids = torch.from_numpy(owners)
         return (
             retrieval_loss((items @ users[:, :, None])[..., 0])
-            + distillation_loss(users, distilled, normalize=True, reduction="mean")
-            + uniformity_loss(users, who)
-            + uniformity_loss(distilled, who)
+            + distillation_loss(users, teacher_users, normalize=True, reduction="mean")
+            + uniformity_loss(users, user_ids)
+            + uniformity_loss(teacher_users, user_ids)
         )
 
-    def step(self, reads: Int[np.ndarray, "reads"], draws: np.random.Generator) -> None:
-        loss = self.loss(reads, draws)
+    def step(self, read_outs: Int[np.ndarray, "read_outs"], draws: np.random.Generator) -> None:
+        loss = self.loss(read_outs, draws)
         self.trainer.optimizer.zero_grad()
         loss.backward()
         self.trainer.optimizer.step()

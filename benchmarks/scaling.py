@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.figures import Figure, Measured, in_own_process, print_figures
 from llmsrec.core.config import load_section
-from llmsrec.parsing.ingest import PARSED, order_interactions
-from llmsrec.parsing.metadata import ITEMS
+from llmsrec.parsing.ingest import PARSED_SCHEMA, order_interactions
+from llmsrec.parsing.metadata import ITEM_SCHEMA
 from llmsrec.preprocessing.k_core import SplitsConfig
 from llmsrec.preprocessing.splitting import split
 from llmsrec.relational.interactions import Interactions
@@ -32,7 +32,7 @@ DAY = 86_400_000
 def generate(folder: Path, rows: int) -> None:
     """parsed.parquet and items.parquet, as parsing leaves them: hundreds of purchases of some, one of most."""
     draws = np.random.default_rng(rows)
-    with pq.ParquetWriter(folder / "parsed.parquet", PARSED) as out:
+    with pq.ParquetWriter(folder / "parsed.parquet", PARSED_SCHEMA) as out:
         for start in range(0, rows, BLOCK):
             size = min(BLOCK, rows - start)
             users = (rows * USERS * draws.random(size) ** 2.5).astype(np.int64)
@@ -45,8 +45,12 @@ def generate(folder: Path, rows: int) -> None:
                 "source_order": np.arange(start, start + size),
                 "part": pa.nulls(size, pa.int64()),
             }
-            out.write_table(pa.table({name: columns[name] for name in PARSED.names}, schema=PARSED))
-    pq.write_table(ITEMS.empty_table(), folder / "items.parquet")
+            out.write_table(
+                pa.table(
+                    {name: columns[name] for name in PARSED_SCHEMA.names}, schema=PARSED_SCHEMA
+                )
+            )
+    pq.write_table(ITEM_SCHEMA.empty_table(), folder / "items.parquet")
 
 
 def _ids(prefix: str, numbers: np.ndarray, width: int) -> pa.Array:

@@ -126,7 +126,7 @@ def kept(recommender: Recommender, shown: Sequences) -> Iterator[Figure]:
         apart = max(apart, float((first - second).abs().max() / first.abs().max()))
     print(
         f"one purchase more: {np.median(plain) * 1000:.1f} ms as new, {np.median(again) * 1000:.1f} ms from the kept"
-        f" ({users.bytes / len(users.entries) / 1e6:.2f} MB each); {within.mean():.0%} of {len(grown)} shoppers fit the "
+        f" ({users.bytes / len(users.entries) / 1e6:.2f} MB each); {within.mean():.0%} of {len(grown)} users fit the "
         f"window; farthest apart {apart:.0e} of the largest value"
     )
     if apart > 1e-5:

@@ -1,6 +1,6 @@
-"""The student, training and validation: the project's way against the released one (released.py), on one model.
+"""Training and validation of the student: this project against the released implementation (released.py), one model.
 
-Both come to the same loss and the same vectors; that is checked before anything is timed.
+Both give the same loss and the same vectors; this is checked before anything is timed.
 """
 
 import argparse
@@ -26,21 +26,21 @@ from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import Backbone
+from llmsrec.llm.ranker import RetrievalRanker, encode_items
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.student.config import StudentConfig
-from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.trainer import Trainer, new_student
-from llmsrec.training.loop import generator
+from llmsrec.student.trainer import StudentTrainer, new_student
+from llmsrec.training.seeding import generator
 
 USERS, ITEMS = 600, 1_500
 BATCH, NEGATIVES = 20, 3
-VALIDATED = {"items": 80, "users": 130}  # some 1.6 users an item, as real stores have
+VALIDATED = {"items": 80, "users": 130}  # 1.6 users per item, as in real datasets
 SAME_AS_RELEASED = {
     "stride": 1, "item_vector_dropout": 0.0,
     "batch_size": BATCH, "train_negatives": NEGATIVES, "in_batch": False, "catalogue_negatives": 0,
-    "window": WINDOW, "user_vector_in_prompt": False, "distillation_weight": 1.0, "uniformity_weight": 1.0, "distill": "mse",
-    "distillation_reduction": "mean", "normalize": True, "center_heads_at_init": False,
+    "window": WINDOW, "user_vector_in_prompt": False, "distill": "mse", "distillation_weight": 1.0,
+    "uniformity_weight": 1.0, "distillation_reduction": "mean", "normalize": True, "center_heads_at_init": False,
 }  # fmt: skip
 GOALS = {  # of read-outs/s, over the released way in float32
     "last_item": {"float32": 3, "bfloat16": 5},
@@ -56,8 +56,8 @@ class Shape:
     dtype: str = "float32"
 
 
-def made_up_store(seed: int = 0) -> Splits:
-    """Lengths log-normal, mean about 8; titles of 5 to 45 words, mean about 18, as Amazon's tokenise."""
+def synthetic_splits(seed: int = 0) -> Splits:
+    """Log-normal lengths, mean about 8; titles of 5 to 45 words, mean about 18, like Amazon's."""
     draws = np.random.default_rng(seed)
     lengths = np.clip(draws.lognormal(1.8, 0.65, USERS).astype(np.int64), 4, 300)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -73,10 +73,10 @@ def made_up_store(seed: int = 0) -> Splits:
     return Splits(catalog, users, Sequences(offsets, items, times), lengths, {}, {}, {})
 
 
-def build(shape: Shape, examples: str) -> tuple[Released, Trainer, Splits]:
-    """Both ways around one language model of random weights."""
+def build(shape: Shape, examples: str) -> tuple[Released, StudentTrainer, Splits]:
+    """Both implementations around one language model of random weights."""
     torch.manual_seed(0)
-    splits = made_up_store()
+    splits = synthetic_splits()
     lm = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=shape.vocabulary, hidden_size=shape.width, num_hidden_layers=shape.layers,
@@ -89,53 +89,53 @@ def build(shape: Shape, examples: str) -> tuple[Released, Trainer, Splits]:
     values = read_section("student", Path("params.yaml")) | SAME_AS_RELEASED
     config = from_mapping(StudentConfig, values | {"examples": examples}, "params.yaml")
     backbone = Backbone(lm.model, word_tokenizer(), "random")
-    trainer = Trainer(new_student(config, backbone, teacher, splits.catalog), splits, config)
+    trainer = StudentTrainer(new_student(config, backbone, teacher, splits.catalog), splits, config)
     return Released(lm, trainer, splits.catalog.titles), trainer, splits
 
 
 def check(shape: Shape) -> None:
-    """A benchmark of two ways that differ says nothing."""
+    """Check that both implementations give the same losses and vectors."""
     for examples in ("last_item", "auto_regressive"):
         released, trainer, splits = build(shape, examples)
         rows = np.arange(4)
         with torch.no_grad():
             ours = trainer.losses(rows, generator(0))["loss"]
-            theirs = released.loss(trainer.examples.reads(rows), generator(0))
+            theirs = released.loss(trainer.examples.read_outs(rows), generator(0))
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)
             histories, items = splits.sequences.take(rows), np.arange(1, 9)
-            for found, wanted in (
+            for actual, expected in (
                 (trainer.model.represent_users(histories), released.users(histories)),
                 (trainer.model.represent_items(items), released.items(items)),
             ):
-                torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+                torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
 
 
 def training(shape: Shape, way: str, examples: str, steps: int) -> dict[str, float]:
-    """A released step teaches 20 read-outs; one of ours those of 20 users."""
+    """Read-outs per second. A released step has 20 read-outs; a step of ours has those of 20 users."""
     released, trainer, _ = build(shape, examples)
     trainer.model.cache_prefixes(4.0)
-    order = generator(1).permutation(len(trainer.owners))
+    order = generator(1).permutation(len(trainer.users))
 
     def step(number: int) -> int:
         if way == "ours":
             trainer.step(number)
-            return len(trainer.examples.reads(trainer.epochs.batch(number)))
-        reads = order[number * BATCH : (number + 1) * BATCH]
-        released.step(reads, generator(2, number))
-        return len(reads)
+            return len(trainer.examples.read_outs(trainer.epochs.batch(number)))
+        read_outs = order[number * BATCH : (number + 1) * BATCH]
+        released.step(read_outs, generator(2, number))
+        return len(read_outs)
 
-    bytes_held = held(lambda: step(0))
+    peak = peak_increase(lambda: step(0))
     with FlopCounterMode(display=False) as counter:
         counted = step(1)
     start = time.perf_counter()
-    reads = sum(step(number) for number in range(2, 2 + steps))
-    rate = reads / (time.perf_counter() - start)
+    read_outs = sum(step(number) for number in range(2, 2 + steps))
+    rate = read_outs / (time.perf_counter() - start)
     flops = counter.get_total_flops() / counted
-    return {"rate": rate, "flops": flops, "bytes": bytes_held, "matrix": matrix_rate(shape)}
+    return {"rate": rate, "flops": flops, "bytes": peak, "matrix": matrix_rate(shape)}
 
 
 def validation(shape: Shape, way: str) -> dict[str, float]:
-    """The first items and users of the store; neither way has seen them before."""
+    """Seconds to encode the first items and users."""
     released, trainer, splits = build(shape, "last_item")
     model, num_items, num_users = trainer.model.eval(), VALIDATED["items"], VALIDATED["users"]
     histories = splits.sequences.take(np.arange(num_users))
@@ -144,7 +144,7 @@ def validation(shape: Shape, way: str) -> dict[str, float]:
     if way == "ours":
         vectors = encode_items(model, num_items)
         middle = time.perf_counter()
-        StudentRanker(model, vectors).user_vectors(histories)
+        RetrievalRanker(model, vectors).user_vectors(histories)
     else:
         with torch.no_grad():
             for items in _batches(np.arange(1, num_items + 1), BATCH * (1 + NEGATIVES)):
@@ -165,47 +165,50 @@ def _batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def matrix_rate(shape: Shape) -> float:
-    """FLOPs a second of the layers' largest product: what the hardware gives."""
+    """FLOPs per second of the layers' largest matrix product."""
     dtype = getattr(torch, shape.dtype)
     x, weight = (torch.randn(n, shape.width).to(dtype) for n in (4096, shape.width * 8 // 3))
     seconds = median_seconds(lambda: functional.linear(x, weight), repeats=10)
     return 2 * len(x) * len(weight) * shape.width / seconds
 
 
-def held(work: Callable[[], Any]) -> int:
-    """Bytes that `work` holds at its peak beyond what was there before."""
+def peak_increase(work: Callable[[], Any]) -> int:
+    """The increase of resident memory, in bytes, at the peak of `work`."""
     trim = ctypes.CDLL(None).malloc_trim
-    trim(0)  # what is free must not look held, or the work would reuse it unseen
+    trim(0)  # else `work` would reuse free memory that counts as resident
     before = int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()
-    Path("/proc/self/clear_refs").write_text("5")  # forget the highest so far
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     work()
     return peak_bytes() - before
 
 
 def side_by_side(
-    vocabulary: int, show: Callable[[dict[str, float]], str], work: Callable[..., Any], *given: Any
+    vocabulary: int,
+    show: Callable[[dict[str, float]], str],
+    work: Callable[..., Any],
+    *arguments: Any,
 ) -> Iterator[tuple[str, dict[str, float], dict[str, float]]]:
-    """Our type of number, what was found of the released way, and what of ours; each in a process of its own."""
-    found = {}
+    """Per dtype of ours: the dtype, the measurements of the released implementation and ours, in separate processes."""
+    measured = {}
     for way, dtype in (("released", "float32"), ("ours", "float32"), ("ours", "bfloat16")):
         shape = Shape(8, 512, vocabulary, dtype)
-        found[way] = in_own_process(work, shape, way, *given).result
-        print(f"    {f'{way}, {dtype}':20} {show(found[way])}", flush=True)
+        measured[way] = in_own_process(work, shape, way, *arguments).result
+        print(f"    {f'{way}, {dtype}':20} {show(measured[way])}", flush=True)
         if way == "ours":
-            yield dtype, found["released"], found["ours"]
+            yield dtype, measured["released"], measured["ours"]
 
 
-def show_training(found: dict[str, float]) -> str:
-    reached = found["rate"] * found["flops"] / found["matrix"]
+def show_training(measured: dict[str, float]) -> str:
+    share = measured["rate"] * measured["flops"] / measured["matrix"]
     return (
-        f"{found['rate']:8.2f} read-outs/s  {found['flops'] / 1e9:7.1f} GFLOP each  "
-        f"{reached:5.0%} of the matrix rate  {found['bytes'] / 1e6:7,.0f} MB a step"
+        f"{measured['rate']:8.2f} read-outs/s  {measured['flops'] / 1e9:7.1f} GFLOP each  "
+        f"{share:5.0%} of the matrix rate  {measured['bytes'] / 1e6:7,.0f} MB per step"
     )
 
 
-def show_validation(found: dict[str, float]) -> str:
-    rates = f"{found['items/s']:8.2f} items/s  {found['users/s']:8.2f} users/s"
-    return f"{rates}  {found['seconds']:6.1f} s together"
+def show_validation(measured: dict[str, float]) -> str:
+    rates = f"{measured['items/s']:8.2f} items/s  {measured['users/s']:8.2f} users/s"
+    return f"{rates}  {measured['seconds']:6.1f} s together"
 
 
 def compare(vocabulary: int, steps: int) -> Iterator[Figure]:
@@ -228,7 +231,7 @@ def compare(vocabulary: int, steps: int) -> Iterator[Figure]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vocabularies", type=int, nargs="+", default=[32_000, 128_000])
-    parser.add_argument("--steps", type=int, default=3, help="timed, of each way")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps of each implementation")
     args = parser.parse_args()
     check(Shape(2, 128, 8_000))
     figures: list[Figure] = []

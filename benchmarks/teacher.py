@@ -1,7 +1,7 @@
-"""SASRec, training and evaluation: the project's way against that of the public PyTorch ports, same network and batch.
+"""Training and evaluation of SASRec: this project against the public PyTorch ports, same network and batch size.
 
-The ports sample each user in Python, in worker processes behind a queue; pad every history to the full width; and
-evaluate with one forward pass a user. That way is written out here; the store is made up, with lengths like Amazon's.
+The ports sample each user in Python, in worker processes behind a queue, pad every history to the full width, and
+evaluate with one forward pass per user. This file implements both on synthetic histories with lengths like Amazon's.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from llmsrec.preprocessing.candidates import draw_candidates
 from llmsrec.ranking.protocol import rank_candidates
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.sequential.trainer import TeacherConfig, Trainer
+from llmsrec.sequential.trainer import CausalTrainer, TeacherConfig
 
 USERS, ITEMS, WORKERS = 20_000, 10_000, 2
 
 
-def made_up_store(seed: int = 0) -> Sequences:
-    """Lengths log-normal: mean about 8, median 6, some beyond 100."""
+def synthetic_histories(seed: int = 0) -> Sequences:
+    """Log-normal lengths: mean about 8, median 6, some beyond 100."""
     draws = np.random.default_rng(seed)
     lengths = np.clip(draws.lognormal(1.8, 0.65, USERS).astype(np.int64), 4, 300)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -38,17 +38,17 @@ def made_up_store(seed: int = 0) -> Sequences:
 
 
 def plain_sample(history: list[int], num_items: int, width: int) -> tuple[np.ndarray, ...]:
-    """Inputs, next items and one negative for each, filled from the right in a Python loop."""
+    """Inputs, next items and one negative each, filled from the right in a Python loop."""
     inputs, positives, negatives = (np.zeros(width, dtype=np.int64) for _ in range(3))
-    owned, following, place = set(history), history[-1], width - 1
+    bought, next_item, column = set(history), history[-1], width - 1
     for item in reversed(history[:-1]):
-        inputs[place], positives[place] = item, following
+        inputs[column], positives[column] = item, next_item
         drawn = random.randrange(1, num_items + 1)
-        while drawn in owned:
+        while drawn in bought:
             drawn = random.randrange(1, num_items + 1)
-        negatives[place] = drawn
-        following, place = item, place - 1
-        if place < 0:
+        negatives[column] = drawn
+        next_item, column = item, column - 1
+        if column < 0:
             break
     return inputs, positives, negatives
 
@@ -82,24 +82,24 @@ def plain_batches(histories: list[list[int]], width: int, batch_size: int) -> It
 def plain_training(
     model: SASRec, train: Sequences, config: TeacherConfig, steps: int
 ) -> tuple[int, float]:
-    """Interactions that were trained on, and seconds."""
+    """The number of interactions trained on, and seconds."""
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98))
     histories = [train[row].tolist() for row in range(len(train))]
     trained, start = 0, 0.0
     model.train()
     batches = plain_batches(histories, config.max_length, config.batch_size)
     for step, (inputs, positives, negatives) in enumerate(batches):
-        if step == 2:  # the workers are up, and the first steps are warm
+        if step == 2:  # after warm-up
             trained, start = 0, time.perf_counter()
         states = model(torch.from_numpy(inputs))
-        table, chosen = model.item_embedding, torch.from_numpy(positives != 0)
-        positive = (states * table(torch.from_numpy(positives))).sum(-1)[chosen]
-        negative = (states * table(torch.from_numpy(negatives))).sum(-1)[chosen]
+        table, mask = model.item_embedding, torch.from_numpy(positives != 0)
+        positive = (states * table(torch.from_numpy(positives))).sum(-1)[mask]
+        negative = (states * table(torch.from_numpy(negatives))).sum(-1)[mask]
         loss = functional.softplus(-positive).mean() + functional.softplus(negative).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        trained += int(chosen.sum())
+        trained += int(mask.sum())
         if step == steps + 1:
             break
     seconds = time.perf_counter() - start
@@ -110,11 +110,11 @@ def plain_training(
 def our_training(
     model: SASRec, train: Sequences, config: TeacherConfig, steps: int
 ) -> tuple[int, float]:
-    trainer = Trainer(model, train, ITEMS, config)
+    trainer = CausalTrainer(model, train, ITEMS, config)
     users = trainer.steps_per_epoch * config.batch_size
     each, epochs = trainer.steps_per_epoch, max(1, round(steps * config.batch_size / users))
     for step in range((1 + epochs) * each):
-        if step == each:  # the first epoch warms up
+        if step == each:  # the first epoch is the warm-up
             start = time.perf_counter()
         trainer.step(step)
     trained = epochs * int((np.minimum(train.lengths, config.max_length + 1) - 1).sum())
@@ -125,9 +125,9 @@ def our_training(
 def plain_evaluation(
     model: SASRec, histories: Sequences, candidates: Candidates, width: int
 ) -> tuple[list[int], float]:
-    """The target's place among its candidates: one forward pass and one sort a user."""
+    """The target's rank among its candidates, from 0: one forward pass and one sort per user."""
     model.eval()
-    start, places = time.perf_counter(), []
+    start, ranks = time.perf_counter(), []
     for row in range(len(histories)):
         inputs = np.zeros((1, width), dtype=np.int64)
         tail = histories[row][-width:]
@@ -135,8 +135,8 @@ def plain_evaluation(
         state = model(torch.from_numpy(inputs))[0, -1]
         scores = model.item_embedding(torch.from_numpy(candidates.items[row])) @ state
         order = (-scores).argsort().argsort()
-        places.append(int(order[candidates.target_columns[row]]))
-    return places, time.perf_counter() - start
+        ranks.append(int(order[candidates.target_columns[row]]))
+    return ranks, time.perf_counter() - start
 
 
 def our_evaluation(
@@ -149,14 +149,14 @@ def our_evaluation(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=150, help="of the ports' way")
-    parser.add_argument("--users", type=int, default=1_000, help="evaluated one by one")
+    parser.add_argument("--steps", type=int, default=150, help="steps of the ports")
+    parser.add_argument("--users", type=int, default=1_000, help="users evaluated one by one")
     args = parser.parse_args()
     section = vars(load_section(TeacherConfig, "teacher"))
     config = TeacherConfig(**{**section, "loss": "bce", "norm": "original"})
-    store = made_up_store()
-    last = store.lengths - 1
-    train = store.take(np.arange(USERS), last)
+    histories = synthetic_histories()
+    last = histories.lengths - 1
+    train = histories.take(np.arange(USERS), last)
     model = SASRec(config.network(ITEMS))
 
     trained, seconds = plain_training(model, train, config, args.steps)
@@ -167,20 +167,18 @@ def main() -> None:
     targets = Targets(np.arange(USERS), last)
     draws = np.random.default_rng(0)
     labels = np.arange(ITEMS + 1)
-    candidates = draw_candidates(store, targets, np.arange(USERS), 99, labels, draws)
-    some = np.arange(args.users)
-    few = train.take(some), candidates.take(some)
-    places, seconds = plain_evaluation(model, *few, config.max_length)
+    candidates = draw_candidates(histories, targets, np.arange(USERS), 99, labels, draws)
+    sample = np.arange(args.users)
+    subset = train.take(sample), candidates.take(sample)
+    ranks, seconds = plain_evaluation(model, *subset, config.max_length)
     better, our_seconds = our_evaluation(model, train, candidates)
-    assert np.mean(np.abs(better[some] - places)) < 0.05, "the two ways rank differently"
+    assert np.mean(np.abs(better[sample] - ranks)) < 0.05, (
+        "the two implementations rank differently"
+    )
     plain_users, our_users = args.users / seconds, USERS / our_seconds
     print(f"evaluation    ports {plain_users:>10,.0f}   ours {our_users:>10,.0f} users/s")
-    print_figures(
-        [
-            Figure("teacher: training interactions/s", our_rate / plain_rate, 4),
-            Figure("teacher: evaluated users/s", our_users / plain_users, 50),
-        ]
-    )
+    training = Figure("teacher: training interactions/s", our_rate / plain_rate, 4)
+    print_figures([training, Figure("teacher: evaluated users/s", our_users / plain_users, 50)])
 
 
 if __name__ == "__main__":

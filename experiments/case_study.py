@@ -20,7 +20,7 @@ from llmsrec.ranking.protocol import rank_candidates
 from llmsrec.ranking.ranker import VectorRanker
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.serving.recommender import Recommender
-from llmsrec.training.loop import device
+from llmsrec.training.distributed import default_device
 
 SHOWN = 10  # purchases of a history
 
@@ -68,7 +68,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--dataset", required=True)
     dataset = parser.parse_args(argv).dataset
     folder = Path("artifacts") / dataset
-    splits, student = Splits.load(folder / "splits"), Recommender.load(folder, device()).ranker
+    splits, student = (
+        Splits.load(folder / "splits"),
+        Recommender.load(folder, default_device()).ranker,
+    )
     found = cases(splits, SequentialRanker(student.model.teacher), student)
     print(f"{dataset}: {len(splits.candidates['test']):,} test users, 100 candidates each")
     for rule, some in found.groupby("ranked_first_by", sort=False):

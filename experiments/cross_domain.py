@@ -28,6 +28,7 @@ from llmsrec.evaluation.baselines import Popularity
 from llmsrec.evaluation.bootstrap import interval, resampled_means
 from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, per_user
 from llmsrec.llm.backbone import load_backbone
+from llmsrec.llm.ranker import RetrievalRanker, encode_items
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.ranking.ranker import Ranker
 from llmsrec.sequential.ranker import SequentialRanker
@@ -39,8 +40,7 @@ from llmsrec.serving.transfer import (
     with_item_vectors,
     with_teacher_and_catalog,
 )
-from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.training.loop import device
+from llmsrec.training.distributed import default_device
 
 SHOWN = ("hr@10", "ndcg@10")
 
@@ -51,7 +51,7 @@ def rankers_of(
     """Models of the source that rank the target's items; `folder` holds what is trained on the source."""
     values = read_section("teacher", PARAMS) | {"seed": seed}
     teacher = trained_teacher(values, source, folder, name="teacher", where=str(PARAMS))
-    backbone = load_backbone(Path("artifacts") / folder.name / "backbone", device())
+    backbone = load_backbone(Path("artifacts") / folder.name / "backbone", default_device())
     changes = changes | {"seed": seed}
     taught, _ = student_of(changes, source, teacher, backbone, folder)
     found: dict[str, Ranker] = {
@@ -63,7 +63,7 @@ def rankers_of(
     for unknown, known in abroad.items():
         student = with_teacher_and_catalog(taught, known, target.catalog)
         vectors = encode_items(student, target.num_items)
-        found[f"student, {unknown}"] = StudentRanker(student, vectors)
+        found[f"student, {unknown}"] = RetrievalRanker(student, vectors)
     return found
 
 

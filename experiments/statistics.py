@@ -16,7 +16,7 @@ from rich.table import Table
 from experiments.commands import parser_of, save
 from llmsrec.comparison.published import PAPER_NAMES, paper_table, published_in
 from llmsrec.data.splits import Splits
-from llmsrec.preprocessing.splitting import statistics
+from llmsrec.preprocessing.splitting import split_statistics
 
 IN_PAPER = {"users": "n_users", "items": "n_items", "interactions": "n_interactions"}
 
@@ -25,7 +25,7 @@ def tidy(datasets: list[str]) -> pd.DataFrame:
     """A row for each number of each store; `paper` is empty where the paper does not have that store."""
     published, rows = paper_table(), []
     for dataset in datasets:
-        found = statistics(Splits.load(Path("artifacts") / dataset / "splits"))
+        found = split_statistics(Splits.load(Path("artifacts") / dataset / "splits"))
         for metric, value in found.items():
             name = IN_PAPER.get(metric, "")
             paper = published_in(published, dataset, "Table10", "-", name, set())

@@ -27,12 +27,13 @@ from llmsrec.evaluation.per_user import (
     shuffled_histories,
 )
 from llmsrec.llm.backbone import Backbone, load_backbone
+from llmsrec.llm.ranker import RetrievalRanker, encode_items
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.ranking.ranker import Ranker
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.training.loop import device, fingerprint
+from llmsrec.training.checkpoints import fingerprint
+from llmsrec.training.distributed import default_device
 
 TRAINED = Path("scratch/students")
 TEACHER = "teacher"
@@ -98,7 +99,7 @@ class Study:
         key = fingerprint(self.part, self.evaluation, code_of(per_user, evaluate))
         kept = own / f"values-{key[:12]}"
         if not kept.exists():
-            ranker = StudentRanker(model, encode_items(model, self.splits.num_items))
+            ranker = RetrievalRanker(model, encode_items(model, self.splits.num_items))
             with atomic_directory(kept) as aside:
                 save_file(self._rank(ranker), aside / "values.safetensors")
         return load_file(kept / "values.safetensors")
@@ -110,7 +111,7 @@ class Study:
 
     def _backbone(self, name: str) -> Backbone:
         if name not in self._backbones:
-            self._backbones[name] = load_backbone(self.artifacts / name, device())
+            self._backbones[name] = load_backbone(self.artifacts / name, default_device())
         return self._backbones[name]
 
     def _rank(self, ranker: Ranker) -> Values:

@@ -37,7 +37,8 @@ from llmsrec.sequential.sasrec import SASRec
 from llmsrec.systems.registry import RETRIEVAL, system_of
 from llmsrec.systems.system import Answerer, Model, Stage, TrainingInput
 from llmsrec.systems.training import num_trained
-from llmsrec.training.loop import device, seed_torch
+from llmsrec.training.distributed import default_device
+from llmsrec.training.seeding import seed_torch
 
 WARM_UP = 3  # steps
 USUAL = ("sasrec", "llmsrec")
@@ -49,7 +50,7 @@ def time_system(name: str, mode: Mode, dataset: str, steps: int, users: int) -> 
     artifacts = Path("artifacts") / dataset
     splits, teacher = Splits.load(artifacts / "splits"), SASRec.load(artifacts / "teacher")
     system = system_of(name, mode, PARAMS)
-    given = TrainingInput(splits, teacher, artifacts / "backbone", 0, device())
+    given = TrainingInput(splits, teacher, artifacts / "backbone", 0, default_device())
     seed_torch(given.seed)
     network = system.network(given).to(given.device)
     epochs = list(_epochs(name, system.stages(network, given), steps))

@@ -17,7 +17,8 @@ from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
 from llmsrec.student.trainer import train_student
-from llmsrec.training.loop import Checkpoints, MetricLog, fingerprint
+from llmsrec.training.checkpoints import Checkpoints, fingerprint
+from llmsrec.training.loop import MetricLog
 
 PARAMS = Path("params.yaml")
 

@@ -28,6 +28,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.evaluation.bootstrap import interval, resampled_means
 from llmsrec.evaluation.per_user import METRICS, PROTOCOLS, EvaluationConfig, per_user
 from llmsrec.llm.backbone import load_backbone
+from llmsrec.llm.ranker import RetrievalRanker, encode_items
 from llmsrec.preprocessing.k_core import SplitsConfig
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking.protocol import evaluate
@@ -39,9 +40,11 @@ from llmsrec.sequential.trainer import TeacherConfig, train_teacher
 from llmsrec.serving.transfer import teacher_for_catalog
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.trainer import train_student
-from llmsrec.training.loop import Checkpoints, MetricLog, device
+from llmsrec.student.trainer import fit_student, new_student
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.distributed import default_device
+from llmsrec.training.loop import MetricLog
+from llmsrec.training.seeding import seed_torch
 
 MODELS = ("teacher", "student")
 WARM_EPOCHS = 5  # of a student that starts from the champion
@@ -54,7 +57,7 @@ class Store:
         folder = Path("artifacts") / dataset
         self.interactions = Interactions.load(folder / "interactions")
         self.users = Splits.load(folder / "splits").user_ids
-        self.backbone = load_backbone(folder / "backbone", device())
+        self.backbone = load_backbone(folder / "backbone", default_device())
         # the users are drawn already
         self.config = replace(load_section(SplitsConfig, "splits"), sample_rate=1.0)
 
@@ -83,21 +86,23 @@ def trained(
         before, model = champion
         known = teacher_for_catalog(model.teacher, before.catalog, splits.catalog)
         learned = model.heads.state_dict()
-        learning = replace(learning, epochs=WARM_EPOCHS)
+        learning = replace(learning, epochs=WARM_EPOCHS, center_heads_at_init=False)
     nowhere = Checkpoints(None, "")
     start = time.perf_counter()
-    teacher = train_teacher(splits, teaching, MetricLog(), nowhere, device(), known)
+    teacher = train_teacher(splits, teaching, MetricLog(), nowhere, default_device(), known)
     middle = time.perf_counter()
-    student = train_student(
-        splits, teacher, store.backbone, learning, MetricLog(), nowhere, learned
-    )
+    seed_torch(learning.seed)
+    student = new_student(learning, store.backbone, teacher, splits.catalog)
+    if learned is not None:
+        student.heads.load_state_dict(learned)
+    student = fit_student(student, splits, learning, MetricLog(), nowhere)
     return student, {"teacher": middle - start, "student": time.perf_counter() - middle}
 
 
 def ranked(student: LLMSRec, splits: Splits) -> dict[tuple[str, str], np.ndarray]:
     """NDCG@10 of each test user, by model and protocol."""
     vectors = encode_items(student, splits.num_items)
-    rankers = (SequentialRanker(student.teacher), StudentRanker(student, vectors))
+    rankers = (SequentialRanker(student.teacher), RetrievalRanker(student, vectors))
     at = METRICS.index("ndcg@10")
     found = {}
     for model, ranker in zip(MODELS, rankers, strict=True):

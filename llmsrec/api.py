@@ -19,6 +19,7 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.per_user import EvaluationConfig, evaluate_all, summarise
 from llmsrec.llm.backbone import Backbone, BackboneConfig, load_backbone
+from llmsrec.llm.ranker import RetrievalRanker, encode_items
 from llmsrec.parsing.ingest import order_interactions
 from llmsrec.preprocessing.k_core import SplitsConfig
 from llmsrec.preprocessing.splitting import split
@@ -31,8 +32,9 @@ from llmsrec.serving.item_embeddings import encode_catalog
 from llmsrec.serving.recommender import Recommendation, Recommender
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.training.loop import Checkpoints, MetricLog, device
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.distributed import default_device
+from llmsrec.training.loop import MetricLog
 
 __all__ = [
     "ArtifactError",
@@ -66,7 +68,7 @@ def load(folder: Folder) -> Recommender:
     """The recommender of a trained dataset (`artifacts/<dataset>`) or of a model bundle.
 
     Raises ArtifactError where the folder lacks a part."""
-    return Recommender.load(Path(folder), device())
+    return Recommender.load(Path(folder), default_device())
 
 
 def load_splits(folder: Folder) -> Splits:
@@ -113,7 +115,7 @@ def train_teacher(splits: Splits, *, params: Folder = "params.yaml", **changes: 
     from llmsrec.sequential.trainer import train_teacher as train
 
     config: TeacherConfig = _config(TeacherConfig, "teacher", params, changes)
-    return train(splits, config, MetricLog(), Checkpoints(None, ""), device())
+    return train(splits, config, MetricLog(), Checkpoints(None, ""), default_device())
 
 
 def build_backbone(
@@ -124,7 +126,7 @@ def build_backbone(
     `model="small"` trains a small model on the item texts; a folder or hub name is referred to."""
     config: BackboneConfig = _config(BackboneConfig, "backbone", params, changes)
     write_backbone(config, splits.catalog, Path(folder))
-    return load_backbone(Path(folder), device())
+    return load_backbone(Path(folder), default_device())
 
 
 def train_student(
@@ -146,7 +148,7 @@ def rank_with(model: SASRec | LLMSRec, splits: Splits) -> Ranker:
     """A trained teacher or student as a ranker of the items of `splits`."""
     if isinstance(model, SASRec):
         return SequentialRanker(model)
-    return StudentRanker(model, encode_items(model, splits.num_items))
+    return RetrievalRanker(model, encode_items(model, splits.num_items))
 
 
 def evaluate(

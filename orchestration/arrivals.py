@@ -85,7 +85,7 @@ def take_in(
     def step(verb: str) -> tuple[int, list[str]]:
         return run_child([sys.executable, "-m", STAGE, verb, *arguments], project.root, report)
 
-    returncode, tail = step("take")
+    returncode, tail = step("import")
     found: list[dict[str, Any]] = []
     if not returncode:
         found = json.loads((project.root / path).read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def take_in(
         except DvcError as error:
             return Result("failed", time.monotonic() - start, tuple(str(error).splitlines())), found
         if targets:
-            returncode, tail = step("clear")
+            returncode, tail = step("archive")
     changed = project.tracked_hash(f"{FOLDER}/{dataset}") != before
     outcome = "failed" if returncode else "ran" if changed else "unchanged"
     return Result(outcome, time.monotonic() - start, tuple(tail)), found
@@ -143,7 +143,7 @@ def inbox_sensor(project: DvcProject, datasets: list[str]) -> dg.SensorDefinitio
 def look(project: DvcProject) -> dict[str, Any]:
     """Of each dataset with an inbox: `ready` and `waiting` files, or an `error`."""
     done = subprocess.run(
-        [sys.executable, "-m", STAGE, "look"],
+        [sys.executable, "-m", STAGE, "check"],
         cwd=project.root,
         capture_output=True,
         text=True,

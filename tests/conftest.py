@@ -32,6 +32,7 @@ import ibis
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, settings
 
 from llmsrec.core.files import write_json
 from llmsrec.data.catalog import COLUMNS, Catalog
@@ -41,7 +42,17 @@ from llmsrec.preprocessing.k_core import SplitsConfig
 from llmsrec.preprocessing.splitting import split
 from llmsrec.relational.interactions import Interactions
 
+# How long an example takes to draw or to check is the machine's business: it may be busy.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
+
+# What tests share if they run in one worker.
+EXPENSIVE = {"trained_store": "trained", "spoilt_store": "trained", "built": "built"}
 DAY = 86_400_000
+# The seed of made-up histories; tests/robust.py asks for another.
+MADE_UP = int(os.environ.get("MADE_UP", "0"))
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -104,10 +115,26 @@ def with_texts(splits: Splits) -> Splits:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup`, tests that share what is expensive to make run in one worker; long ones start first."""
+    for item in items:
+        needed = getattr(item, "fixturenames", ())
+        group = next((EXPENSIVE[name] for name in needed if name in EXPENSIVE), None)
+        item.add_marker(pytest.mark.xdist_group(group or item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def markov_splits() -> Splits:
     config = splits_config(generation_negatives=0)  # no titles yet to tell candidates apart by
-    return with_texts(split(interactions_of(markov_histories(300, 40, 0)), config))
+    return with_texts(split(interactions_of(markov_histories(300, 40, MADE_UP)), config))
+
+
+@pytest.fixture(scope="session")
+def few_splits() -> Splits:
+    """The same items and fewer users, for trainings whose outcome nobody looks at."""
+    config = splits_config(generation_negatives=0)
+    return with_texts(split(interactions_of(markov_histories(80, 40, MADE_UP)), config))
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +177,8 @@ def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) ->
     from llmsrec.serving.leakage import TRAINING_INTERACTIONS, training_interactions
     from llmsrec.student.config import StudentConfig
     from llmsrec.student.trainer import train_student
-    from llmsrec.training.loop import Checkpoints, MetricLog
+    from llmsrec.training.checkpoints import Checkpoints
+    from llmsrec.training.loop import MetricLog
 
     params = Path(__file__).parents[1] / "params.yaml"
     log, fresh = MetricLog(), Checkpoints(None, "")

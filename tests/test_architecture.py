@@ -36,8 +36,8 @@ DOORS = {
         "llmsrec/backbones/small.py",
         "llmsrec/systems/recformer/longformer.py",  # no language model: neither frozen nor the project's backbone
     ],
-    "boto3": ["llmsrec/sources/remote.py", "llmsrec/sources/download.py", "infra/bucket.py"],
-    "botocore": ["llmsrec/sources/remote.py", "llmsrec/sources/download.py", "infra/bucket.py"],
+    "boto3": ["llmsrec/sources/s3.py", "infra/bucket.py"],
+    "botocore": ["llmsrec/sources/s3.py", "infra/bucket.py"],
     "psycopg2": ["infra/postgres.py"],
     "pyspark": ["llmsrec/relational/spark.py"],
     # training logs, pyfunc is what MLflow serves; runs and registry speak to its store

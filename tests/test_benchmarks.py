@@ -2,7 +2,7 @@
 
 from benchmarks.evaluation import Store, our_ranks, plain_ranks
 from benchmarks.released import word_tokenizer
-from benchmarks.student import Shape, check, made_up_store
+from benchmarks.student import Shape, check, synthetic_splits
 from llmsrec.llm.prompts import PromptBuilder, PromptShape
 
 
@@ -11,7 +11,7 @@ def test_the_released_way_and_ours_have_the_same_losses() -> None:
 
 
 def test_a_prompt_tokenises_to_the_same_ids_whole_or_in_pieces() -> None:
-    store, tokenizer = made_up_store(), word_tokenizer()
+    store, tokenizer = synthetic_splits(), word_tokenizer()
     prompts = PromptBuilder(
         tokenizer,
         store.catalog.titles,

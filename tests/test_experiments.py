@@ -35,7 +35,7 @@ def write_params(folder: Path) -> None:
 
 
 def test_each_preset_is_trained_once_and_shown(
-    markov_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    few_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
@@ -44,7 +44,7 @@ def test_each_preset_is_trained_once_and_shown(
         values = yaml.safe_load((ROOT / "presets" / f"{name}.yaml").read_text())["teacher"]
         short = {**values, "epochs": 2, "embedding_size": 8}
         (tmp_path / "presets" / f"{name}.yaml").write_text(yaml.safe_dump({"teacher": short}))
-    markov_splits.save(tmp_path / "artifacts/tiny/splits")
+    few_splits.save(tmp_path / "artifacts/tiny/splits")
 
     main(["teachers", "--dataset", "tiny"])
     first = capsys.readouterr().out
@@ -54,14 +54,14 @@ def test_each_preset_is_trained_once_and_shown(
     ]  # fmt: skip
     assert found["teacher (strong)"] != found["teacher (paper)"]
 
-    monkeypatch.setattr("llmsrec.sequential.trainer.run", None)  # calling it again would fail
+    monkeypatch.setattr("llmsrec.sequential.trainer.train", None)  # calling it again would fail
     main(["teachers", "--dataset", "tiny"])
     assert capsys.readouterr().out == first
     assert f"{found['markov']['full']['ndcg@10']['value']:.4f}" in first
 
 
 def test_students_of_two_seeds_are_trained_once_and_set_against_their_teachers(
-    markov_splits: Splits,
+    few_splits: Splits,
     small_backbone: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -70,7 +70,7 @@ def test_students_of_two_seeds_are_trained_once_and_set_against_their_teachers(
     monkeypatch.chdir(tmp_path)
     argv = ["user_vector", "--dataset", "tiny", "--seeds", "0", "1", "--set", "learning_rate=0.002"]
     write_params(tmp_path)
-    markov_splits.save(tmp_path / "artifacts/tiny/splits")
+    few_splits.save(tmp_path / "artifacts/tiny/splits")
     (tmp_path / "artifacts/tiny/backbone").symlink_to(small_backbone)
 
     main(argv)
@@ -117,7 +117,7 @@ def test_students_of_two_seeds_are_trained_once_and_set_against_their_teachers(
     assert (rows["lowest_seed"] <= rows["value"] + 1e-9).all()
     assert len(list((tmp_path / "scratch/students/tiny").glob("*/model"))) == 6
 
-    monkeypatch.setattr("llmsrec.sequential.trainer.run", None)  # calling them again would fail
+    monkeypatch.setattr("llmsrec.sequential.trainer.train", None)  # calling them again would fail
     monkeypatch.setattr("llmsrec.student.trainer.train", None)
     main(argv)
     assert capsys.readouterr().out == first
@@ -179,7 +179,7 @@ def test_training_on_shuffled_histories_leaves_what_is_evaluated_as_it_is(
 
 
 def test_a_student_abroad_knows_the_texts_but_not_the_items(
-    markov_splits: Splits,
+    few_splits: Splits,
     small_backbone: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -189,7 +189,7 @@ def test_a_student_abroad_knows_the_texts_but_not_the_items(
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path)
     for name in ("home", "abroad"):
-        markov_splits.save(tmp_path / f"artifacts/{name}/splits")
+        few_splits.save(tmp_path / f"artifacts/{name}/splits")
     (tmp_path / "artifacts/home/backbone").symlink_to(small_backbone)
     main(["cross_domain", "--source", "home", "--target", "abroad"])
     assert "home->abroad, 40 items in both" in capsys.readouterr().out

@@ -1,7 +1,7 @@
-"""Where new files of a dataset arrive: a folder, or a prefix on S3.
+"""The inbox of a dataset, where new files arrive: a folder, or a prefix on S3.
 
-A file is settled when it has not changed for a while, or when a `_SUCCESS` was written after it. Only files right in
-the inbox count; `done/` and `rejected/` below it hold what was dealt with.
+A file is ready when it has not changed for some time, or when a `_SUCCESS` file was written after it. Only files
+directly in the inbox count; the subfolders `done/` and `rejected/` hold processed ones.
 """
 
 import os
@@ -15,8 +15,9 @@ from typing import Protocol, runtime_checkable
 from llmsrec.core.config import Natural, from_mapping, read_section
 from llmsrec.core.errors import ConfigError
 from llmsrec.core.files import sha256
-from llmsrec.sources.download import receive, retry
-from llmsrec.sources.remote import Found, S3Remote
+from llmsrec.sources.download import download_verified
+from llmsrec.sources.remote import RemoteFile, retry
+from llmsrec.sources.s3 import S3Remote
 
 MARKER = "_SUCCESS"
 DONE, REJECTED = "done", "rejected"
@@ -24,14 +25,16 @@ DONE, REJECTED = "done", "rejected"
 
 @dataclass(frozen=True)
 class InboxConfig:
+    """The inbox of one dataset in operations.yaml."""
+
     source: str | None  # a folder, or s3://bucket/prefix
     settled_seconds: Natural
-    push: bool  # what arrived, to DVC's remote; the orchestrator does so
+    push: bool  # new files to DVC's remote; the orchestrator does so
 
 
 @dataclass(frozen=True)
 class InboxFile:
-    """A file in an inbox: `tag` is another one when it changes, `changed` is the time of that in seconds."""
+    """A file in an inbox: `tag` changes with its content; `changed` is the time of the last change in seconds."""
 
     name: str
     size: int
@@ -41,116 +44,133 @@ class InboxFile:
 
 @runtime_checkable
 class Inbox(Protocol):
+    """A place where new files arrive."""
+
     def files(self) -> list[InboxFile]: ...
 
     def fetch(self, file: InboxFile, target: Path) -> bool:
-        """Copy it; False if it changed or went meanwhile."""
+        """Copy a file to `target`; False if it was changed or removed since it was listed."""
         ...
 
-    def move_to(self, file: InboxFile, digest: str, place: str, note: str | None = None) -> None:
-        """Move it below `place` under a free name, its note `<name>.reason.txt` first; one that changed stays."""
+    def move_to(
+        self, file: InboxFile, digest: str, subfolder: str, reason: str | None = None
+    ) -> None:
+        """Move a file to a subfolder under a free name, after writing `<name>.reason.txt`; a changed file stays."""
         ...
 
 
 class FolderInbox:
+    """An inbox in a folder, which is created if necessary."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
     def files(self) -> list[InboxFile]:
         paths = sorted(path for path in self.folder.iterdir() if path.is_file())
-        return [self._look(path) for path in paths if not path.name.startswith(".")]
+        return [self._stat(path) for path in paths if not path.name.startswith(".")]
 
     def fetch(self, file: InboxFile, target: Path) -> bool:
         path = self.folder / file.name
         try:
             shutil.copyfile(path, target)
-            return self._look(path) == file
+            return self._stat(path) == file
         except FileNotFoundError:
             return False
 
-    def move_to(self, file: InboxFile, digest: str, place: str, note: str | None = None) -> None:
-        path, folder = self.folder / file.name, self.folder / place
-        if not path.exists() or self._look(path) != file:
+    def move_to(
+        self, file: InboxFile, digest: str, subfolder: str, reason: str | None = None
+    ) -> None:
+        path, folder = self.folder / file.name, self.folder / subfolder
+        if not path.exists() or self._stat(path) != file:
             return
         name = file.name
         if (folder / name).exists() and sha256(folder / name) != digest:
             name = f"{digest[:16]}.{name}"
         folder.mkdir(exist_ok=True)
-        if note is not None:
-            (folder / f"{name}.reason.txt").write_text(note, encoding="utf-8")
+        if reason is not None:
+            (folder / f"{name}.reason.txt").write_text(reason, encoding="utf-8")
         os.replace(path, folder / name)
 
     @staticmethod
-    def _look(path: Path) -> InboxFile:
-        """By ctime: a copy that keeps the sender's time still moves it."""
-        state = path.stat()
-        return InboxFile(path.name, state.st_size, str(state.st_ctime_ns), state.st_ctime)
+    def _stat(path: Path) -> InboxFile:
+        """Uses ctime, because a copy that preserves the sender's mtime still changes it."""
+        status = path.stat()
+        return InboxFile(path.name, status.st_size, str(status.st_ctime_ns), status.st_ctime)
 
 
 class S3Inbox:
+    """An inbox below a prefix on S3."""
+
     def __init__(self, address: str, remote: S3Remote) -> None:
         self.address, self.remote = address.rstrip("/"), remote
 
     def files(self) -> list[InboxFile]:
-        found = retry(lambda: self.remote.files(self.address), self.address)
-        named = [(file.address.rsplit("/", 1)[1], file, changed) for file, changed in found]
-        return [
-            InboxFile(name, file.size or 0, file.tag, changed)
-            for name, file, changed in named
-            if not name.startswith(".")
+        objects = retry(lambda: self.remote.list_files(self.address), self.address)
+        files = [
+            InboxFile(file.address.rsplit("/", 1)[1], file.size or 0, file.tag, changed)
+            for file, changed in objects
         ]
+        return [file for file in files if not file.name.startswith(".")]
 
     def fetch(self, file: InboxFile, target: Path) -> bool:
-        address = f"{self.address}/{file.name}"
-        found = retry(lambda: self.remote.find(address), address)
-        if found is None or found.tag != file.tag:
+        current = self._find(file.name)
+        if current is None or current.tag != file.tag:
             return False
-        os.replace(receive(self.remote, found, target, found.checksum), target)
+        os.replace(download_verified(self.remote, current, target, current.checksum), target)
         return True
 
-    def move_to(self, file: InboxFile, digest: str, place: str, note: str | None = None) -> None:
-        address = f"{self.address}/{place}/{file.name}"
-        there = retry(lambda: self.remote.find(address), address)
-        if there is not None and there.checksum != ("sha256", digest):
-            address = f"{self.address}/{place}/{digest[:16]}.{file.name}"
-        source = f"{self.address}/{file.name}"
-        now = retry(lambda: self.remote.find(source), source)
-        if now is None or now.tag != file.tag:
+    def move_to(
+        self, file: InboxFile, digest: str, subfolder: str, reason: str | None = None
+    ) -> None:
+        name = f"{subfolder}/{file.name}"
+        existing = self._find(name)
+        if existing is not None and existing.checksum != ("sha256", digest):
+            name = f"{subfolder}/{digest[:16]}.{file.name}"
+        target = f"{self.address}/{name}"
+        current = self._find(file.name)
+        if current is None or current.tag != file.tag:
             return
-        if note is not None:
-            retry(lambda: self.remote.write(f"{address}.reason.txt", note), address)
-        moved = Found(source, file.size, file.tag)
-        retry(lambda: self.remote.move(moved, address, digest), address)
+        if reason is not None:
+            retry(lambda: self.remote.write_text(f"{target}.reason.txt", reason), target)
+        retry(lambda: self.remote.move(current, target, digest), target)
+
+    def _find(self, name: str) -> RemoteFile | None:
+        address = f"{self.address}/{name}"
+        return retry(lambda: self.remote.find(address), address)
 
 
-def settled(
+def ready_and_waiting(
     files: list[InboxFile], seconds: int, now: float
 ) -> tuple[list[InboxFile], list[InboxFile]]:
-    """Those that may be taken, and those to wait for."""
+    """The files to import, and those that may still change because they changed in the last `seconds`."""
     marked = max((file.changed for file in files if file.name == MARKER), default=float("-inf"))
-    dropped = [file for file in files if file.name != MARKER]
-    ready = [f for f in dropped if f.changed <= marked or now - f.changed >= seconds]
-    return ready, [file for file in dropped if file not in ready]
+    ready: list[InboxFile] = []
+    waiting: list[InboxFile] = []
+    for file in files:
+        if file.name != MARKER:
+            is_ready = file.changed <= marked or now - file.changed >= seconds
+            (ready if is_ready else waiting).append(file)
+    return ready, waiting
 
 
 def inbox_configs(params: Path) -> dict[str, InboxConfig]:
-    """Of each dataset that has an entry in operations.yaml; null is none."""
-    found = {}
+    """The inbox of each dataset that has one in operations.yaml; ConfigError if an entry is invalid."""
+    configs = {}
     for dataset, values in read_section("inbox", params).items():
         where = f"{params}: inbox.{dataset}"
         if values is None:
             continue
         if not isinstance(values, dict):
             raise ConfigError(f"{where} is {values!r}; expected source, settled_seconds and push")
-        found[dataset] = from_mapping(InboxConfig, values, where)
-    return found
+        configs[dataset] = from_mapping(InboxConfig, values, where)
+    return configs
 
 
 @contextmanager
 def open_inbox(source: str) -> Iterator[Inbox]:
+    """The inbox at a folder or an s3:// address."""
     if source.startswith("s3://"):
-        os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
         with closing(S3Remote()) as remote:
             yield S3Inbox(source, remote)
     else:

@@ -1,4 +1,4 @@
-"""Training of the small embedded backbone.
+"""The small backbone (architecture, tokenizer, training) and the folder that refers to any backbone.
 
-Imported by the backbone stage alone.
+Imported by the API and the backbone stage.
 """

@@ -21,7 +21,7 @@ from llmsrec.ranking.metrics import hit_rate
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.ranking.ranker import Ranker, VectorRanker
 from llmsrec.systems.system import Answerer
-from llmsrec.training.loop import fingerprint
+from llmsrec.training.checkpoints import fingerprint
 
 Values = dict[str, Float[np.ndarray, "..."]]
 Rows = Int[np.ndarray, "users"]

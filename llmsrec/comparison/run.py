@@ -25,7 +25,9 @@ from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import Answerer, System, TrainingInput
 from llmsrec.systems.training import num_trained, train_system
-from llmsrec.training.loop import Rows, device, fingerprint
+from llmsrec.training.checkpoints import fingerprint
+from llmsrec.training.distributed import default_device
+from llmsrec.training.loop import Rows
 
 VALIDATED = ("ndcg@10", "hr@10", "hr@1")  # the first that a training has is told of a last look
 
@@ -54,7 +56,9 @@ class Store:
         if arm.order not in self._taught:
             self._taught[arm.order] = self._teach(arm.order)
         splits, teacher = self._taught[arm.order]
-        return TrainingInput(splits, teacher, self.artifacts / "backbone", arm.seed, device())
+        return TrainingInput(
+            splits, teacher, self.artifacts / "backbone", arm.seed, default_device()
+        )
 
     def _teach(self, order: Order) -> tuple[Splits, SASRec]:
         """The store's own teacher; for shuffled histories one that learned from them too (SPEC E2: all stages)."""

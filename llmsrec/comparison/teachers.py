@@ -7,7 +7,9 @@ from llmsrec.core.files import exclusive_lock
 from llmsrec.data.splits import Splits
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig, train_teacher
-from llmsrec.training.loop import Checkpoints, MetricLog, device, fingerprint
+from llmsrec.training.checkpoints import Checkpoints, fingerprint
+from llmsrec.training.distributed import default_device
+from llmsrec.training.loop import MetricLog
 
 
 def teacher_of(config: TeacherConfig, splits: Splits, folder: Path, name: str) -> SASRec:
@@ -18,7 +20,7 @@ def teacher_of(config: TeacherConfig, splits: Splits, folder: Path, name: str) -
     with exclusive_lock(folder):  # stages of several systems may ask for it at a time
         if not (folder / "model").exists():
             log, checkpoints = MetricLog(folder / "curve.json"), Checkpoints(folder / "state", key)
-            model = train_teacher(splits, config, log, checkpoints, device())
+            model = train_teacher(splits, config, log, checkpoints, default_device())
             log.save()
             model.save(folder / "model")
             checkpoints.clear()

@@ -1,15 +1,15 @@
-"""What can go wrong, as one tree.
+"""Errors that a user can fix, as one tree.
 
 LLMSRecError
-├── ConfigError     a key of params.yaml is unknown, missing or impossible
-├── DataError       interactions or metadata are not what they must be
+├── ConfigError     a key of params.yaml is unknown, missing or invalid
+├── DataError       interactions or metadata are invalid
 ├── SourceError     raw files could not be fetched or verified
-└── ArtifactError   a folder that an earlier step should have written is missing or damaged
+└── ArtifactError   a folder that an earlier step writes is missing or damaged
 """
 
 
 class LLMSRecError(Exception):
-    """Base of every error that a user can mend; its text says what, where and what to do."""
+    """Base class; the message says what is wrong, where, what was expected and what to do."""
 
 
 class ConfigError(LLMSRecError):

@@ -1,4 +1,4 @@
-"""Write aside, then rename: what stands under its final name is whole."""
+"""Atomic writes: a file or folder appears under its final name only when it is complete."""
 
 import fcntl
 import hashlib
@@ -18,62 +18,62 @@ from llmsrec.core.errors import ArtifactError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path to write to; renamed to `path` when the block ends well, removed when it does not."""
+    """Yield a temporary path to write to; it replaces `path` on success and is removed on error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _remove_stale_partials(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        yield aside
-        fsync_path(aside)
-        os.replace(aside, path)
+        yield temporary
+        fsync_path(temporary)
+        os.replace(temporary, path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _sweep(path: Path) -> None:
-    """What processes that were killed left aside of this file."""
+def _remove_stale_partials(path: Path) -> None:
+    """Remove the temporary files of `path` whose process no longer exists."""
     start, end = f".{path.name}.", ".partial"
-    for left in path.parent.iterdir():
-        if left.name.startswith(start) and left.name.endswith(end):
-            writer = left.name[len(start) : -len(end)]
-            if writer.isdecimal() and not _lives(int(writer)):
-                left.unlink(missing_ok=True)
+    for file in path.parent.iterdir():
+        if file.name.startswith(start) and file.name.endswith(end):
+            pid = file.name[len(start) : -len(end)]
+            if pid.isdecimal() and not _process_exists(int(pid)):
+                file.unlink(missing_ok=True)
 
 
-def _lives(process: int) -> bool:
+def _process_exists(pid: int) -> bool:
     try:
-        os.kill(process, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's process
         pass
     return True
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """An empty folder to fill; it takes the place of `path` when the block ends well."""
+    """Yield an empty folder to fill; it replaces `path` on success and is removed on error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside, old = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "old"))
-    for left in (aside, old):  # by a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    aside.mkdir()
+    staging, old = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "old"))
+    for stale in (staging, old):  # from a run that was killed
+        shutil.rmtree(stale, ignore_errors=True)
+    staging.mkdir()
     try:
-        yield aside
-        for file in aside.rglob("*"):
+        yield staging
+        for file in staging.rglob("*"):
             if file.is_file():
                 fsync_path(file)
         if path.exists():
-            os.replace(path, old)  # removed in place, a kill would leave a part of it
-        os.replace(aside, path)
+            os.replace(path, old)  # a kill while `path` is deleted in place would leave part of it
+        os.replace(staging, path)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """One process at a time; the lock leaves no file."""
+    """Let one process at a time run the block; the lock is on the folder itself and leaves no file."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -83,19 +83,21 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, document: Any) -> None:
-    with atomic_write(path) as aside:
-        aside.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    """Write a JSON file atomically; NaN and infinity raise ValueError."""
+    with atomic_write(path) as temporary:
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
 
 
-def read_frame(path: Path) -> pd.DataFrame:
-    """A Parquet file, whole."""
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Load a whole Parquet file; ArtifactError if it is missing or damaged."""
     with reading_parquet(path):
         return pd.read_parquet(path)
 
 
 @contextmanager
 def reading_parquet(path: Path) -> Iterator[None]:
-    """Names a Parquet file that is missing or damaged, and says what mends it."""
+    """Turn read errors of the block into an ArtifactError that names the file and the remedy."""
     try:
         yield
     except FileNotFoundError:
@@ -108,6 +110,7 @@ def reading_parquet(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> Any:
+    """Load a JSON file; ArtifactError if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -119,12 +122,18 @@ def read_json(path: Path) -> Any:
 
 
 def sha256(path: Path) -> str:
+    """The hex digest of a file's content."""
+    return hash_file(path, "sha256")
+
+
+def hash_file(path: Path, algorithm: str) -> str:
+    """The hex digest of a file's content by an algorithm of hashlib."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def fsync_path(path: Path) -> None:
-    """Onto the disk, before its name is."""
+    """Flush a file's content to disk, so that a rename cannot reach the disk before it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -10,9 +10,10 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Counts units of work; prints share, rate and time left at most every `interval` seconds.
+    """Counts units of work; prints share, rate and remaining time at most every `interval` seconds.
 
-    `done` units were there before: they count for the share, not for the rate."""
+    `initial` units were done by an earlier run: they count for the share, not for the rate. Of the processes of a
+    distributed run only rank 0 prints."""
 
     def __init__(
         self,
@@ -20,41 +21,41 @@ class Progress:
         total: int | None,
         unit: str,
         interval: float = 2.0,
-        done: int = 0,
+        initial: int = 0,
     ) -> None:
         self.label, self.total, self.unit, self.interval = label, total, unit, interval
-        self.done = self.before = done
+        self.done = self.initial = initial
         self.start = self.last = time.monotonic()
-        self.speaks = os.environ.get("RANK", "0") == "0"  # of processes that work together, one
+        self.prints = os.environ.get("RANK", "0") == "0"
 
     def restart(self) -> None:
-        """What was done is lost."""
-        self.done = self.before = 0
+        """Count from 0 again, because the work done so far is lost."""
+        self.done = self.initial = 0
 
     def advance(self, amount: int = 1, note: str = "") -> None:
+        """Count `amount` more units; `note` is appended to the line."""
         self.done += amount
         now = time.monotonic()
-        if now - self.last >= self.interval and self.speaks:
+        if now - self.last >= self.interval and self.prints:
             self.last = now
             print(self.line(now - self.start, note), file=sys.stderr, flush=True)
 
     def line(self, seconds: float, note: str = "") -> str:
-        rate = (self.done - self.before) / max(seconds, 1e-9)
+        """The line to print after `seconds` of work."""
+        rate = (self.done - self.initial) / max(seconds, 1e-9)
         if self.total:
-            left = max(0, self.total - self.done) / max(rate, 1e-9)
-            state = (
-                f"{100 * self.done / self.total:3.0f}%  {self.done:,}/{self.total:,} {self.unit}"
-            )
-            tail = f"{_clock(left)} left"
+            remaining = max(0, self.total - self.done) / max(rate, 1e-9)
+            share = f"{100 * self.done / self.total:3.0f}%"
+            state = f"{share}  {self.done:,}/{self.total:,} {self.unit}"
+            clock = f"{_clock(remaining)} left"
         else:
-            state, tail = f"{self.done:,} {self.unit}", f"{_clock(seconds)} so far"
-        return "  ".join(
-            filter(None, [self.label, state, f"{rate:,.0f} {self.unit}/s", tail, note])
-        )
+            state, clock = f"{self.done:,} {self.unit}", f"{_clock(seconds)} so far"
+        parts = [self.label, state, f"{rate:,.0f} {self.unit}/s", clock, note]
+        return "  ".join(filter(None, parts))
 
 
 def track(items: Iterable[T], label: str, total: int, unit: str) -> Iterator[T]:
-    """Iterate with progress."""
+    """Iterate over `items` and print progress."""
     progress = Progress(label, total, unit)
     for item in items:
         yield item

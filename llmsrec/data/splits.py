@@ -1,12 +1,12 @@
-"""Splits: the validated artefact that teacher, student and evaluation share.
+"""Splits: the validated artefact that teacher, student and evaluation share (specification 1 and 2).
 
-A user's purchases stand once, in order; a split says how many of them train, and which positions are targets.
-So the history of a target is simply what stands before it: train for valid, train + valid for test (SPEC 1, 2).
+Each user's purchases are stored once, in order; a split says how many of them are training data and which positions are
+targets. The history of a target is what precedes it: train for valid, train + valid for test.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
-from llmsrec.core.files import atomic_directory, read_frame, reading_parquet
+from llmsrec.core.files import atomic_directory, read_parquet, reading_parquet
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 
 Part = Literal["valid", "test"]
+HELD_OUT: tuple[Part, ...] = ("valid", "test")
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Targets:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What every system ranks for a target: the target and its negatives, in a stored random order (SPEC 2)."""
+    """The items that every system ranks: a target and its negatives, in a stored random order (specification 2)."""
 
-    rows: Int[np.ndarray, "evaluated"]  # into Targets: the evaluated ones, sorted
+    rows: Int[np.ndarray, "evaluated"]  # of the evaluated targets in Targets, sorted
     items: Int[np.ndarray, "evaluated candidates"]
     target_columns: Int[np.ndarray, "evaluated"]
 
@@ -47,19 +48,22 @@ class Candidates:
     def targets(self) -> Int[np.ndarray, "evaluated"]:
         return self.items[np.arange(len(self)), self.target_columns]
 
-    def take(self, some: Int[np.ndarray, "some"]) -> "Candidates":
-        return Candidates(self.rows[some], self.items[some], self.target_columns[some])
+    def take(self, indices: Int[np.ndarray, "selected"]) -> "Candidates":
+        """Some of the evaluated targets."""
+        return Candidates(self.rows[indices], self.items[indices], self.target_columns[indices])
 
 
 @dataclass(frozen=True)
 class Splits:
+    """The catalogue, the users' histories, and the targets and candidates of valid and test."""
+
     catalog: Catalog
     user_ids: list[str]
-    sequences: Sequences  # row u: all kept purchases of user u
+    sequences: Sequences  # row u: all purchases of user u
     train_lengths: Int[np.ndarray, "users"]
     targets: dict[Part, Targets]
-    candidates: dict[Part, Candidates]  # mode R: retrieval
-    generation_candidates: dict[Part, Candidates]  # mode G: titles pairwise different
+    candidates: dict[Part, Candidates]  # for retrieval
+    generation_candidates: dict[Part, Candidates]  # for generation: titles pairwise different
 
     @property
     def num_users(self) -> int:
@@ -71,10 +75,11 @@ class Splits:
 
     @property
     def train(self) -> Sequences:
+        """The training purchases of each user."""
         return self.sequences.take(np.arange(self.num_users), self.train_lengths)
 
     def histories(self, part: Part) -> Sequences:
-        """What is known before each evaluated target of `part`, in the order of its candidates."""
+        """The purchases before each evaluated target of `part`, in the order of its candidates."""
         evaluated = self.evaluated(part)
         return self.sequences.take(evaluated.users, evaluated.positions)
 
@@ -84,31 +89,34 @@ class Splits:
         return Targets(targets.users[rows], targets.positions[rows])
 
     def save(self, folder: Path) -> None:
-        with atomic_directory(folder) as aside:
-            self.catalog.save(aside / "items.parquet")
-            pd.DataFrame({"user_id": self.user_ids, "train_length": self.train_lengths}).to_parquet(
-                aside / "users.parquet", index=False
-            )
-            users = np.repeat(np.arange(self.num_users), self.sequences.lengths)
-            pd.DataFrame(
-                {
-                    "user_index": users,
-                    "item_index": self.sequences.items,
-                    "timestamp": self.sequences.timestamps,
-                }
-            ).to_parquet(aside / "interactions.parquet", index=False)
-            for part in ("valid", "test"):
-                _save_part(aside, part, self)
+        """Write the splits to a folder, replacing it atomically."""
+        with atomic_directory(folder) as staging:
+            self.catalog.save(staging / "items.parquet")
+            users = {"user_id": self.user_ids, "train_length": self.train_lengths}
+            _write(users, staging / "users.parquet")
+            interactions = {
+                "user_index": self.sequences.row_indices,
+                "item_index": self.sequences.items,
+                "timestamp": self.sequences.timestamps,
+            }
+            _write(interactions, staging / "interactions.parquet")
+            for part in HELD_OUT:
+                targets = self.targets[part]
+                columns = {"user_index": targets.users, "position": targets.positions}
+                _write(columns, staging / f"{part}_targets.parquet")
+                file = staging / f"{part}_candidates_retrieval.parquet"
+                _write_candidates(self.candidates[part], file)
+                file = staging / f"{part}_candidates_generation.parquet"
+                _write_candidates(self.generation_candidates[part], file)
 
     @classmethod
     def load(cls, folder: Path) -> "Splits":
-        interactions = read_frame(folder / "interactions.parquet")
-        users = read_frame(folder / "users.parquet")
-        parts = {part: _load_part(folder, part) for part in ("valid", "test")}
-        catalog = Catalog.load(folder / "items.parquet")
+        """The splits of a folder; ArtifactError if a file is missing or damaged."""
+        interactions = read_parquet(folder / "interactions.parquet")
+        users = read_parquet(folder / "users.parquet")
         counts = np.bincount(interactions["user_index"], minlength=len(users))
         return cls(
-            catalog=catalog,
+            catalog=Catalog.load(folder / "items.parquet"),
             user_ids=users["user_id"].tolist(),
             sequences=Sequences(
                 np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -116,26 +124,29 @@ class Splits:
                 interactions["timestamp"].to_numpy(),
             ),
             train_lengths=users["train_length"].to_numpy(),
-            targets={part: loaded[0] for part, loaded in parts.items()},  # type: ignore[misc]
-            candidates={part: loaded[1] for part, loaded in parts.items()},  # type: ignore[misc]
-            generation_candidates={part: loaded[2] for part, loaded in parts.items()},  # type: ignore[misc]
+            targets={part: _read_targets(folder / f"{part}_targets.parquet") for part in HELD_OUT},
+            candidates={
+                part: _read_candidates(folder / f"{part}_candidates_retrieval.parquet")
+                for part in HELD_OUT
+            },
+            generation_candidates={
+                part: _read_candidates(folder / f"{part}_candidates_generation.parquet")
+                for part in HELD_OUT
+            },
         )
 
 
-def _save_part(folder: Path, part: Part, splits: Splits) -> None:
-    targets = splits.targets[part]
-    pd.DataFrame({"user_index": targets.users, "position": targets.positions}).to_parquet(
-        folder / f"{part}_targets.parquet", index=False
-    )
-    for mode, candidates in (
-        ("retrieval", splits.candidates[part]),
-        ("generation", splits.generation_candidates[part]),
-    ):
-        _write_candidates(candidates, folder / f"{part}_candidates_{mode}.parquet")
+def _write(columns: dict[str, Any], file: Path) -> None:
+    pd.DataFrame(columns).to_parquet(file, index=False)
+
+
+def _read_targets(file: Path) -> Targets:
+    table = read_parquet(file)
+    return Targets(table["user_index"].to_numpy(), table["position"].to_numpy())
 
 
 def _write_candidates(candidates: Candidates, file: Path) -> None:
-    """As pandas would, but the items as they lie: in a frame each row of them would be an array of its own."""
+    """The same bytes as pandas would write, without one array per row of `items`."""
     rows, width = candidates.items.shape
     frame = pd.DataFrame(
         {"target_row": candidates.rows, "target_column": candidates.target_columns}
@@ -148,20 +159,10 @@ def _write_candidates(candidates: Candidates, file: Path) -> None:
     pq.write_table(pa.table(columns, schema=schema), file)
 
 
-def _load_part(folder: Path, part: str) -> tuple[Targets, Candidates, Candidates]:
-    targets = read_frame(folder / f"{part}_targets.parquet")
-
-    def candidates(mode: str) -> Candidates:
-        file = folder / f"{part}_candidates_{mode}.parquet"
-        with reading_parquet(file):
-            table = pq.read_table(file)
-        rows, columns = (np.array(table[name]) for name in ("target_row", "target_column"))
-        listed = table["item_indices"].combine_chunks().flatten()
-        items = listed.to_numpy(zero_copy_only=False, writable=True)
-        return Candidates(rows, items.reshape(len(rows), -1 if len(rows) else 0), columns)
-
-    return (
-        Targets(targets["user_index"].to_numpy(), targets["position"].to_numpy()),
-        candidates("retrieval"),
-        candidates("generation"),
-    )
+def _read_candidates(file: Path) -> Candidates:
+    with reading_parquet(file):
+        table = pq.read_table(file)
+    rows, columns = (np.array(table[name]) for name in ("target_row", "target_column"))
+    flat = table["item_indices"].combine_chunks().flatten()
+    items = flat.to_numpy(zero_copy_only=False, writable=True)
+    return Candidates(rows, items.reshape(len(rows), -1 if len(rows) else 0), columns)

@@ -1,4 +1,4 @@
-"""Title generation, the paper's second way to answer.
+"""Title generation (the paper's mode G): prompts with candidates, greedy or likelihood answers, training.
 
-No stage of the pipeline imports it; systems do.
+Imported by systems only; no stage of the pipeline needs it.
 """

@@ -1,4 +1,4 @@
-"""The prompts of mode G (SPEC 3): a history and some candidates, and the title of one of them to be written."""
+"""The prompts of generation (specification 3): a history, candidates, and the title of one of them as the answer."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -12,50 +12,53 @@ from llmsrec.llm.prompts import DATE_TOKENS, PromptBuilder, Prompts, PromptShape
 
 PICK = ". Pick the one product bought next from these: "
 ANSWER = ". Title of the next product: "
-LEAST = 4  # tokens of a title, or it says nothing
+MIN_TITLE_TOKENS = 4  # shorter titles are not informative
 
 
 @dataclass(frozen=True)
 class ChoicePrompts:
-    """Prompts with answers behind them. `asked`: tokens after which an answer's next one is told; `answers`: those.
+    """Prompts followed by answers. Each answer token is predicted from the hidden state of the token before it.
 
-    An answer of n tokens is told by n of them, the last of the prompt first; `owners` says whose each one is."""
+    `mask` marks the tokens whose states predict. Of each answer token: its id, the number of the state that predicts
+    it (among those in `mask`), and the number of its answer (row by row)."""
 
     prompts: Prompts
-    asked: Bool[np.ndarray, "n"]
-    answers: Int[np.ndarray, "told"]
-    places: Int[np.ndarray, "told"]  # which of the asked states tells it
-    owners: Int[np.ndarray, "told"]
+    mask: Bool[np.ndarray, "n"]
+    tokens: Int[np.ndarray, "answer_tokens"]
+    states: Int[np.ndarray, "answer_tokens"]
+    answers: Int[np.ndarray, "answer_tokens"]
 
 
 class ChoiceBuilder:
-    """`count` candidates and a window of purchases must fit a prompt: titles are cut for that, in it and in answers."""
+    """Cuts all titles so that a window of purchases and `count` candidates fit a prompt.
+
+    Raises ConfigError if titles would be too short, or if the tokenizer has no end-of-text token."""
 
     def __init__(
         self, tokenizer: Tokenizer, titles: list[str], shape: PromptShape, count: int
     ) -> None:
-        cap = self._room(PromptBuilder(tokenizer, titles[:1], shape), count)
-        self.shape = replace(shape, title_tokens=min(shape.title_tokens, cap))
+        max_tokens = self._max_title_tokens(PromptBuilder(tokenizer, titles[:1], shape), count)
+        self.shape = replace(shape, title_tokens=min(shape.title_tokens, max_tokens))
         self.prompts = PromptBuilder(tokenizer, titles, self.shape)
-        end = getattr(tokenizer, "eos_token_id", None)
-        if end is None:
+        eos = getattr(tokenizer, "eos_token_id", None)
+        if eos is None:
             raise ConfigError("the language model's tokenizer has no end-of-text token to stop at")
-        self.end = int(end)
+        self.end = int(eos)
         self.titles = [
             [*self.prompts.encode(title)[: self.shape.title_tokens], self.end] for title in titles
         ]
         self._pick, self._answer = self.prompts.encode(PICK), self.prompts.encode(ANSWER)
 
     def text_only(self) -> "ChoiceBuilder":
-        """The same prompts without the teacher's vectors."""
-        found = copy.copy(self)
-        found.prompts = self.prompts.text_only()
-        found.shape = found.prompts.shape
-        return found
+        """A builder of the same prompts without the teacher's vectors."""
+        builder = copy.copy(self)
+        builder.prompts = self.prompts.text_only()
+        builder.shape = builder.prompts.shape
+        return builder
 
     def choices(self, histories: Sequences, candidates: Int[np.ndarray, "rows columns"]) -> Prompts:
-        """Up to where the title is to be written."""
-        return self._together(self._rows(histories, candidates), histories, candidates)
+        """Prompts without an answer, for generation."""
+        return self._join(self._rows(histories, candidates), histories, candidates)
 
     def with_choices(
         self,
@@ -63,61 +66,63 @@ class ChoiceBuilder:
         candidates: Int[np.ndarray, "rows columns"],
         answers: Int[np.ndarray, "rows answers"],
     ) -> ChoicePrompts:
-        """With the titles of these items behind each prompt, each unseen by the others."""
-        rows, told, places, owners, asked = [], [], [], [], []
-        count = 0  # of the asked states
-        for number, (tokens, positions, segments) in enumerate(self._rows(histories, candidates)):
-            last, place = count, len(tokens)
-            flags = [False] * (place - 1) + [True]
-            count += 1
-            for answer, item in enumerate(answers[number].tolist()):
+        """Prompts followed by the titles of the items in `answers`; the titles of a row do not see each other."""
+        rows, mask, answer_tokens, states, numbers = [], [], [], [], []
+        num_states = 0
+        for row, (tokens, positions, segments) in enumerate(self._rows(histories, candidates)):
+            prompt_state, end = num_states, len(tokens)
+            mask += [False] * (end - 1) + [True]
+            num_states += 1
+            for column, item in enumerate(answers[row].tolist()):
                 title = self.titles[item]
+                length = len(title) - 1  # the last token predicts nothing
                 tokens += title[:-1]
-                positions += range(place, place + len(title) - 1)
-                segments += [answer + 1] * (len(title) - 1)
-                flags += [True] * (len(title) - 1)
-                told += title
-                places += [last, *range(count, count + len(title) - 1)]
-                owners += [number * answers.shape[1] + answer] * len(title)
-                count += len(title) - 1
+                positions += range(end, end + length)
+                segments += [column + 1] * length
+                mask += [True] * length
+                answer_tokens += title
+                states += [prompt_state, *range(num_states, num_states + length)]
+                numbers += [row * answers.shape[1] + column] * len(title)
+                num_states += length
             rows.append((tokens, positions, segments))
-            asked += flags
-        if answers.shape[1] == 1:  # one answer needs no wall: plain causal attention is faster
+        if answers.shape[1] == 1:  # without segments: plain causal attention is faster
             rows = [(tokens, positions, [0] * len(tokens)) for tokens, positions, _ in rows]
-        prompts = self._together(rows, histories, candidates)
-        return ChoicePrompts(prompts, np.array(asked), *map(np.array, (told, places, owners)))
+        prompts = self._join(rows, histories, candidates)
+        return ChoicePrompts(
+            prompts, np.array(mask), *map(np.array, (answer_tokens, states, numbers))
+        )
 
     def _rows(self, histories: Sequences, candidates: Int[np.ndarray, "rows columns"]) -> list[Row]:
-        tails, found = histories.last(self.shape.window), []
+        tails, rows = histories.last(self.shape.window), []
         for row in range(len(tails)):
             tokens = self.prompts.history(tails[row], tails.times(row)) + self._pick
-            tokens += self.prompts.listed(candidates[row].tolist()) + self._answer
-            found.append((tokens, list(range(len(tokens))), [0] * len(tokens)))
-        return found
+            tokens += self.prompts.item_list(candidates[row].tolist()) + self._answer
+            rows.append((tokens, list(range(len(tokens))), [0] * len(tokens)))
+        return rows
 
-    def _together(
+    def _join(
         self, rows: list[Row], histories: Sequences, candidates: Int[np.ndarray, "rows columns"]
     ) -> Prompts:
-        """Slots are filled in order: those of the history, then those of the candidates."""
+        """Placeholders hold the items of the history, then the candidates."""
         tails = histories.last(self.shape.window)
-        shown = [
+        items = [
             [*tails[row].tolist(), *candidates[row].tolist()] for row in range(len(candidates))
         ]
-        return self.prompts.together(rows, from_rows(shown))
+        return self.prompts.join(rows, from_rows(items))
 
-    def _room(self, prompts: PromptBuilder, count: int) -> int:
-        """The most tokens of a title with which the longest prompt and its answer fit."""
+    def _max_title_tokens(self, prompts: PromptBuilder, count: int) -> int:
+        """The largest title length with which the longest prompt and its answer fit."""
         shape, quotes = prompts.shape, len(prompts.encode('"')) * 2
-        slot = len(prompts.encode(" ")) + 1
-        entry = len(prompts.encode("; [10] ")) + DATE_TOKENS + quotes + slot
-        listed = len(prompts.encode("; ")) + quotes + slot
+        placeholder = len(prompts.encode(" ")) + 1
+        purchase = len(prompts.encode("; [10] ")) + DATE_TOKENS + quotes + placeholder
+        candidate = len(prompts.encode("; ")) + quotes + placeholder
         nothing = np.zeros(0, np.int64)
         fixed = len(prompts.history(nothing, nothing)) + len(prompts.encode(PICK + ANSWER)) + 8
-        room = shape.max_prompt_tokens - fixed - shape.window * entry - count * listed
-        cap = room // (shape.window + count + 1)
-        if cap < LEAST:
+        free = shape.max_prompt_tokens - fixed - shape.window * purchase - count * candidate
+        tokens = free // (shape.window + count + 1)
+        if tokens < MIN_TITLE_TOKENS:
             raise ConfigError(
-                f"a prompt of {shape.window} purchases and {count} candidates leaves {cap} tokens for a title within "
+                f"a prompt of {shape.window} purchases and {count} candidates leaves {tokens} tokens per title within "
                 f"student.max_prompt_tokens {shape.max_prompt_tokens}: raise it, or lower student.window"
             )
-        return cap
+        return tokens

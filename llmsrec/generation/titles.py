@@ -1,10 +1,10 @@
-"""Mode G (SPEC 3): a language model that writes the title of the next purchase, one of some candidates."""
+"""Generation (specification 3): a language model writes the title of the next purchase, one of the candidates."""
 
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,29 +13,29 @@ from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.generation.choices import ChoiceBuilder, ChoicePrompts
 from llmsrec.llm.backbone import Backbone
-from llmsrec.llm.heads import LLMSRecConfig
+from llmsrec.llm.heads import PromptModelConfig
 from llmsrec.llm.padding import length_chunks, right_pad
 from llmsrec.llm.prompts import Prompts
 from llmsrec.llm.soft_prompts import PromptModel
 from llmsrec.llm.variants import LLMVariant
-from llmsrec.preprocessing.candidates import normalise
+from llmsrec.preprocessing.candidates import normalize_title
 from llmsrec.sequential.sasrec import SASRec
 
-NEW_TOKENS = 64  # written at most
-CHUNK = 64  # prompts written at a time
-TOLD = 1 << 12  # tokens whose chances over the whole vocabulary are held at a time
+MAX_NEW_TOKENS = 64
+CHUNK = 64  # prompts at a time
+LOGITS_CHUNK = 1 << 12  # tokens whose logits over the whole vocabulary are in memory at a time
 
 Score = Literal["greedy", "likelihood"]
 
 
 class TitleWriter(PromptModel):
-    """Titles out of `slots`: of `heads`, what fills slots and what is put into the language model is trained."""
+    """Generates titles. Projectors and LoRA are trained, as the variant has them; backbone and teacher are frozen."""
 
     prompts: ChoiceBuilder
 
     def __init__(
         self,
-        config: LLMSRecConfig,
+        config: PromptModelConfig,
         backbone: Backbone,
         teacher: SASRec,
         catalog: Catalog,
@@ -48,7 +48,7 @@ class TitleWriter(PromptModel):
             backbone.tokenizer, catalog.titles, self.soft_prompts.shape, num_candidates
         )
         self.stop_tokens = backbone.stop_tokens
-        self.names = [normalise(self._text(title)) for title in self.prompts.titles]
+        self.names = [normalize_title(self._text(title)) for title in self.prompts.titles]
 
     def loss(
         self,
@@ -57,63 +57,60 @@ class TitleWriter(PromptModel):
         targets: Int[np.ndarray, "rows"],
         teacher_users: Float[Tensor, "rows teacher"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The mean over tokens of the cross-entropy of the targets' titles and their ends."""
-        asked = self.prompts.with_choices(histories, candidates, targets[:, None])
-        return -self._log_likelihoods(asked, teacher_users).mean()
+        """Mean cross-entropy of the tokens of the targets' titles, the end-of-text token included."""
+        prompts = self.prompts.with_choices(histories, candidates, targets[:, None])
+        return -self._log_likelihoods(prompts, teacher_users).mean()
 
     @torch.no_grad()
     def likeliest(
         self, histories: Sequences, candidates: Int[np.ndarray, "rows columns"]
     ) -> Int[np.ndarray, "rows"]:
-        """The column of the title that the model would write most readily, for each of its tokens."""
-        asked = self.prompts.with_choices(histories, candidates, candidates)
-        each = self._log_likelihoods(asked, self._users(histories)).double().cpu().numpy()
-        totals = np.bincount(asked.owners, each) / np.bincount(asked.owners)
-        return totals.reshape(candidates.shape).argmax(axis=1)
+        """The column of the candidate whose title has the highest mean log-likelihood per token."""
+        prompts = self.prompts.with_choices(histories, candidates, candidates)
+        values = self._log_likelihoods(prompts, self._users(histories)).double().cpu().numpy()
+        means = np.bincount(prompts.answers, values) / np.bincount(prompts.answers)
+        return means.reshape(candidates.shape).argmax(axis=1)
 
     @torch.no_grad()
     def write_titles(
         self, histories: Sequences, candidates: Int[np.ndarray, "rows columns"]
     ) -> list[str]:
-        """What it writes, each next token the likeliest; its first line."""
+        """The first line of the greedily decoded text of each prompt."""
         prompts = self.prompts.choices(histories, candidates)
         users = self._users(histories)
         texts = [""] * len(prompts)
         for chunk in length_chunks(np.argsort(prompts.lengths, kind="stable"), prompts.lengths):
-            some = prompts.take(chunk)
-            real = np.arange(int(some.lengths.max())) < some.lengths[:, None]
             vectors = None if users is None else users[torch.from_numpy(chunk)]
-            for row, text in zip(chunk.tolist(), self._write(some, real, vectors), strict=True):
+            generated = self._generate(prompts.take(chunk), vectors)
+            for row, text in zip(chunk.tolist(), generated, strict=True):
                 texts[row] = text
         return texts
 
-    def _write(
-        self, prompts: Prompts, real: Bool[np.ndarray, "rows tokens"], users: Tensor | None
-    ) -> list[str]:
-        """Left padded, so that all prompts end where writing begins."""
-        device = self.backbone.device
-        tokens = torch.from_numpy(right_pad(prompts.tokens, real)).to(device)
+    def _generate(self, prompts: Prompts, users: Tensor | None) -> list[str]:
+        """Greedy decoding; rows are left padded, so that all prompts end in the same column."""
+        device, width = self.backbone.device, int(prompts.lengths.max())
+        is_token = np.arange(width) < prompts.lengths[:, None]
+        tokens = torch.from_numpy(right_pad(prompts.tokens, is_token)).to(device)
         embedded = self.soft_prompts.embed(tokens, prompts.items, users)
-        width = real.shape[1]
         shift = torch.from_numpy(
             (np.arange(width) - (width - prompts.lengths)[:, None]) % width
         ).to(device)
         left = embedded.gather(1, shift[:, :, None].expand_as(embedded))
-        mask = torch.from_numpy(real[:, ::-1].copy()).to(device)
-        found = self.backbone.causal_lm.generate(
+        mask = torch.from_numpy(is_token[:, ::-1].copy()).to(device)
+        generated = self.backbone.causal_lm.generate(
             inputs_embeds=left,
             attention_mask=mask.long(),
-            max_new_tokens=NEW_TOKENS,
+            max_new_tokens=MAX_NEW_TOKENS,
             do_sample=False,
             eos_token_id=sorted(self.stop_tokens),
             pad_token_id=self.prompts.end,
         )
-        return [self._text(row) for row in found.tolist()]
+        return [self._text(row) for row in generated.tolist()]
 
     def _text(self, tokens: list[int]) -> str:
-        """Up to its end, and of that the first line."""
+        """The first line of the text before the first stop token."""
         end = next(
-            (place for place, token in enumerate(tokens) if token in self.stop_tokens), len(tokens)
+            (index for index, token in enumerate(tokens) if token in self.stop_tokens), len(tokens)
         )
         lines = str(self.backbone.tokenizer.decode(tokens[:end])).strip().splitlines()
         return lines[0] if lines else ""
@@ -122,25 +119,27 @@ class TitleWriter(PromptModel):
         return self.teacher.represent(histories) if self.variant.user_vector else None
 
     def _log_likelihoods(
-        self, asked: ChoicePrompts, teacher_users: Tensor | None
-    ) -> Float[Tensor, "told"]:
-        """Of each told token after those before it."""
-        states = self.soft_prompts.hidden_states(asked.prompts, asked.asked, teacher_users)
+        self, prompts: ChoicePrompts, teacher_users: Tensor | None
+    ) -> Float[Tensor, "answer_tokens"]:
+        """The log-likelihood of each answer token given the tokens before it."""
+        states = self.soft_prompts.hidden_states(prompts.prompts, prompts.mask, teacher_users)
         head, device = self.backbone.causal_lm.get_output_embeddings(), states.device
-        found = []
-        for start in range(0, len(asked.answers), TOLD):
-            places, wanted = (
-                torch.from_numpy(part[start : start + TOLD]).to(device)
-                for part in (asked.places, asked.answers)
+        values = []
+        for start in range(0, len(prompts.tokens), LOGITS_CHUNK):
+            numbers, targets = (
+                torch.from_numpy(part[start : start + LOGITS_CHUNK]).to(device)
+                for part in (prompts.states, prompts.tokens)
             )
-            logits = head(states[places].to(head.weight.dtype)).float()
-            found.append(-functional.cross_entropy(logits, wanted, reduction="none"))
-        return torch.cat(found)
+            logits = head(states[numbers].to(head.weight.dtype)).float()
+            values.append(-functional.cross_entropy(logits, targets, reduction="none"))
+        return torch.cat(values)
 
 
 def column_of(text: str, names: list[str]) -> int:
-    """Which candidate a text names (SPEC 3): the one it equals, else the only one that it contains; -1 is none."""
-    answer = normalise(text)
+    """The candidate that a text names (specification 3): the one that it equals, else the only one that it contains.
+
+    -1 if it names none or several."""
+    answer = normalize_title(text)
     equal = [column for column, name in enumerate(names) if name and name == answer]
     if len(equal) == 1:
         return equal[0]
@@ -149,7 +148,7 @@ def column_of(text: str, names: list[str]) -> int:
 
 
 class TitleAnswerer:
-    """Which of the candidates' titles a trained model writes, or finds likeliest."""
+    """A trained model's answer among the candidates: the title that it writes (greedy) or the likeliest one."""
 
     def __init__(self, model: TitleWriter, score: Score) -> None:
         self.model, self.score = model, score
@@ -157,16 +156,18 @@ class TitleAnswerer:
     def answers(
         self, histories: Sequences, candidates: Int[np.ndarray, "users columns"]
     ) -> Int[np.ndarray, "users"]:
-        found = np.full(len(candidates), -1, dtype=np.int64)
-        progress = Progress("writing titles", len(found), "users")
-        for start in range(0, len(found), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(found)))
-            some, shown = histories.take(rows), candidates[rows]
-            if self.score == "likelihood":
-                found[rows] = self.model.likeliest(some, shown)
-            else:
-                texts = self.model.write_titles(some, shown)
-                names = [[self.model.names[item] for item in row] for row in shown.tolist()]
-                found[rows] = [column_of(*pair) for pair in zip(texts, names, strict=True)]
+        """The column of each answer; -1 where the text names no candidate."""
+        columns = np.full(len(candidates), -1, dtype=np.int64)
+        progress = Progress("writing titles", len(columns), "users")
+        for start in range(0, len(columns), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(columns)))
+            columns[rows] = self._answers(histories.take(rows), candidates[rows])
             progress.advance(len(rows))
-        return found
+        return columns
+
+    def _answers(self, histories: Sequences, candidates: np.ndarray) -> np.ndarray | list[int]:
+        if self.score == "likelihood":
+            return self.model.likeliest(histories, candidates)
+        texts = self.model.write_titles(histories, candidates)
+        names = [[self.model.names[item] for item in row] for row in candidates.tolist()]
+        return [column_of(*pair) for pair in zip(texts, names, strict=True)]

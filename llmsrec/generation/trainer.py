@@ -1,22 +1,23 @@
-"""Train a model of mode G: after each history, the title of its last training purchase (SPEC 3)."""
+"""Train generation: the target of each history is the title of its last training purchase (specification 3)."""
 
 import numpy as np
 from torch import nn
 
 from llmsrec.data.splits import Splits, Targets
+from llmsrec.finetuning.config import FineTuningConfig
+from llmsrec.finetuning.schedule import build_optimizer, eval_steps, lr_factor
 from llmsrec.generation.titles import Score, TitleAnswerer, TitleWriter
 from llmsrec.preprocessing.candidates import draw_candidates, title_labels
-from llmsrec.student.config import StudentConfig
-from llmsrec.student.schedule import build_optimizer, eval_steps, lr_factor
 from llmsrec.training.batches import Epochs, trainable_users
-from llmsrec.training.loop import GradientTrainer, TrainingPlan, generator
+from llmsrec.training.loop import GradientTrainer, TrainingPlan
+from llmsrec.training.seeding import generator
 from llmsrec.training.validation import validation_rows
 
 
 class TitleTrainer(GradientTrainer):
-    """One step at a time; what a step draws is decided by (seed, epoch) and (seed, step)."""
+    """Minimises the cross-entropy of titles. What a step draws depends on (seed, epoch) and (seed, step) only."""
 
-    def __init__(self, model: TitleWriter, splits: Splits, config: StudentConfig) -> None:
+    def __init__(self, model: TitleWriter, splits: Splits, config: FineTuningConfig) -> None:
         self.model, self.config, self.train = model, config, splits.train
         self.epochs = Epochs(trainable_users(self.train), config.batch_size, config.seed, 1)
         self.labels = title_labels(splits.catalog)
@@ -44,36 +45,38 @@ class TitleTrainer(GradientTrainer):
             draws,
         )
         histories = self.train.take(users, ends)
-        known = self.model.teacher.represent(histories) if self.model.variant.user_vector else None
-        loss = self.model.loss(histories, drawn.items, drawn.targets, known)
-        share = lr_factor(self.config, step, self.steps_per_epoch)
-        self.optimizer_step(loss, self.config.learning_rate * share)
+        shows_users = self.model.variant.user_vector
+        vectors = self.model.teacher.represent(histories) if shows_users else None
+        loss = self.model.loss(histories, drawn.items, drawn.targets, vectors)
+        factor = lr_factor(self.config, step, self.steps_per_epoch)
+        self.optimizer_step(loss, self.config.learning_rate * factor)
         return {"loss": float(loss.detach())}
 
 
 def training_stage(
-    model: TitleWriter, splits: Splits, config: StudentConfig, score: Score
+    model: TitleWriter, splits: Splits, config: FineTuningConfig, score: Score
 ) -> tuple[TitleTrainer, TrainingPlan]:
+    """A trainer and its plan: validation at the configured steps; the best weights by HR@1 are kept."""
     trainer = TitleTrainer(model, splits, config)
-    looks = eval_steps(config, trainer.steps_per_epoch)
+    steps = eval_steps(config, trainer.steps_per_epoch)
 
-    def look() -> dict[str, float]:
+    def validation() -> dict[str, float]:
         return validate(model, splits, config, score)
 
-    return trainer, TrainingPlan("titles", look, looks, config.patience, "hr@1")
+    return trainer, TrainingPlan("titles", validation, steps, config.patience, "hr@1")
 
 
 def validate(
-    model: TitleWriter, splits: Splits, config: StudentConfig, score: Score
+    model: TitleWriter, splits: Splits, config: FineTuningConfig, score: Score
 ) -> dict[str, float]:
-    """HR@1 over all users, and how many of them got an answer that is a candidate."""
+    """HR@1 of the validation sample, and the share of its answers that name a candidate."""
     model.eval()
     stored = splits.generation_candidates["valid"]
     rows = validation_rows(len(stored), config.validation_users, config.seed)
-    some, targets = stored.take(rows), splits.targets["valid"]
-    shown = splits.sequences.take(targets.users[some.rows], targets.positions[some.rows])
-    columns = TitleAnswerer(model, score).answers(shown, some.items)
+    sample, targets = stored.take(rows), splits.targets["valid"]
+    histories = splits.sequences.take(targets.users[sample.rows], targets.positions[sample.rows])
+    columns = TitleAnswerer(model, score).answers(histories, sample.items)
     return {
-        "hr@1": float((columns == some.target_columns).mean()),
+        "hr@1": float((columns == sample.target_columns).mean()),
         "valid_answers": float((columns >= 0).mean()),
     }

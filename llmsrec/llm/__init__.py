@@ -1,4 +1,4 @@
-"""The language model: weights, prompts, soft prompts, caches, heads.
+"""The language model of every prompt-based system: weights, prompts, soft prompts, heads, retrieval model and ranker.
 
-Imported by the student, generation, backbones and systems.
+Imported by finetuning, student, generation, backbones, serving, report and systems.
 """

@@ -1,4 +1,4 @@
-"""The frozen language model: found, pinned, loaded without its LM head."""
+"""The frozen language model: pinned to a revision, loaded from safetensors, without its LM head unless it generates."""
 
 import hashlib
 import os
@@ -17,14 +17,15 @@ from llmsrec.core.config import Amount, Count, Natural
 from llmsrec.core.errors import ArtifactError, ConfigError
 from llmsrec.core.files import read_json, sha256
 
-transformers.logging.disable_progress_bar()  # our own lines are enough
+transformers.logging.disable_progress_bar()  # core/progress.py reports progress
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """`model` is `small`, a local folder or a hub name; what follows `dtype` shapes and trains `small`."""
+    """`model` is `small`, a local folder or a hub name. The fields after `dtype` are the architecture and training of
+    `small`."""
 
     model: str
     revision: str | None
@@ -46,8 +47,9 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class Backbone:
-    """The model's body and its tokenizer; `digest` says which weights they are. `writer` is the model with its head:
-    of its own ways to write (sampling, penalties) it keeps nothing but the tokens that end a text."""
+    """A model without its LM head, its tokenizer, and the `digest` of its weights.
+
+    `causal_lm` is the model with the head, if loaded; its generation config holds the end-of-text tokens only."""
 
     model: Any
     tokenizer: Any
@@ -64,24 +66,27 @@ class Backbone:
 
     @property
     def stop_tokens(self) -> set[int]:
-        """Tokens after which nothing is written; chat models have several."""
-        found = self.causal_lm.generation_config.eos_token_id
-        listed = found if isinstance(found, list) else [found]
-        return {int(token) for token in [self.tokenizer.eos_token_id, *listed] if token is not None}
+        """The tokens that end a generated text; chat models have several."""
+        eos = self.causal_lm.generation_config.eos_token_id
+        tokens = eos if isinstance(eos, list) else [eos]
+        return {int(token) for token in [self.tokenizer.eos_token_id, *tokens] if token is not None}
 
     @property
     def token_table(self) -> torch.Tensor:
+        """The input embeddings: tokens x hidden."""
         table: torch.Tensor = self.model.get_input_embeddings().weight
         return table
 
 
-def as_cache(kept: list[tuple[torch.Tensor, torch.Tensor]]) -> Any:
-    """Keys and values of each layer as what a model of Hugging Face takes for `past_key_values`."""
-    return transformers.DynamicCache(kept)
+def as_cache(keys_values: list[tuple[torch.Tensor, torch.Tensor]]) -> Any:
+    """The keys and values of each layer as `past_key_values` of a Hugging Face model."""
+    return transformers.DynamicCache(keys_values)
 
 
 def pin(config: BackboneConfig) -> dict[str, Any]:
-    """Where a local or hub model is and exactly which one: it is referred to, never copied."""
+    """A reference to a local or hub model with its exact revision; the model is not copied.
+
+    Raises ConfigError if there is no such folder or the hub does not serve the model."""
     folder = Path(config.model)
     if folder.is_dir():
         location = str(folder)
@@ -92,12 +97,12 @@ def pin(config: BackboneConfig) -> dict[str, Any]:
             "dtype": config.dtype,
         }
     if config.model.startswith((".", "/", "~")):
-        raise ConfigError(f"backbone.model: {config.model} is no folder")
+        raise ConfigError(f"backbone.model: {config.model} is not a folder")
     try:
         info = HfApi().model_info(config.model, revision=config.revision)
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise ConfigError(
-            f"backbone.model: the hub does not give '{config.model}' at revision "
+            f"backbone.model: the hub does not serve '{config.model}' at revision "
             f"{config.revision or 'main'} ({type(error).__name__}). Check the name, the network and, for a gated "
             "model, HF_TOKEN; a local folder works too"
         ) from None
@@ -105,10 +110,10 @@ def pin(config: BackboneConfig) -> dict[str, Any]:
 
 
 def folder_digest(folder: Path) -> str:
-    """Of everything that decides the model's output."""
+    """SHA-256 of all configs, tokenizers and weights; raises ArtifactError if there are no .safetensors weights."""
     files = sorted([*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.model")])
     if not any(file.suffix == ".safetensors" for file in files):
-        raise ArtifactError(f"{folder} holds no .safetensors weights; other formats are not loaded")
+        raise ArtifactError(f"{folder} holds no .safetensors weights; other formats are refused")
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.name} {sha256(file)}\n".encode())
@@ -116,54 +121,55 @@ def folder_digest(folder: Path) -> str:
 
 
 def load_backbone(
-    folder: Path, device: torch.device | str = "cpu", *, writes: bool = False
+    folder: Path, device: torch.device | str = "cpu", *, with_lm_head: bool = False
 ) -> Backbone:
-    """What backbone.json in `folder` points to, frozen and in evaluation mode; with its head if it is to write."""
+    """The model that backbone.json in `folder` refers to, frozen and in evaluation mode; with its LM head if requested.
+
+    Raises ArtifactError if the weights differ from the pinned ones."""
     reference = read_json(folder / "backbone.json")
     kind, location = reference["kind"], reference["location"]
-    where = str(folder / location) if kind == "small" else location
-    if kind != "hub" and folder_digest(Path(where)) != reference["revision"]:
-        raise ArtifactError(f"{where} is not the model that was pinned: rerun the backbone step")
+    path = str(folder / location) if kind == "small" else location
+    if kind != "hub" and folder_digest(Path(path)) != reference["revision"]:
+        raise ArtifactError(f"{path} is not the model that was pinned: rerun the backbone step")
     revision = reference["revision"] if kind == "hub" else None
     dtype = getattr(torch, reference["dtype"])
-    model, tokenizer = _frozen(where, revision, dtype, device, writes=writes)
-    if writes:  # a penalty of repetition, which Qwen's chat models ask for, is no greedy decoding
-        ends = model.generation_config.eos_token_id
-        model.generation_config = transformers.GenerationConfig(eos_token_id=ends)
-    body = model.base_model if writes else model
-    return Backbone(body, tokenizer, reference["revision"], model if writes else None)
+    model, tokenizer = _load_frozen(path, revision, dtype, device, with_lm_head=with_lm_head)
+    if not with_lm_head:
+        return Backbone(model, tokenizer, reference["revision"])
+    # greedy decoding: the configs of Qwen's chat models set a repetition penalty
+    eos = model.generation_config.eos_token_id
+    model.generation_config = transformers.GenerationConfig(eos_token_id=eos)
+    return Backbone(model.base_model, tokenizer, reference["revision"], model)
 
 
 def load_encoder(name: str, device: torch.device | str = "cpu") -> Backbone:
-    """Any text encoder by its folder or hub name, in float32, for who does not read with the backbone (SPEC 4.3).
-
-    `name@revision` pins one of the hub, which is another training than the bare name."""
+    """Any text encoder by its folder or hub name, in float32 (specification 4.3); `name@revision` pins a hub model."""
     folder = Path(name)
-    where, _, revision = (name, "", "") if folder.is_dir() else name.partition("@")
-    model, tokenizer = _frozen(where, revision or None, torch.float32, device)
+    path, _, revision = (name, "", "") if folder.is_dir() else name.partition("@")
+    model, tokenizer = _load_frozen(path, revision or None, torch.float32, device)
     digest = folder_digest(folder) if folder.is_dir() else str(model.config._commit_hash)
     return Backbone(model, tokenizer, digest)
 
 
-def _frozen(
-    where: str,
+def _load_frozen(
+    path: str,
     revision: str | None,
     dtype: torch.dtype,
     device: torch.device | str,
     *,
-    writes: bool = False,
+    with_lm_head: bool = False,
 ) -> tuple[Any, Any]:
-    """The model and its tokenizer, from safetensors alone and without anybody's code."""
+    """The model and its tokenizer, from safetensors only and without remote code."""
     pinned = {} if revision is None else {"revision": revision}
-    kinds = transformers.AutoModelForCausalLM if writes else transformers.AutoModel
+    auto_class = transformers.AutoModelForCausalLM if with_lm_head else transformers.AutoModel
     try:
-        model = kinds.from_pretrained(
-            where, **pinned, dtype=dtype, trust_remote_code=False, use_safetensors=True
+        model = auto_class.from_pretrained(
+            path, **pinned, dtype=dtype, trust_remote_code=False, use_safetensors=True
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            where, **pinned, trust_remote_code=False
+            path, **pinned, trust_remote_code=False
         )
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise ArtifactError(f"the backbone {where} cannot be loaded: {reason}") from None
+        raise ArtifactError(f"the backbone {path} cannot be loaded: {reason}") from None
     return model.requires_grad_(False).eval().to(device), tokenizer

@@ -1,9 +1,9 @@
-"""The frozen layers of the language model, run over embedded tokens up to the few rows that are read.
+"""The layers of the language model, run over embedded tokens up to a few hidden states.
 
 Exact, and cheaper than the model's own forward pass:
-- no LM head, and only the rows to be read leave the last layer: the others give it keys and values, nothing more;
-- tokens may follow kept keys and values, so that what never changes is not computed again.
-A model of another shape than Llama's runs through its own forward pass, with the same masks and positions.
+- there is no LM head, and the last layer computes queries only for the requested columns;
+- tokens may follow cached keys and values.
+A model of another architecture than Llama's runs its own forward pass, with the same masks and positions.
 """
 
 from dataclasses import dataclass
@@ -16,128 +16,137 @@ from torch.nn import functional
 
 from llmsrec.llm.backbone import as_cache
 
-KeysValues = list[tuple[Tensor, Tensor]]  # of each layer: rows x heads x tokens x size, rotated
+KeysValues = list[tuple[Tensor, Tensor]]  # per layer: rows x heads x tokens x size, keys rotated
 
 
 @dataclass(frozen=True)
 class DecoderInput:
-    """Right-padded rows. `mask` says what each token sees (kept tokens first); None is plain causal."""
+    """Right-padded rows. `mask` is true where a token sees another (cached tokens first); None is causal."""
 
     embedded: Float[Tensor, "rows tokens hidden"]
     positions: Int[Tensor, "rows tokens"]
-    reads: Int[Tensor, "rows reads"]  # columns whose state is wanted
-    mask: Bool[Tensor, "rows tokens seen"] | None = None
-    kept: KeysValues | None = None
+    columns: Int[Tensor, "rows read_outs"]  # whose hidden states are returned
+    mask: Bool[Tensor, "rows tokens cached_and_tokens"] | None = None
+    past_key_values: KeysValues | None = None
 
 
 class Decoder:
-    """Reads states of a frozen causal language model without its head."""
+    """Hidden states of a causal language model without its head."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.llama_shaped = _is_llama_shaped(model)
+        self.is_llama = _is_llama(model)
 
     def hidden_states(
-        self, rows: DecoderInput, keep: KeysValues | None = None
-    ) -> Float[Tensor, "rows reads hidden"]:
-        """The final states (after the last norm) at `rows.reads`; `keep` gets each layer's keys and values."""
-        return self._read_llama(rows, keep) if self.llama_shaped else self._read_any(rows, keep)
+        self, inputs: DecoderInput, new_key_values: KeysValues | None = None
+    ) -> Float[Tensor, "rows read_outs hidden"]:
+        """The states after the last norm at `inputs.columns`.
+
+        Each layer's keys and values, those of cached tokens included, are appended to `new_key_values`."""
+        states = self._llama_states if self.is_llama else self._generic_states
+        return states(inputs, new_key_values)
 
     @torch.no_grad()
     def keys_values(self, tokens: Int[Tensor, "rows tokens"]) -> KeysValues:
-        """Keys and values of right-padded rows of plain tokens, from position 0 on."""
-        kept = self.model(input_ids=tokens, use_cache=True).past_key_values
-        return [(layer.keys, layer.values) for layer in kept.layers]
+        """Keys and values of right-padded rows of token ids, from position 0 on."""
+        cache = self.model(input_ids=tokens, use_cache=True).past_key_values
+        return [(layer.keys, layer.values) for layer in cache.layers]
 
-    def _read_llama(
-        self, rows: DecoderInput, keep: KeysValues | None
-    ) -> Float[Tensor, "rows reads hidden"]:
-        x, mask = rows.embedded, None if rows.mask is None else rows.mask[:, None]
-        turn = self.model.rotary_emb(x, rows.positions)
+    def _llama_states(
+        self, inputs: DecoderInput, new_key_values: KeysValues | None
+    ) -> Float[Tensor, "rows read_outs hidden"]:
+        x, mask = inputs.embedded, None if inputs.mask is None else inputs.mask[:, None]
+        rotary = self.model.rotary_emb(x, inputs.positions)
         layers = self.model.layers
-        for number, layer in enumerate(layers):
-            attention, normal = layer.self_attn, layer.input_layernorm(x)
-            key = _rotated(_heads(attention.k_proj(normal), attention), *turn)
-            value = _heads(attention.v_proj(normal), attention)
-            if rows.kept is not None:
-                key = torch.cat([rows.kept[number][0], key], dim=2)
-                value = torch.cat([rows.kept[number][1], value], dim=2)
-            if keep is not None:
-                keep.append((key, value))
-            if number == len(layers) - 1:
-                x, normal, turn, mask = _only_reads(rows.reads, x, normal, turn, mask)
-            query = _rotated(_heads(attention.q_proj(normal), attention), *turn)
-            mixed = functional.scaled_dot_product_attention(
+        for index, layer in enumerate(layers):
+            attention, normed = layer.self_attn, layer.input_layernorm(x)
+            key = _rotate(_heads(attention.k_proj(normed), attention), *rotary)
+            value = _heads(attention.v_proj(normed), attention)
+            if inputs.past_key_values is not None:
+                key = torch.cat([inputs.past_key_values[index][0], key], dim=2)
+                value = torch.cat([inputs.past_key_values[index][1], value], dim=2)
+            if new_key_values is not None:
+                new_key_values.append((key, value))
+            if index == len(layers) - 1:
+                x, normed, rotary, mask = _at_columns(inputs.columns, x, normed, rotary, mask)
+            query = _rotate(_heads(attention.q_proj(normed), attention), *rotary)
+            attended = functional.scaled_dot_product_attention(
                 query,
-                _shared(key, query),
-                _shared(value, query),
+                _repeat_heads(key, query),
+                _repeat_heads(value, query),
                 attn_mask=mask,
                 is_causal=mask is None,
                 scale=attention.scaling,
             )
-            x = x + attention.o_proj(mixed.transpose(1, 2).flatten(2))
+            x = x + attention.o_proj(attended.transpose(1, 2).flatten(2))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
         return self.model.norm(x)
 
-    def _read_any(
-        self, rows: DecoderInput, keep: KeysValues | None
-    ) -> Float[Tensor, "rows reads hidden"]:
+    def _generic_states(
+        self, inputs: DecoderInput, new_key_values: KeysValues | None
+    ) -> Float[Tensor, "rows read_outs hidden"]:
         mask = None
-        if rows.mask is not None:
-            least = torch.finfo(rows.embedded.dtype).min
-            mask = torch.zeros(rows.mask.shape, dtype=rows.embedded.dtype, device=rows.mask.device)
-            mask = mask.masked_fill(~rows.mask, least)[:, None]
-        found = self.model(
-            inputs_embeds=rows.embedded,
-            position_ids=rows.positions,
+        if inputs.mask is not None:
+            lowest = torch.finfo(inputs.embedded.dtype).min
+            mask = torch.zeros(
+                inputs.mask.shape, dtype=inputs.embedded.dtype, device=inputs.mask.device
+            )
+            mask = mask.masked_fill(~inputs.mask, lowest)[:, None]
+        output = self.model(
+            inputs_embeds=inputs.embedded,
+            position_ids=inputs.positions,
             attention_mask=mask,
-            past_key_values=None if rows.kept is None else as_cache(rows.kept),
-            use_cache=rows.kept is not None or keep is not None,
+            past_key_values=None
+            if inputs.past_key_values is None
+            else as_cache(inputs.past_key_values),
+            use_cache=inputs.past_key_values is not None or new_key_values is not None,
         )
-        if keep is not None:
-            keep += [(layer.keys, layer.values) for layer in found.past_key_values.layers]
-        states = found.last_hidden_state
-        return states.gather(1, _columns(rows.reads, states.shape[-1]))
+        if new_key_values is not None:
+            new_key_values += [
+                (layer.keys, layer.values) for layer in output.past_key_values.layers
+            ]
+        states = output.last_hidden_state
+        return states.gather(1, _expand(inputs.columns, states.shape[-1]))
 
 
-def _is_llama_shaped(model: Any) -> bool:
-    """The family whose layers are what `_read_llama` computes, with attention over everything."""
-    slides = getattr(model.config, "sliding_window", None) and getattr(
+def _is_llama(model: Any) -> bool:
+    """Whether the model has the layers that `_llama_states` computes, with attention over all tokens."""
+    has_window = getattr(model.config, "sliding_window", None) and getattr(
         model.config, "use_sliding_window", True
     )
-    return type(model).__name__ in ("LlamaModel", "MistralModel", "Qwen2Model") and not slides
+    return type(model).__name__ in ("LlamaModel", "MistralModel", "Qwen2Model") and not has_window
 
 
 def _heads(x: Float[Tensor, "rows tokens size"], attention: Any) -> Tensor:
     return x.view(*x.shape[:-1], -1, attention.head_dim).transpose(1, 2)
 
 
-def _shared(keys: Tensor, queries: Tensor) -> Tensor:
-    """Grouped-query attention: several query heads look at one key head."""
+def _repeat_heads(keys: Tensor, queries: Tensor) -> Tensor:
+    """Grouped-query attention: several query heads share one key head."""
     return keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
 
 
-def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotary positions, in the order of halves that Hugging Face stores weights for."""
+def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary position embedding, with halves in the order of Hugging Face's weights."""
     first, second = x.chunk(2, dim=-1)
     return x * cosine[:, None] + torch.cat([-second, first], dim=-1) * sine[:, None]
 
 
-def _columns(reads: Int[Tensor, "rows reads"], size: int) -> Tensor:
-    return reads[:, :, None].expand(-1, -1, size)
+def _expand(columns: Int[Tensor, "rows read_outs"], size: int) -> Tensor:
+    return columns[:, :, None].expand(-1, -1, size)
 
 
-def _only_reads(
-    reads: Int[Tensor, "rows reads"],
+def _at_columns(
+    columns: Int[Tensor, "rows read_outs"],
     x: Tensor,
-    normal: Tensor,
-    turn: tuple[Tensor, Tensor],
+    normed: Tensor,
+    rotary: tuple[Tensor, Tensor],
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
-    """What the last layer needs of its queries: the rows that are read."""
-    rows = [part.gather(1, _columns(reads, part.shape[-1])) for part in (x, normal, *turn)]
-    if mask is None:  # what was causal for all rows must be said for a few of them
-        seen = torch.arange(x.shape[1], device=reads.device) <= reads[:, :, None]
+    """The inputs of the last layer's queries at these columns only."""
+    rows = [part.gather(1, _expand(columns, part.shape[-1])) for part in (x, normed, *rotary)]
+    if mask is None:  # the causal mask, for these columns
+        selected = torch.arange(x.shape[1], device=columns.device) <= columns[:, :, None]
     else:
-        seen = mask[:, 0].gather(1, _columns(reads, mask.shape[-1]))
-    return rows[0], rows[1], (rows[2], rows[3]), seen[:, None]
+        selected = mask[:, 0].gather(1, _expand(columns, mask.shape[-1]))
+    return rows[0], rows[1], (rows[2], rows[3]), selected[:, None]

@@ -1,4 +1,4 @@
-"""Low-rank updates of a language model, by PEFT: put into its layers in place."""
+"""Low-rank updates (LoRA) of a language model by PEFT, inserted into its layers in place."""
 
 import torch
 from torch import nn
@@ -9,14 +9,16 @@ from llmsrec.llm.variants import LAYERS, Lora
 
 
 def add_lora(backbone: Backbone, lora: Lora) -> nn.ParameterDict:
-    """The trained parameters, in float32, by their names in the backbone, which is changed: load it for yourself."""
-    import peft  # seconds to load: only where something is adapted
+    """The new trained parameters, in float32, by their names in `backbone`, which is changed in place.
+
+    Raises ConfigError if the model has no layers of these names."""
+    import peft  # takes seconds to import
 
     names = {name.rsplit(".", 1)[-1] for name, _ in backbone.model.named_modules()}
     if missing := set(LAYERS[lora.layers]) - names:
         raise ConfigError(
-            f"the language model has no layer named {', '.join(sorted(missing))}, which LoRA is to update: "
-            f"it is a {type(backbone.model).__name__}"
+            f"the language model, a {type(backbone.model).__name__}, has no layer named "
+            f"{', '.join(sorted(missing))}, which LoRA is to update"
         )
     peft.inject_adapter_in_model(
         peft.LoraConfig(

@@ -1,7 +1,7 @@
-"""What is frozen is not computed again: keys and values of the item prompts' text before their first soft slot.
+"""A cache of the keys and values of the item prompts' text before the placeholder.
 
-`Product: "Title" ` never changes under a frozen backbone. Its keys and values are kept in a file that the system pages
-in and out, and only the few tokens from the slot on are run, forward and backward.
+With a frozen backbone those of `Product: "Title" ` never change. They lie in a memory-mapped file; only the tokens from
+the placeholder on are run, forward and backward.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ CHUNK_TOKENS = 1 << 14
 
 @dataclass(frozen=True)
 class Prefixes:
-    """Ragged fixed texts: that of item i is tokens[offsets[i]:offsets[i + 1]]."""
+    """Ragged token ids: the text of item i is tokens[offsets[i]:offsets[i + 1]]."""
 
     offsets: Int[np.ndarray, "bounds"]
     tokens: Int[np.ndarray, "n"]
@@ -38,68 +38,69 @@ class Prefixes:
     def padded(
         self, items: Int[np.ndarray, "rows"]
     ) -> tuple[Int[np.ndarray, "rows tokens"], Bool[np.ndarray, "rows tokens"]]:
-        """Right padded tokens of these items, and which of them are real."""
+        """The tokens of these items, right padded with 0, and a mask that is false at padding."""
         lengths = self.lengths[items]
-        real = np.arange(int(lengths.max())) < lengths[:, None]
-        tokens = np.zeros(real.shape, dtype=np.int64)
-        tokens[real] = self.tokens[ranges(self.offsets[items], lengths)[0]]
-        return tokens, real
+        is_token = np.arange(int(lengths.max())) < lengths[:, None]
+        tokens = np.zeros(is_token.shape, dtype=np.int64)
+        tokens[is_token] = self.tokens[ranges(self.offsets[items], lengths)[0]]
+        return tokens, is_token
 
 
 class PrefixCache:
-    """Keys and values of every prefix, one row a token: layer, key or value, head, size."""
+    """Keys and values of every prefix, one row per token: layer, key or value, head, size."""
 
     def __init__(self, prefixes: Prefixes, decoder: Decoder) -> None:
         self.prefixes, self.decoder = prefixes, decoder
         self.shape = _token_shape(decoder.model)
         self.dtype: torch.dtype = decoder.model.dtype
         size = (len(prefixes.tokens), int(np.prod(self.shape)))
-        with tempfile.TemporaryFile(prefix="llmsrec-prefixes-") as file:  # gone with the mapping
+        with tempfile.TemporaryFile(prefix="llmsrec-prefixes-") as file:  # deleted with the mapping
             self.rows = np.memmap(file, _STORED[self.dtype], mode="w+", shape=size)
         self._fill()
 
     @staticmethod
     def num_bytes(prefixes: Prefixes, model: Any) -> int:
+        """The size of such a cache."""
         return len(prefixes.tokens) * int(np.prod(_token_shape(model))) * model.dtype.itemsize
 
     def take(
         self, items: Int[np.ndarray, "rows"]
     ) -> tuple[KeysValues, Bool[np.ndarray, "rows tokens"]]:
-        """As `Decoder.keys_values` of the padded prefixes, and which of their tokens are real."""
+        """The result of `Decoder.keys_values` for the padded prefixes, and a mask that is false at padding."""
         lengths = self.prefixes.lengths[items]
-        real = np.arange(int(lengths.max())) < lengths[:, None]
-        padded = np.zeros((*real.shape, self.rows.shape[1]), dtype=self.rows.dtype)
-        padded[real] = self.rows[ranges(self.prefixes.offsets[items], lengths)[0]]
-        found = torch.from_numpy(padded).view(self.dtype).to(self.decoder.model.device)
-        layers = found.view(*real.shape, *self.shape).permute(2, 3, 0, 4, 1, 5)
-        return [(layer[0], layer[1]) for layer in layers], real
+        is_token = np.arange(int(lengths.max())) < lengths[:, None]
+        padded = np.zeros((*is_token.shape, self.rows.shape[1]), dtype=self.rows.dtype)
+        padded[is_token] = self.rows[ranges(self.prefixes.offsets[items], lengths)[0]]
+        values = torch.from_numpy(padded).view(self.dtype).to(self.decoder.model.device)
+        layers = values.view(*is_token.shape, *self.shape).permute(2, 3, 0, 4, 1, 5)
+        return [(layer[0], layer[1]) for layer in layers], is_token
 
     def _fill(self) -> None:
         items = np.argsort(self.prefixes.lengths, kind="stable")
         items = items[self.prefixes.lengths[items] > 0]
-        progress = Progress("keeping item texts", len(items), "items")
+        progress = Progress("caching item texts", len(items), "items")
         size = max(1, CHUNK_TOKENS // int(self.prefixes.lengths.max()))
         for start in range(0, len(items), size):
             chunk = items[start : start + size]
-            tokens, real = self.prefixes.padded(chunk)
+            tokens, is_token = self.prefixes.padded(chunk)
             device = self.decoder.model.device
             layers = self.decoder.keys_values(torch.from_numpy(tokens).to(device))
             stacked = torch.stack([torch.stack(pair) for pair in layers])
             flat = stacked.permute(2, 4, 0, 1, 3, 5).flatten(2).cpu().view(_TENSOR[self.dtype])
-            where = ranges(self.prefixes.offsets[chunk], self.prefixes.lengths[chunk])[0]
-            self.rows[where] = flat.numpy()[real]
+            rows = ranges(self.prefixes.offsets[chunk], self.prefixes.lengths[chunk])[0]
+            self.rows[rows] = flat.numpy()[is_token]
             progress.advance(len(chunk))
 
 
 def compute_prefixes(
     prefixes: Prefixes, decoder: Decoder, items: Int[np.ndarray, "rows"]
 ) -> tuple[KeysValues, Bool[np.ndarray, "rows tokens"]]:
-    """The same without a cache: run forward only, since nothing before the slot takes a gradient."""
-    tokens, real = prefixes.padded(items)
-    return decoder.keys_values(torch.from_numpy(tokens).to(decoder.model.device)), real
+    """As `PrefixCache.take`, computed without gradients: no trained parameter stands before the placeholder."""
+    tokens, is_token = prefixes.padded(items)
+    return decoder.keys_values(torch.from_numpy(tokens).to(decoder.model.device)), is_token
 
 
-# numpy has no bfloat16: its bits are kept as whole numbers
+# numpy has no bfloat16: its bits are stored as integers
 _STORED = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16,
            torch.bfloat16: np.int16}  # fmt: skip
 _TENSOR = {dtype: dtype for dtype in _STORED} | {torch.bfloat16: torch.int16}

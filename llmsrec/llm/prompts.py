@@ -1,7 +1,7 @@
-"""The prompts of SPEC 3 as token ids with slots: nothing is added to the vocabulary.
+"""The prompts of specification 3 as token ids with placeholders; the vocabulary stays as it is.
 
-A prompt is built of pieces, each tokenised once: fixed texts, running numbers, dates, titles. A slot is a
-negative id; the model writes a vector there.
+A prompt is joined from pieces that are tokenised once: fixed texts, numbers, dates, titles. A placeholder is a
+negative id whose token vector is replaced by another vector.
 """
 
 import copy
@@ -16,25 +16,22 @@ import numpy as np
 from jaxtyping import Int
 
 from llmsrec.core.errors import ConfigError
-from llmsrec.data.sequences import Sequences, ranges
+from llmsrec.data.sequences import Sequences, from_rows, ranges
 
-HIST, UREP, UOUT, IOUT = -1, -2, -3, -4  # what a slot holds; see model.py
-
-USER_REPRESENTATION = ("A recommender describes this shopper as", ". ")
+HIST, UREP, UOUT, IOUT = -1, -2, -3, -4  # an item's vector, the user's vector, the two soft tokens
+USER_VECTOR = ("A recommender describes this shopper as", ". ")
 USER_START = "Purchases of one shopper, oldest first: "
 USER_END = ". Compress this shopper's purchases into one vector:"
 ITEM_START = "Product: "
 ITEM_END = ". Compress this product into one vector:"
-
-DATE_TOKENS = 11  # at most: a date and a space are 11 bytes, and no tokenizer needs more than one token for a byte
-
+DATE_TOKENS = 11  # upper bound: a date and a space are 11 bytes, and a byte is at most one token
 
 Row = tuple[list[int], list[int], list[int]]  # tokens, positions, segments
 
 
 @runtime_checkable  # tests check types at every call
 class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that is used here."""
+    """The methods of a Hugging Face tokenizer that prompts need."""
 
     bos_token_id: int | None
 
@@ -45,14 +42,14 @@ class Tokenizer(Protocol):
 class Prompts:
     """Ragged token ids, each row with one read-out or several.
 
-    A prompt with several is the prompts of a growing history in one: after a purchase comes the read-out's text, in a
-    segment of its own that no later token sees, at the positions it would have if the prompt ended there."""
+    A row with several joins the prompts of a growing history. The text of a read-out follows its purchase in a segment
+    of its own, which no later token sees, at the positions that it has in a prompt that ends there."""
 
     offsets: Int[np.ndarray, "bounds"]
     tokens: Int[np.ndarray, "n"]
     positions: Int[np.ndarray, "n"]
-    segments: Int[np.ndarray, "n"]  # 0: seen by all that follows; s > 0: by its own segment alone
-    items: Int[np.ndarray, "m"]  # of the soft item slots, in order
+    segments: Int[np.ndarray, "n"]  # 0: visible to all later tokens; s > 0: within the segment only
+    items: Int[np.ndarray, "m"]  # of the item placeholders, in order
     item_offsets: Int[np.ndarray, "bounds"]
 
     def __len__(self) -> int:
@@ -80,17 +77,19 @@ class Prompts:
 
 @dataclass(frozen=True)
 class PromptShape:
-    """How much is shown, and which slots there are."""
+    """The sizes of prompts, in purchases and tokens, and which of the teacher's vectors they hold."""
 
     window: int
     title_tokens: int
     max_prompt_tokens: int
-    user_vector_in_prompt: bool = False
+    user_vector: bool = False
     item_vectors: bool = True
 
 
 class PromptBuilder:
-    """Tokenises a catalogue's titles once, then writes prompts by joining pieces."""
+    """Tokenises the titles of a catalog once and joins pieces into prompts.
+
+    Raises ConfigError if the longest possible prompt exceeds `shape.max_prompt_tokens`."""
 
     def __init__(self, tokenizer: Tokenizer, titles: list[str], shape: PromptShape) -> None:
         self.tokenizer, self.shape, self.window = tokenizer, shape, shape.window
@@ -99,127 +98,127 @@ class PromptBuilder:
             self.encode(f'"{title}')[: shape.title_tokens] + self.encode('"') for title in titles
         ]
         self._numbers = [self.encode(f"[{number}] ") for number in range(1, shape.window + 1)]
-        self._slot = [*self.encode(" "), HIST] if shape.item_vectors else []
-        self._next = self.encode("; ")
+        self._placeholder = [*self.encode(" "), HIST] if shape.item_vectors else []
+        self._separator = self.encode("; ")
         self._date = lru_cache(maxsize=None)(lambda day: self.encode(day_text(day) + " "))
         self._user_start, self._end = self.encode(USER_START), [*self.encode(USER_END), UOUT]
         self._item_start, self._item_end = self.encode(ITEM_START), self.encode(ITEM_END)
-        self._representation = [self.encode(text) for text in USER_REPRESENTATION]
-        self._check_room()
+        self._user_vector = [self.encode(text) for text in USER_VECTOR]
+        self._check_length()
 
     def text_only(self) -> "PromptBuilder":
-        """The same prompts without the teacher's vectors."""
-        found = copy.copy(self)
-        found.shape = replace(self.shape, user_vector_in_prompt=False, item_vectors=False)
-        found._slot = []
-        return found
+        """A builder of the same prompts without the teacher's vectors."""
+        builder = copy.copy(self)
+        builder.shape = replace(self.shape, user_vector=False, item_vectors=False)
+        builder._placeholder = []
+        return builder
 
     def user(self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"]) -> list[int]:
-        """The prompt of the last `window` purchases; numbers restart at 1 inside the window."""
+        """The prompt of the last `window` purchases, which are numbered from 1."""
         return [*self.history(items[-self.window :], times[-self.window :]), *self._end]
 
     def history(self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"]) -> list[int]:
-        """A prompt up to its last purchase; all are shown."""
-        return [*self._user_head(), *chain.from_iterable(self._entries(items, times))]
+        """The start of a user prompt with all of these purchases; `times` in ms."""
+        return [*self._opening(), *chain.from_iterable(self._purchases(items, times))]
 
-    def listed(self, items: list[int]) -> list[int]:
-        """Titles with their slots, one after another."""
-        found: list[int] = []
+    def item_list(self, items: list[int]) -> list[int]:
+        """Titles with their placeholders, separated."""
+        tokens: list[int] = []
         for number, item in enumerate(items):
-            found += [*(self._next if number else []), *self.titles[item], *self._slot]
-        return found
+            separator = self._separator if number else []
+            tokens += [*separator, *self.titles[item], *self._placeholder]
+        return tokens
 
     def item(self, item: int) -> list[int]:
+        """The prompt of one item."""
         return [*self.item_prefix(item), *self.item_suffix]
 
     def item_prefix(self, item: int) -> list[int]:
-        """What comes before the first soft slot: text alone."""
-        return [*self.start, *self._item_start, *self.titles[item], *self._slot[:-1]]
+        """The text before the placeholder."""
+        return [*self.start, *self._item_start, *self.titles[item], *self._placeholder[:-1]]
 
     @property
     def item_suffix(self) -> list[int]:
-        return [*self._slot[-1:], *self._item_end, IOUT]
+        """The tokens from the placeholder on, the same for all items."""
+        return [*self._placeholder[-1:], *self._item_end, IOUT]
 
     @property
     def num_end_tokens(self) -> int:
-        """Of what stands behind the last purchase, the read-out included."""
+        """How many tokens follow the last purchase, the soft token included."""
         return len(self._end)
 
     def users(self, histories: Sequences) -> Prompts:
-        """A prompt for each history, read at its end."""
+        """A prompt per history, with one read-out at its end."""
         tails = histories.last(self.window)
         rows = [self.user(tails[row], tails.times(row)) for row in range(len(tails))]
-        return self.together([_plain(row) for row in rows], tails)
+        return self.join([_plain(row) for row in rows], tails)
 
-    def growing_users(self, histories: Sequences, first: Int[np.ndarray, "rows"]) -> Prompts:
-        """Histories of at most `window` purchases, read after each purchase but the `first` ones of each."""
+    def growing_users(self, histories: Sequences, skipped: Int[np.ndarray, "rows"]) -> Prompts:
+        """A prompt per history of at most `window` purchases, with a read-out after each but its first `skipped`."""
         rows = [
-            self._growing(histories[row], histories.times(row), int(first[row]))
+            self._growing(histories[row], histories.times(row), int(skipped[row]))
             for row in range(len(histories))
         ]
-        return self.together(rows, histories)
+        return self.join(rows, histories)
 
-    def together(self, rows: list[Row], shown: Sequences) -> Prompts:
-        """`shown` are the items of the slots, where there are any."""
-        return _prompts(rows, shown if self.shape.item_vectors else _nothing(len(rows)))
+    def join(self, rows: list[Row], placeholder_items: Sequences) -> Prompts:
+        """Rows as one batch; `placeholder_items` are ignored if the prompts hold no item vectors."""
+        return _prompts(
+            rows, placeholder_items if self.shape.item_vectors else from_rows([[]] * len(rows))
+        )
 
-    def _growing(self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"], first: int) -> Row:
+    def _growing(
+        self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"], skipped: int
+    ) -> Row:
         assert len(items) <= self.window, "a longer history has another window at each purchase"
-        tokens = self._user_head()
+        tokens = self._opening()
         positions, segments = list(range(len(tokens))), [0] * len(tokens)
-        place = len(tokens)
-        for number, entry in enumerate(self._entries(items, times), start=1):
-            tokens += entry
-            positions += range(place, place + len(entry))
-            segments += [0] * len(entry)
-            place += len(entry)
-            if number > first:
+        position = len(tokens)
+        for number, purchase in enumerate(self._purchases(items, times), start=1):
+            tokens += purchase
+            positions += range(position, position + len(purchase))
+            segments += [0] * len(purchase)
+            position += len(purchase)
+            if number > skipped:
                 tokens += self._end
-                positions += range(place, place + len(self._end))
+                positions += range(position, position + len(self._end))
                 segments += [number] * len(self._end)
         return tokens, positions, segments
 
-    def _user_head(self) -> list[int]:
+    def _opening(self) -> list[int]:
         tokens = list(self.start)
-        if self.shape.user_vector_in_prompt:
-            before, after = self._representation
+        if self.shape.user_vector:
+            before, after = self._user_vector
             tokens += [*before, UREP, *after]
         return tokens + self._user_start
 
-    def _entries(
+    def _purchases(
         self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"]
     ) -> Iterator[list[int]]:
-        """One purchase each: number, date, title and its slot."""
+        """The tokens of each purchase: number, date, title, placeholder."""
         days = (times // 86_400_000).tolist()
         for number, (item, day) in enumerate(zip(items.tolist(), days, strict=True)):
-            before = self._next if number else []
+            separator = self._separator if number else []
             date, title = self._date(day), self.titles[item]
-            yield [*before, *self._numbers[number], *date, *title, *self._slot]
+            yield [*separator, *self._numbers[number], *date, *title, *self._placeholder]
 
     def items(self, item_indices: Int[np.ndarray, "n"]) -> Prompts:
-        rows = [self.item(item) for item in item_indices.tolist()]
-        alone = Sequences(np.arange(len(rows) + 1), item_indices, np.zeros_like(item_indices))
-        return self.together([_plain(row) for row in rows], alone)
+        """A prompt per item index."""
+        items = item_indices.tolist()
+        return self.join(
+            [_plain(self.item(item)) for item in items], from_rows([[i] for i in items])
+        )
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def _check_room(self) -> None:
-        """Titles are capped, so the longest prompt is known beforehand: no read-out slot is ever cut off (SPEC 6.9)."""
-        entry = (
-            max(len(number) for number in self._numbers)
-            + DATE_TOKENS
-            + self.shape.title_tokens
-            + len([*self.encode('"'), *self._slot, *self._next])
-        )
-        fixed = [
-            *self.start,
-            *self._user_start,
-            *self._end,
-            *self._representation[0],
-            *self._representation[1],
-        ]
-        longest = len(fixed) + 1 + self.window * entry
+    def _check_length(self) -> None:
+        """Titles are cut, so the longest prompt is known: no read-out is cut off (specification 6.9)."""
+        marks = len([*self.encode('"'), *self._placeholder, *self._separator])
+        number = max(map(len, self._numbers))
+        purchase = number + DATE_TOKENS + self.shape.title_tokens + marks
+        fixed = [*self.start, *self._user_start, *self._end, *chain(*self._user_vector)]
+        longest = len(fixed) + 1 + self.window * purchase
         if longest > self.shape.max_prompt_tokens:
             raise ConfigError(
                 f"a prompt of {self.window} purchases may need {longest} tokens, more than "
@@ -229,27 +228,23 @@ class PromptBuilder:
 
 
 def day_text(day: int) -> str:
-    """Days since 1970 -> YYYY/MM/DD, UTC."""
+    """Days since 1970 as YYYY/MM/DD, UTC."""
     return datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y/%m/%d")
 
 
 def plain_prompts(rows: list[list[int]]) -> Prompts:
-    """Rows without slots."""
-    return _prompts([_plain(row) for row in rows], _nothing(len(rows)))
+    """Rows of token ids without placeholders as one batch."""
+    return _prompts([_plain(row) for row in rows], from_rows([[]] * len(rows)))
 
 
 def _plain(row: list[int]) -> Row:
     return row, list(range(len(row))), [0] * len(row)
 
 
-def _nothing(rows: int) -> Sequences:
-    return Sequences(np.zeros(rows + 1, np.int64), *(np.zeros(0, np.int64) for _ in range(2)))
-
-
-def _prompts(rows: list[Row], histories: Sequences) -> Prompts:
+def _prompts(rows: list[Row], items: Sequences) -> Prompts:
     offsets = np.concatenate([[0], np.cumsum([len(row[0]) for row in rows])]).astype(np.int64)
     tokens, positions, segments = (
         np.fromiter(chain.from_iterable(row[part] for row in rows), np.int64, count=offsets[-1])
         for part in range(3)
     )
-    return Prompts(offsets, tokens, positions, segments, histories.items, histories.offsets)
+    return Prompts(offsets, tokens, positions, segments, items.items, items.offsets)

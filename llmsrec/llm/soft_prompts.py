@@ -1,4 +1,4 @@
-"""A language model that reads prompts whose slots hold vectors: the teacher's, projected, and the soft tokens."""
+"""Soft prompts: placeholders in a prompt are replaced by vectors, the teacher's (projected) or trained soft tokens."""
 
 import copy
 from dataclasses import replace
@@ -13,7 +13,7 @@ from torch.nn import functional
 from llmsrec.data.sequences import ranges
 from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.decoder import Decoder, DecoderInput
-from llmsrec.llm.heads import Heads, LLMSRecConfig
+from llmsrec.llm.heads import Heads, PromptModelConfig
 from llmsrec.llm.lora import add_lora
 from llmsrec.llm.padding import length_chunks, right_pad, segment_mask
 from llmsrec.llm.prompts import HIST, IOUT, UOUT, UREP, Prompts, PromptShape
@@ -22,15 +22,15 @@ from llmsrec.sequential.sasrec import SASRec
 
 
 class SoftPrompts(nn.Module):
-    """Fills slots and reads states. `heads` is all that is trained; backbone and teacher are no part of the module's
-    parameters, but with low-rank updates the backbone must be its own.
+    """Embeds prompts and returns hidden states. `heads` holds all trained parameters.
 
-    `table` is what item slots are filled from: the teacher's item table, or what is made of it (`code_size`)."""
+    Backbone and teacher are not submodules; with LoRA the backbone is changed in place. `table` holds the vectors of
+    the item placeholders: the teacher's item table, or item codes of width `code_size`."""
 
     table: Tensor
 
     def __init__(
-        self, config: LLMSRecConfig, variant: LLMVariant, backbone: Backbone, teacher: SASRec
+        self, config: PromptModelConfig, variant: LLMVariant, backbone: Backbone, teacher: SASRec
     ) -> None:
         super().__init__()
         self.heads = Heads(config, variant)
@@ -38,14 +38,14 @@ class SoftPrompts(nn.Module):
             self.heads.lora = add_lora(backbone, variant.lora)
         self.heads.to(backbone.device)
         teacher = teacher.eval().requires_grad_(False).to(backbone.device)
-        self._frozen = (backbone, teacher)  # in a tuple, so that nn.Module does not adopt them
+        self._frozen = (backbone, teacher)  # nn.Module registers no modules in a tuple
         self.decoder = Decoder(backbone.model)
         self.dropout = config.item_vector_dropout
         self.shape = PromptShape(
             config.window,
             config.title_tokens,
             config.max_prompt_tokens,
-            user_vector_in_prompt=variant.user_vector,
+            user_vector=variant.user_vector,
             item_vectors=variant.item_vectors,
         )
         table = teacher.item_table
@@ -62,95 +62,97 @@ class SoftPrompts(nn.Module):
         return self._frozen[1]
 
     def train(self, mode: bool = True) -> "SoftPrompts":
-        """What is put into the language model has its dropout where it is trained."""
+        """Also sets the mode of the backbone if its LoRA parameters are trained."""
         super().train(mode)
         if self.heads.lora:
-            learns = any(part.requires_grad for part in self.heads.lora.values())
-            self.backbone.model.train(mode and learns)
+            trained = any(parameter.requires_grad for parameter in self.heads.lora.values())
+            self.backbone.model.train(mode and trained)
         return self
 
     def hidden_states(
         self,
         prompts: Prompts,
-        asked: Bool[np.ndarray, "n"],
+        mask: Bool[np.ndarray, "n"],
         teacher_users: Float[Tensor, "rows teacher"] | None = None,
-    ) -> Float[Tensor, "reads hidden"]:
-        """The last hidden state at every token that is `asked`, in order.
+    ) -> Float[Tensor, "read_outs hidden"]:
+        """The last hidden state of every token in `mask`, in the order of the tokens.
 
-        Prompts run in chunks of like length, right padded: in a causal model no token sees what pads behind it."""
+        Prompts run in chunks of similar length, right padded: a causal model's tokens do not see the padding."""
         order = np.argsort(prompts.lengths, kind="stable")
-        states, places = [], []
+        states, positions = [], []
         for chunk in length_chunks(order, prompts.lengths):
-            where, _ = ranges(prompts.offsets[chunk], prompts.lengths[chunk])
+            tokens, _ = ranges(prompts.offsets[chunk], prompts.lengths[chunk])
             vectors = None if teacher_users is None else teacher_users[torch.from_numpy(chunk)]
-            states.append(self._run(prompts.take(chunk), asked[where], vectors))
-            places.append(where[asked[where]])
-        back = np.argsort(np.concatenate(places), kind="stable")
-        return torch.cat(states)[torch.from_numpy(back).to(self.backbone.device)]
+            states.append(self._chunk_states(prompts.take(chunk), mask[tokens], vectors))
+            positions.append(tokens[mask[tokens]])
+        inverse = np.argsort(np.concatenate(positions), kind="stable")
+        return torch.cat(states)[torch.from_numpy(inverse).to(self.backbone.device)]
 
-    def _run(
-        self, prompts: Prompts, asked: Bool[np.ndarray, "n"], teacher_users: Tensor | None
-    ) -> Float[Tensor, "reads hidden"]:
+    def _chunk_states(
+        self, prompts: Prompts, mask: Bool[np.ndarray, "n"], teacher_users: Tensor | None
+    ) -> Float[Tensor, "read_outs hidden"]:
         device = self.backbone.device
-        real = np.arange(int(prompts.lengths.max())) < prompts.lengths[:, None]
+        is_token = np.arange(int(prompts.lengths.max())) < prompts.lengths[:, None]
         tokens, positions, segments = (
-            right_pad(values, real)
+            right_pad(values, is_token)
             for values in (prompts.tokens, prompts.positions, prompts.segments)
         )
-        row, column = np.nonzero(right_pad(asked.astype(np.int64), real))
+        row, column = np.nonzero(right_pad(mask.astype(np.int64), is_token))
         number = np.arange(len(row)) - np.searchsorted(row, row)  # of a read-out in its row
-        reads = np.zeros((len(real), int(number.max()) + 1), dtype=np.int64)
-        reads[row, number] = column
-        rows = DecoderInput(
+        columns = np.zeros((len(is_token), int(number.max()) + 1), dtype=np.int64)
+        columns[row, number] = column
+        inputs = DecoderInput(
             self.embed(torch.from_numpy(tokens).to(device), prompts.items, teacher_users),
             torch.from_numpy(positions).to(device),
-            torch.from_numpy(reads).to(device),
+            torch.from_numpy(columns).to(device),
             mask=segment_mask(torch.from_numpy(segments).to(device)) if segments.any() else None,
         )
-        states = self.decoder.hidden_states(rows)
+        states = self.decoder.hidden_states(inputs)
         return states[torch.from_numpy(row), torch.from_numpy(number)].float()
 
     def embed(
         self,
         tokens: Int[Tensor, "rows tokens"],
-        items: Int[np.ndarray, "soft"],
+        items: Int[np.ndarray, "placeholders"],
         teacher_users: Tensor | None = None,
     ) -> Float[Tensor, "rows tokens hidden"]:
-        """Token vectors with every slot's vector in its place, written by one indexed scatter."""
+        """Token vectors with a vector in place of each placeholder; `items` are those of the item placeholders."""
         table = self.backbone.token_table
         flat = tokens.flatten()
-        where, what = [], []
+        indices, vectors = [], []
         if len(items):
-            unique, place = np.unique(items, return_inverse=True)  # shown twice, projected once
-            written = self.project_items(torch.from_numpy(unique).to(table.device))
-            where.append((flat == HIST).nonzero()[:, 0])
-            what.append(written[torch.from_numpy(place).to(table.device)])
-        for slot, number in ((UOUT, 0), (IOUT, 1)):
-            if len(reads := (flat == slot).nonzero()[:, 0]):
-                where.append(reads)
-                what.append(self.heads.soft_tokens[number].expand(len(reads), -1))
+            unique, inverse = np.unique(items, return_inverse=True)  # each item is projected once
+            projected = self.project_items(torch.from_numpy(unique).to(table.device))
+            indices.append((flat == HIST).nonzero()[:, 0])
+            vectors.append(projected[torch.from_numpy(inverse).to(table.device)])
+        for placeholder, number in ((UOUT, 0), (IOUT, 1)):
+            if len(places := (flat == placeholder).nonzero()[:, 0]):
+                indices.append(places)
+                vectors.append(self.heads.soft_tokens[number].expand(len(places), -1))
         if teacher_users is not None:
-            where.append((flat == UREP).nonzero()[:, 0])
-            what.append(self.heads.user_projector(teacher_users.to(table.device)))
+            indices.append((flat == UREP).nonzero()[:, 0])
+            vectors.append(self.heads.user_projector(teacher_users.to(table.device)))
         embedded = table[flat.clamp(min=0)]
-        if where:
-            embedded = embedded.index_copy(0, torch.cat(where), torch.cat(what).to(table.dtype))
+        if indices:
+            embedded = embedded.index_copy(
+                0, torch.cat(indices), torch.cat(vectors).to(table.dtype)
+            )
         return embedded.view(*tokens.shape, -1)
 
     def project_items(self, items: Int[Tensor, "items"]) -> Float[Tensor, "items hidden"]:
-        """What stands in the slots of these items; in training some of the vectors' values are dropped, lest the
-        student rely on what the teacher made of the very purchases it learns from."""
-        kept = functional.dropout(self.table[items], self.dropout, self.training)
-        return self.heads.item_projector(kept)
+        """The items' vectors in the token space. Dropout in training keeps the student from relying on the teacher's
+        vectors alone, which were fitted to the same purchases."""
+        vectors = functional.dropout(self.table[items], self.dropout, self.training)
+        return self.heads.item_projector(vectors)
 
 
 class PromptModel(nn.Module):
-    """A language model before prompts with slots; modes R and G differ in their `prompts`, and in what they ask."""
+    """A language model with soft prompts; retrieval and generation build different `prompts` on it."""
 
     prompts: Any
 
     def __init__(
-        self, config: LLMSRecConfig, variant: LLMVariant, backbone: Backbone, teacher: SASRec
+        self, config: PromptModelConfig, variant: LLMVariant, backbone: Backbone, teacher: SASRec
     ) -> None:
         super().__init__()
         self.config, self.variant = config, variant
@@ -169,9 +171,9 @@ class PromptModel(nn.Module):
         return self.soft_prompts.teacher
 
     def text_only(self) -> "PromptModel":
-        """The same networks before prompts without the teacher's vectors."""
-        assert self.variant.lora is not None, "what is frozen would have nothing left to learn"
-        found = copy.copy(self)
-        found.variant = replace(self.variant, user_vector=False, item_vectors=False)
-        found.prompts = self.prompts.text_only()
-        return found
+        """A view that shares all networks but shows none of the teacher's vectors in its prompts."""
+        assert self.variant.lora is not None, "without LoRA and vectors nothing would be trained"
+        view = copy.copy(self)
+        view.variant = replace(self.variant, user_vector=False, item_vectors=False)
+        view.prompts = self.prompts.text_only()
+        return view

@@ -1,6 +1,6 @@
-"""How the systems that read with a language model differ (SPEC 3): what stands in slots, and what is trained.
+"""How the systems with a language model differ (specification 3): what prompts hold and what is trained.
 
-One machinery serves them all; LLM-SRec is a row of this table.
+One model serves them all; LLM-SRec is a row of this table.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Mode = Literal["retrieval", "generation"]
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank updates of these layers of a language model that is frozen otherwise."""
+    """Low-rank updates (LoRA) of these layers of an otherwise frozen language model."""
 
     rank: Count
     alpha: Amount
@@ -27,10 +27,11 @@ class Lora:
 
 @dataclass(frozen=True)
 class LLMVariant:
-    """What a system that reads with a language model shows in its prompts, and what of it is trained.
+    """What a system shows in its prompts beside text, and what it trains.
 
-    `uses_lora`: low-rank updates are trained, with the settings in `lora`. `code_size`: the width of the item vectors
-    in the prompt where they are not the teacher's own (A-LLMRec, stage 1)."""
+    `user_vector`, `item_vectors`: the prompt holds the teacher's vector of the user, of each item. `code_size`: width
+    of the item vectors if they are not the teacher's own (A-LLMRec, stage 1). `uses_lora`: LoRA with the settings in
+    `lora`. `distils`: a teacher_head for the distillation loss."""
 
     user_vector: bool
     item_vectors: bool
@@ -45,7 +46,7 @@ class LLMVariant:
 
 
 LLM_SREC = LLMVariant(user_vector=False, item_vectors=True, distils=True)
-VARIANTS = {  # all of them read text; the heads that read states are trained in mode R alone
+VARIANTS = {  # the text of prompts is the same for all; user_head and item_head are trained for retrieval only
     "tallrec": LLMVariant(user_vector=False, item_vectors=False, uses_lora=True),
     "llara": LLMVariant(user_vector=False, item_vectors=True, uses_lora=True),
     "collm": LLMVariant(user_vector=True, item_vectors=True, uses_lora=True),

@@ -1,4 +1,4 @@
-"""Raw files to typed interactions and item texts.
+"""Raw files to interactions and item texts.
 
 Imported by the ingest stage and arrivals.
 """

@@ -1,76 +1,60 @@
-"""Interactions from CSV: a header (user_id, parent_asin, timestamp[, rating]), item texts in it or not.
+"""Interactions from CSV with a header (user_id, parent_asin, timestamp[, rating]) and optional item texts.
 
-`X.train.csv`, `X.valid.csv` and `X.test.csv` carry a ready split, as the 5-core files of Amazon Reviews 2023 do.
+`X.train.csv`, `X.valid.csv` and `X.test.csv` hold a ready split, as the 5-core files of Amazon Reviews 2023 do.
 """
 
 import csv
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from llmsrec.core.errors import DataError
-from llmsrec.parsing.line_reader import read_blocks
-from llmsrec.parsing.metadata import clean
+from llmsrec.parsing.line_reader import ItemTexts, ParsedBlock, parse_lines, read_blocks
+from llmsrec.parsing.metadata import clean_text
 from llmsrec.parsing.reviews import (
-    REJECTS,
-    ROWS,
-    TEXT_KEPT,
-    Parsed,
-    Period,
-    Texts,
+    REVIEW_SCHEMA,
+    DateRange,
     check_record,
+    parse_integer,
     parse_reviews,
-    whole,
 )
 
-NAMES = {"user": "user_id", "item": "parent_asin", "item_id": "parent_asin"}
-# int() and float() read more, such as 1_000, and digits of every script.
-WHOLE = re.compile(r"[-+]?[0-9]+")
+COLUMN_ALIASES = {"user": "user_id", "item": "parent_asin", "item_id": "parent_asin"}
+# int() and float() accept more: 1_000, and digits of every script.
+INTEGER = re.compile(r"[-+]?[0-9]+")
 DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-TEXTS = ("title", "description", "brand", "category")
+TEXT_COLUMNS = ("title", "description", "brand", "category")
 
 
-def parse_file(file: Path, period: Period) -> Iterator[Parsed]:
-    """A review file, by what its name says it is."""
-    return (parse_csv if ".csv" in file.suffixes else parse_reviews)(file, period)
+def parse_file(file: Path, dates: DateRange) -> Iterator[ParsedBlock]:
+    """The blocks of a review file, CSV or JSON lines by its name."""
+    return (parse_csv if ".csv" in file.suffixes else parse_reviews)(file, dates)
 
 
-def parse_csv(file: Path, period: Period) -> Iterator[Parsed]:
-    """The rows of a file, block by block, with the item texts found beside them."""
-    header: list[str] | None = None
+def parse_csv(file: Path, dates: DateRange) -> Iterator[ParsedBlock]:
+    """The rows of a file, block by block, with their item texts; DataError if the header is invalid."""
+    header: list[str] = []
+    texts: dict[str, ItemTexts] = {}
+
+    def parse(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
+        record, reason = _record(line, header)
+        if record is None:
+            return None, reason
+        row, reason = check_record(record, dates)
+        if row is not None and record.get("title"):
+            item_texts = {name: clean_text(record.get(name)) for name in TEXT_COLUMNS}
+            texts.setdefault(row["item_id"], item_texts)
+        return row, reason
+
     for block in read_blocks(file):
-        rows: list[dict[str, Any]] = []
-        rejects: list[dict[str, Any]] = []
-        texts: dict[str, Texts] = {}
-        blank = 0
-        for row in range(len(block)):
-            line, number = block.line(row), block.first + row
-            if header is None:
-                header, blank = _header(file, line), blank + 1
-                continue
-            if not line.strip():
-                blank += 1
-                continue
-            record, reason = _record(line, header)
-            checked, reason = check_record(record, period) if record else (None, reason)
-            if checked is None:
-                text = line.decode("utf-8", "replace")[:TEXT_KEPT]
-                rejects.append({"file": file.name, "line": number, "reason": reason, "text": text})
-                continue
-            rows.append({**checked, "line": number})
-            if record and record.get("title"):
-                found = {name: clean(record.get(name)) for name in TEXTS}
-                texts.setdefault(checked["item_id"], found)
-        yield Parsed(
-            pa.Table.from_pylist(rows, ROWS),
-            pa.Table.from_pylist(rejects, REJECTS),
-            len(block),
-            blank,
-            texts,
-        )
+        has_header = block.first == 1
+        if has_header:
+            header = _header(file, block.line(0))
+        texts = {}
+        parsed = parse_lines(block, range(has_header, len(block)), file.name, parse, REVIEW_SCHEMA)
+        yield replace(parsed, num_blank=parsed.num_blank + has_header, texts=texts)
 
 
 def _header(file: Path, line: bytes) -> list[str]:
@@ -78,17 +62,18 @@ def _header(file: Path, line: bytes) -> list[str]:
         columns = next(csv.reader([line.decode("utf-8-sig")]))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}, line 1: the header cannot be read ({error})") from None
-    names = [NAMES.get(name, name) for name in columns]
-    for needed in ("user_id", "parent_asin", "timestamp"):
-        if needed not in names:
+    names = [COLUMN_ALIASES.get(name, name) for name in columns]
+    for required in ("user_id", "parent_asin", "timestamp"):
+        if required not in names:
             raise DataError(
-                f"{file}, line 1: the header {names} has no column '{needed}' "
+                f"{file}, line 1: the header {names} has no column '{required}' "
                 "(needed: user_id, parent_asin, timestamp)"
             )
     return names
 
 
 def _record(line: bytes, header: list[str]) -> tuple[dict[str, Any] | None, str | None]:
+    """(record, None) or (None, reason)."""
     try:
         values = next(csv.reader([line.decode("utf-8")], strict=True))
     except UnicodeDecodeError:
@@ -99,8 +84,8 @@ def _record(line: bytes, header: list[str]) -> tuple[dict[str, Any] | None, str 
         return None, "wrong number of columns"
     record: dict[str, Any] = dict(zip(header, values, strict=True))
     time, rating = (record.get(name, "").strip() for name in ("timestamp", "rating"))
-    if time and not WHOLE.fullmatch(time):
+    if time and not INTEGER.fullmatch(time):
         return None, "mistyped timestamp"
-    record["timestamp"] = whole(time) if time else None
+    record["timestamp"] = parse_integer(time) if time else None
     record["rating"] = float(rating) if DECIMAL.fullmatch(rating) else None
     return record, None

@@ -1,7 +1,7 @@
-"""What was parsed of a raw file, kept: raw files never change, so a retraining parses only those that are new.
+"""Parse cache: raw files never change, so a later run parses only the new ones.
 
-A file's parse is found again by its content, its name, the period and the parser's own code; what no run asks for
-any more is removed. Rows come back block by block, as they were parsed: the result is that of parsing anew.
+The key of a file's parse covers its content, its name, the options and the code of the parsers. Entries that a run does
+not use are removed. Blocks come back as they were parsed: the result equals that of a new parse.
 """
 
 import hashlib
@@ -13,78 +13,77 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmsrec.core.files import atomic_directory, read_json, sha256, write_json
-from llmsrec.parsing.metadata import ITEMS
-from llmsrec.parsing.reviews import REJECTS, Parsed
+from llmsrec.parsing.line_reader import REJECT_SCHEMA, ParsedBlock
+from llmsrec.parsing.metadata import ITEM_SCHEMA
 
-PARSERS = (
-    "parse_cache",
-    "line_reader",
-    "metadata",
-    "reviews",
-    "csv_reviews",
-)  # modules that decide what is kept
+# The modules whose code decides the cached content.
+PARSERS = ("parse_cache", "line_reader", "metadata", "reviews", "csv_reviews")
 
 
 class ParseCache:
-    """A folder of parses; without a folder nothing is kept."""
+    """A folder of parses; without a folder nothing is cached."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.asked: set[str] = set()
+        self.used: set[str] = set()
         code = hashlib.sha256()
         for name in PARSERS:
             code.update(Path(__file__).with_name(f"{name}.py").read_bytes())
         self._code = code.hexdigest()
 
     def blocks(
-        self, file: Path, rule: str, schema: pa.Schema, parse: Callable[[], Iterator[Parsed]]
-    ) -> Iterator[Parsed]:
-        """The blocks of `file` by `parse`; `rule` says what else decides them."""
+        self,
+        file: Path,
+        options: str,
+        schema: pa.Schema,
+        parse: Callable[[], Iterator[ParsedBlock]],
+    ) -> Iterator[ParsedBlock]:
+        """The blocks of `file`, cached or by `parse`; `options` must name all that `parse` depends on."""
         if self.folder is None:
             yield from parse()
             return
-        key = hashlib.sha256(
-            f"{sha256(file)} {file.name} {rule} {self._code}".encode()
-        ).hexdigest()[:32]
-        self.asked.add(key)
-        kept = self.folder / key
-        if kept.exists():
-            print(f"kept {file.name}: parsed before", flush=True)
-            yield from _read(kept)
+        key_text = f"{sha256(file)} {file.name} {options} {self._code}"
+        key = hashlib.sha256(key_text.encode()).hexdigest()[:32]
+        self.used.add(key)
+        entry = self.folder / key
+        if entry.exists():
+            print(f"{file.name}: read from the parse cache", flush=True)
+            yield from _read_blocks(entry)
             return
         with (
-            atomic_directory(kept) as aside,
-            pq.ParquetWriter(aside / "rows.parquet", schema) as rows,
-            pq.ParquetWriter(aside / "rejects.parquet", REJECTS) as rejects,
-            pq.ParquetWriter(aside / "texts.parquet", ITEMS) as texts,
+            atomic_directory(entry) as staging,
+            pq.ParquetWriter(staging / "rows.parquet", schema) as rows,
+            pq.ParquetWriter(staging / "rejects.parquet", REJECT_SCHEMA) as rejects,
+            pq.ParquetWriter(staging / "texts.parquet", ITEM_SCHEMA) as texts,
         ):
             sizes = []
             for block in parse():
-                found = [{"item_id": item, **text} for item, text in block.texts.items()]
-                parts = (block.rows, block.rejects, pa.Table.from_pylist(found, ITEMS))
-                for writer, part in zip((rows, rejects, texts), parts, strict=True):
-                    if part.num_rows:
-                        writer.write_table(part, row_group_size=part.num_rows)
-                sizes.append([*(part.num_rows for part in parts), block.num_lines, block.num_blank])
+                items = [{"item_id": item, **text} for item, text in block.texts.items()]
+                tables = (block.rows, block.rejects, pa.Table.from_pylist(items, ITEM_SCHEMA))
+                for writer, table in zip((rows, rejects, texts), tables, strict=True):
+                    if table.num_rows:
+                        writer.write_table(table, row_group_size=table.num_rows)
+                sizes.append([*map(len, tables), block.num_lines, block.num_blank])
                 yield block
-            write_json(aside / "blocks.json", sizes)
+            write_json(staging / "blocks.json", sizes)
 
     def remove_unused(self) -> None:
-        """Remove what this run did not ask for."""
+        """Remove the entries that this run did not use."""
         if self.folder is not None:
-            for kept in self.folder.iterdir():
-                if kept.name not in self.asked:
-                    shutil.rmtree(kept)
+            for entry in self.folder.iterdir():
+                if entry.name not in self.used:
+                    shutil.rmtree(entry)
 
 
-def _read(kept: Path) -> Iterator[Parsed]:
-    files = [pq.ParquetFile(kept / f"{name}.parquet") for name in ("rows", "rejects", "texts")]
-    place = [0, 0, 0]
-    for *sizes, num_lines, num_blank in read_json(kept / "blocks.json"):
-        parts = []
+def _read_blocks(entry: Path) -> Iterator[ParsedBlock]:
+    """Each block is one row group of each table; an empty table of a block has no row group."""
+    files = [pq.ParquetFile(entry / f"{name}.parquet") for name in ("rows", "rejects", "texts")]
+    groups = [0] * len(files)
+    for *sizes, num_lines, num_blank in read_json(entry / "blocks.json"):
+        tables = []
         for number, (file, size) in enumerate(zip(files, sizes, strict=True)):
-            group = [place[number]] if size else []
-            parts.append(file.read_row_groups(group))
-            place[number] += len(group)
-        texts = {text.pop("item_id"): text for text in parts[2].to_pylist()}
-        yield Parsed(parts[0], parts[1], num_lines, num_blank, texts)
+            tables.append(file.read_row_groups([groups[number]] if size else []))
+            groups[number] += bool(size)
+        rows, rejects, items = tables
+        texts = {text.pop("item_id"): text for text in items.to_pylist()}
+        yield ParsedBlock(rows, rejects, num_lines, num_blank, texts)

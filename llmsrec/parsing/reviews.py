@@ -1,10 +1,9 @@
-"""Raw review lines -> typed rows and rejects (SPEC 1).
+"""Raw review lines -> typed rows and rejects (specification 1).
 
-Every line ends in exactly one place: a row, or a reject with its file, line and reason. `parse_line` states the rules.
-`parse_block` does the same for a whole block with Arrow's JSON reader. Lines that are no object at first sight go to
-`parse_line`; where that reader still trips, halves of the block, and halves of these, until few lines are left for it.
-In fields that nobody reads Arrow lets two oddities pass that Python's reader rejects: `Inf` or `-NaN`, and nesting
-without end.
+Every line becomes either a row, or a reject with its file, line number and reason. `parse_line` defines the rules.
+`parse_block` applies them to a whole block with Arrow's JSON reader, which is faster. Lines that do not look like an
+object go to `parse_line`. If Arrow fails on the others, they are halved until few lines are left for `parse_line`.
+In unused fields Arrow accepts two things that Python's reader rejects: `Inf` or `-NaN`, and unbounded nesting.
 """
 
 import json
@@ -12,8 +11,9 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,9 @@ import pyarrow.compute as pc
 import pyarrow.json
 from jaxtyping import Int
 
-from llmsrec.parsing.line_reader import Block, read_blocks
+from llmsrec.parsing.line_reader import LineBlock, ParsedBlock, parse_lines, read_blocks
 
-Texts = dict[str, str | None]  # of one item, by column
-ROWS = pa.schema(
+REVIEW_SCHEMA = pa.schema(
     [
         ("user_id", pa.string()),
         ("item_id", pa.string()),
@@ -36,13 +35,8 @@ ROWS = pa.schema(
         ("line", pa.int64()),
     ]
 )
-REJECTS = pa.schema(
-    [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())]
-)
-LARGEST = sys.float_info.max
-MANY_DIGITS = 4000  # Python converts no whole number of more than 4,300
-TEXT_KEPT = 500  # characters of a rejected line
-FEW = 64  # lines that are parsed one by one rather than halved again
+MAX_DIGITS = 4000  # Python converts no integer of more than 4,300
+MAX_LINE_BY_LINE = 64  # lines that are parsed one by one rather than halved again
 WORKERS = max(1, min(4, (os.cpu_count() or 2)))
 
 _PARSE = pa.json.ParseOptions(
@@ -60,8 +54,8 @@ _PARSE = pa.json.ParseOptions(
 
 
 @dataclass(frozen=True)
-class Period:
-    """A time outside [earliest, latest) is absurd."""
+class DateRange:
+    """A timestamp is accepted if it lies in [earliest, latest)."""
 
     earliest: date
     latest: date
@@ -75,94 +69,64 @@ class Period:
         return int(low.timestamp() * 1000), int(high.timestamp() * 1000)
 
 
-@dataclass(frozen=True)
-class Parsed:
-    """`num_lines` = rows + rejects + blank lines; `texts` of items that stood beside the rows, the first of each."""
-
-    rows: pa.Table
-    rejects: pa.Table
-    num_lines: int
-    num_blank: int
-    texts: dict[str, Texts] = field(default_factory=dict)
-
-
-def parse_reviews(file: Path, period: Period) -> Iterator[Parsed]:
-    """The blocks of a file in order, parsed on `WORKERS` threads; a few blocks are in flight."""
+def parse_reviews(file: Path, dates: DateRange) -> Iterator[ParsedBlock]:
+    """The blocks of a file in order, parsed on `WORKERS` threads with at most three blocks in memory."""
     blocks = read_blocks(file)
     with ThreadPoolExecutor(WORKERS) as pool:
-        flight = [pool.submit(parse_block, block, file.name, period) for block in islice(blocks, 3)]
-        while flight:
-            done = flight.pop(0).result()
+        futures = [pool.submit(parse_block, block, file.name, dates) for block in islice(blocks, 3)]
+        while futures:
+            parsed = futures.pop(0).result()
             for block in islice(blocks, 1):
-                flight.append(pool.submit(parse_block, block, file.name, period))
-            yield done
+                futures.append(pool.submit(parse_block, block, file.name, dates))
+            yield parsed
 
 
-def parse_block(block: Block, file: str, period: Period) -> Parsed:
-    fast, slow = _split_off(block, period)
-    rows: list[dict[str, Any]] = []
-    rejects: list[dict[str, Any]] = []
-    blank = 0
-    for row in slow:
-        line = block.line(row)
-        if not line.strip():
-            blank += 1
-            continue
-        record, reason = parse_line(line, period)
-        if record is not None:
-            rows.append({**record, "line": block.first + row})
-        else:
-            text = line.decode("utf-8", "replace")[:TEXT_KEPT]
-            rejects.append(
-                {"file": file, "line": block.first + row, "reason": reason, "text": text}
-            )
-    return Parsed(
-        pa.concat_tables([*fast, pa.Table.from_pylist(rows, ROWS)]),
-        pa.Table.from_pylist(rejects, REJECTS),
-        len(block),
-        blank,
-    )
+def parse_block(block: LineBlock, file: str, dates: DateRange) -> ParsedBlock:
+    """The rows and rejects of a block; `file` is the name for rejects."""
+    tables, rest = _parse_with_arrow(block, dates)
+    parsed = parse_lines(block, rest, file, partial(parse_line, dates=dates), REVIEW_SCHEMA)
+    return replace(parsed, rows=pa.concat_tables([*tables, parsed.rows]))
 
 
-def parse_line(line: bytes, period: Period) -> tuple[dict[str, Any] | None, str | None]:
+def parse_line(line: bytes, dates: DateRange) -> tuple[dict[str, Any] | None, str | None]:
     """(row, None) or (None, reason)."""
     record, reason = parse_object(line)
-    return (None, reason) if record is None else check_record(record, period)
+    return (None, reason) if record is None else check_record(record, dates)
 
 
 def check_record(
-    record: dict[str, Any], period: Period
+    record: dict[str, Any], dates: DateRange
 ) -> tuple[dict[str, Any] | None, str | None]:
-    """The rules for user, item, time and rating."""
+    """(row, None) or (None, reason): the rules for user, item, time and rating."""
     user, item = record.get("user_id"), record.get("parent_asin")
     item = record.get("asin") if item is None else item
     for name, value in (("user_id", user), ("parent_asin", item)):
         if value is None or value == "":
             return None, f"missing {name}"
-        if not isinstance(value, str) or not is_text(value):
+        if not isinstance(value, str) or not is_valid_unicode(value):
             return None, f"mistyped {name}"
     time = record.get("timestamp")
     if time is None:
         return None, "missing timestamp"
     if not isinstance(time, int) or isinstance(time, bool):
         return None, "mistyped timestamp"
-    low, high = period.milliseconds
+    low, high = dates.milliseconds
     if not low <= time < high:
         return None, "absurd timestamp"
     rating = _finite(record.get("rating"))
     return {"user_id": user, "item_id": item, "timestamp": time, "rating": rating}, None
 
 
-def whole(digits: str) -> int:
-    """A whole number; one too long for Python is cut, and as absurd as before."""
-    return int(digits[:MANY_DIGITS])
+def parse_integer(digits: str) -> int:
+    """An integer; one too long for Python is truncated, which is still too large for any valid field."""
+    return int(digits[:MAX_DIGITS])
 
 
-_JSON = json.JSONDecoder(parse_int=whole)
+_JSON = json.JSONDecoder(parse_int=parse_integer)
 
 
 def parse_object(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
-    """A line's JSON object, or why it has none."""
+    """(object, None) or (None, reason)."""
     try:
         record = _JSON.decode(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -174,8 +138,17 @@ def parse_object(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
     return record, None
 
 
-def _split_off(block: Block, period: Period) -> tuple[list[pa.Table], list[int]]:
-    """The tables that Arrow could read, and the lines left to `parse_line`."""
+def is_valid_unicode(value: str) -> bool:
+    """Whether UTF-8 can encode a string; it cannot encode lone surrogates, which JSON may contain."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parse_with_arrow(block: LineBlock, dates: DateRange) -> tuple[list[pa.Table], list[int]]:
+    """The tables that Arrow could read, and the lines that `parse_line` must parse."""
     text = np.frombuffer(block.text, dtype=np.uint8)
     braced = (text[block.starts[:-1]] == ord("{")) & (text[block.starts[1:] - 2] == ord("}"))
     try:
@@ -183,62 +156,53 @@ def _split_off(block: Block, period: Period) -> tuple[list[pa.Table], list[int]]
     except UnicodeDecodeError:
         braced[:] = False
     tables: list[pa.Table] = []
-    slow = np.flatnonzero(~braced).tolist()
-    ranges = [np.flatnonzero(braced)]
-    while ranges:
-        rows = ranges.pop()
-        found = _read(block, rows, period) if len(rows) else None
-        if found is not None:
-            tables.append(found[0])
-            slow.extend(found[1])
-        elif len(rows) <= FEW:
-            slow.extend(rows.tolist())
+    rest = np.flatnonzero(~braced).tolist()
+    pending = [np.flatnonzero(braced)]
+    while pending:
+        rows = pending.pop()
+        parsed = _read_json(block, rows, dates) if len(rows) else None
+        if parsed is not None:
+            tables.append(parsed[0])
+            rest.extend(parsed[1])
+        elif len(rows) <= MAX_LINE_BY_LINE:
+            rest.extend(rows.tolist())
         else:
-            ranges += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
-    return tables, sorted(slow)
+            pending += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+    return tables, sorted(rest)
 
 
-def _read(
-    block: Block, rows: Int[np.ndarray, "n"], period: Period
+def _read_json(
+    block: LineBlock, rows: Int[np.ndarray, "n"], dates: DateRange
 ) -> tuple[pa.Table, list[int]] | None:
-    """These lines by Arrow; None if it trips over one or finds another number of objects than lines."""
+    """The valid rows and the numbers of the other lines; None if Arrow fails or does not find one object per line."""
     try:
-        found = pa.json.read_json(
+        table = pa.json.read_json(
             pa.BufferReader(block.take(rows)),
             read_options=pa.json.ReadOptions(use_threads=False, block_size=1 << 30),
             parse_options=_PARSE,
         )
     except pa.ArrowInvalid:
         return None
-    if found.num_rows != len(rows):
+    if table.num_rows != len(rows):
         return None
-    low, high = period.milliseconds
-    item = pc.coalesce(found["parent_asin"], found["asin"])
-    time = found["timestamp"]
-    good = pc.and_(
-        pc.and_(pc.not_equal(found["user_id"], ""), pc.not_equal(item, "")),
+    low, high = dates.milliseconds
+    user, time, rating = table["user_id"], table["timestamp"], table["rating"]
+    item = pc.coalesce(table["parent_asin"], table["asin"])
+    valid = pc.and_(
+        pc.and_(pc.not_equal(user, ""), pc.not_equal(item, "")),
         pc.and_(pc.greater_equal(time, low), pc.less(time, high)),
     ).fill_null(False)
-    finite = pc.is_finite(found["rating"])  # null where there is none
-    good = pc.and_(good, finite.fill_null(True))  # Arrow also reads `Inf`, which is no JSON
+    finite = pc.is_finite(rating).fill_null(True)  # Arrow also reads `Inf`, which is not JSON
+    valid = pc.and_(valid, finite)
     lines = pa.array(block.first + rows)
-    table = pa.table([found["user_id"], item, time, found["rating"], lines], schema=ROWS)
-    if pc.all(good).as_py():
-        return table, []
-    return table.filter(good), rows[~good.to_numpy()].tolist()
+    reviews = pa.table([user, item, time, rating, lines], schema=REVIEW_SCHEMA)
+    if pc.all(valid).as_py():
+        return reviews, []
+    return reviews.filter(valid), rows[~valid.to_numpy()].tolist()
 
 
 def _finite(rating: Any) -> float | None:
-    """No model reads ratings, so a mistyped one (NaN included) is no reason to lose a purchase."""
+    """No model uses ratings, so an invalid one (NaN included) does not invalidate the interaction."""
     if isinstance(rating, bool) or not isinstance(rating, int | float):
         return None
-    return float(rating) if abs(rating) <= LARGEST else None
-
-
-def is_text(value: str) -> bool:
-    """Lone surrogates, which JSON can spell, are no text."""
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return float(rating) if abs(rating) <= sys.float_info.max else None

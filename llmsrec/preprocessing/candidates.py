@@ -1,4 +1,4 @@
-"""Candidates: the target and its negatives, drawn once, stored, and ranked by every system (SPEC 2)."""
+"""Candidates: the target and its negatives, drawn once, stored, and ranked by every system (specification 2)."""
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -9,8 +9,8 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Candidates, Targets
 
 QUOTES = "\"'`\u201c\u201d\u2018\u2019"
-CHUNK = 20_000  # rows worked on at a time
-PATIENCE = 100  # rounds of redrawing; each leaves a small share of the slots, save in tiny stores
+CHUNK_ROWS = 20_000  # rows processed at a time
+MAX_REDRAWS = 100  # rounds; each leaves few slots empty unless the catalogue is tiny
 
 
 def draw_candidates(
@@ -21,37 +21,35 @@ def draw_candidates(
     labels: Int[np.ndarray, "indices"],
     generator: np.random.Generator,
 ) -> Candidates:
-    """For each target of `rows`, negatives uniform without replacement from items the user never bought.
+    """For each target of `rows`, negatives drawn uniformly without replacement from items the user never bought.
 
-    All labels of a row differ: item indices themselves for retrieval, normalised titles for generation."""
+    The labels of a row's items all differ: item indices for retrieval, normalized titles for generation. DataError if
+    there are too few such items."""
     users = targets.users[rows]
     num_items = len(labels) - 1
-    _refuse_small(sequences, users, num_items, num_negatives)
+    _check_num_items(sequences, users, num_items, num_negatives)
     items = np.zeros((len(rows), 1 + num_negatives), np.int64)  # 0 is yet to be drawn
     items[:, 0] = sequences.items[sequences.offsets[users] + targets.positions[rows]]
-    open_rows = np.arange(len(rows) if num_negatives else 0)
-    for _ in range(PATIENCE):
-        if not len(open_rows):
+    incomplete = np.arange(len(rows) if num_negatives else 0)
+    for _ in range(MAX_REDRAWS):
+        if not len(incomplete):
             break
-        still = [
-            _draw(sequences, users, labels, items, some, generator) for some in chunks(open_rows)
+        has_empty = [
+            _draw(sequences, users, labels, items, chunk, generator) for chunk in chunks(incomplete)
         ]
-        open_rows = open_rows[np.concatenate(still)]
-    for left in open_rows:
-        empty = items[left] == 0
-        kept, bought = items[left, ~empty], sequences[int(users[left])]
-        items[left, empty] = _rest(kept, bought, labels, int(empty.sum()), generator)
-    columns = np.zeros(len(rows), np.int64)
-    for some in chunks(np.arange(len(rows))):
-        order = generator.permuted(np.tile(np.arange(num_negatives + 1), (len(some), 1)), axis=1)
-        items[some] = np.take_along_axis(items[some], order, axis=1)
-        columns[some] = (order == 0).argmax(axis=1)
-    return Candidates(rows, items, columns)
+        incomplete = incomplete[np.concatenate(has_empty)]
+    for row in incomplete:
+        empty = items[row] == 0
+        bought = sequences[int(users[row])]
+        items[row, empty] = _draw_rest(
+            items[row, ~empty], bought, labels, int(empty.sum()), generator
+        )
+    return Candidates(rows, items, _permute(items, generator))
 
 
-def chunks(rows: Int[np.ndarray, "rows"]) -> list[Int[np.ndarray, "some"]]:
-    """In order, so that one generator draws what it would draw for all at once."""
-    return np.array_split(rows, max(1, -(-len(rows) // CHUNK)))
+def chunks(rows: Int[np.ndarray, "rows"]) -> list[Int[np.ndarray, "chunk"]]:
+    """Consecutive pieces, so that a generator draws the same numbers as for all rows at once."""
+    return np.array_split(rows, max(1, -(-len(rows) // CHUNK_ROWS)))
 
 
 def _draw(
@@ -59,74 +57,89 @@ def _draw(
     users: Int[np.ndarray, "evaluated"],
     labels: Int[np.ndarray, "indices"],
     items: Int[np.ndarray, "evaluated candidates"],
-    some: Int[np.ndarray, "some"],
+    rows: Int[np.ndarray, "chunk"],
     generator: np.random.Generator,
-) -> Bool[np.ndarray, "some"]:
-    """Draw for all empty places of some rows, in place; true for a row in which a draw was of no use."""
-    block, num_items = items[some], len(labels) - 1
-    row, column = np.nonzero(block == 0)
-    block[row, column] = generator.integers(1, num_items + 1, size=len(row))
-    buyers, buyer = np.unique(users[some], return_inverse=True)
-    owned = np.sort(_keys(sequences.take(buyers), num_items))
-    useless = _repeats(labels[block])
-    useless[row, column] |= _contains(owned, buyer[row] * (num_items + 1) + block[row, column])
-    block[useless] = 0
-    items[some] = block
-    return np.asarray(useless.any(axis=1))
+) -> Bool[np.ndarray, "chunk"]:
+    """Draw for all empty slots of these rows, in place; true for a row that still has empty slots."""
+    drawn, num_items = items[rows], len(labels) - 1
+    row, column = np.nonzero(drawn == 0)
+    drawn[row, column] = generator.integers(1, num_items + 1, size=len(row))
+    buyers, buyer = np.unique(users[rows], return_inverse=True)
+    bought = np.sort(pair_keys(sequences.take(buyers), num_items))
+    rejected = _repeats(labels[drawn])
+    rejected[row, column] |= contains(bought, buyer[row] * (num_items + 1) + drawn[row, column])
+    drawn[rejected] = 0
+    items[rows] = drawn
+    return np.asarray(rejected.any(axis=1))
+
+
+def _permute(
+    items: Int[np.ndarray, "evaluated candidates"], generator: np.random.Generator
+) -> Int[np.ndarray, "evaluated"]:
+    """Permute each row in place; returns the new column of the target, which was in column 0."""
+    columns = np.zeros(len(items), np.int64)
+    for chunk in chunks(np.arange(len(items))):
+        order = generator.permuted(np.tile(np.arange(items.shape[1]), (len(chunk), 1)), axis=1)
+        items[chunk] = np.take_along_axis(items[chunk], order, axis=1)
+        columns[chunk] = (order == 0).argmax(axis=1)
+    return columns
 
 
 def title_labels(catalog: Catalog) -> Int[np.ndarray, "indices"]:
-    """Equal for items whose titles a reader would call the same (lower case, no quotes, no white space)."""
-    normal = [normalise(title) for title in catalog.titles]
-    return np.unique(np.array(normal, dtype=object), return_inverse=True)[1].astype(np.int64)
+    """One label per item_index; equal where the normalized titles are equal."""
+    titles = [normalize_title(title) for title in catalog.titles]
+    return np.unique(np.array(titles, dtype=object), return_inverse=True)[1].astype(np.int64)
 
 
-def normalise(title: str) -> str:
+def normalize_title(title: str) -> str:
+    """Lower case, without quotes and white space."""
     return "".join(title.lower().translate({ord(quote): None for quote in QUOTES}).split())
 
 
-def evaluated_rows(
-    num_targets: int, cap: int | None, generator: np.random.Generator
+def sample_targets(
+    num_targets: int, max_targets: int | None, generator: np.random.Generator
 ) -> Int[np.ndarray, "evaluated"]:
-    """All targets, or one sample of `cap` of them."""
-    if cap is None or num_targets <= cap:
+    """The rows of all targets, or of a sorted sample of `max_targets`."""
+    if max_targets is None or num_targets <= max_targets:
         return np.arange(num_targets)
-    return np.sort(generator.choice(num_targets, cap, replace=False))
+    return np.sort(generator.choice(num_targets, max_targets, replace=False))
 
 
-def _keys(sequences: Sequences, num_items: int) -> Int[np.ndarray, "n"]:
-    return (
-        np.repeat(np.arange(len(sequences)), sequences.lengths) * (num_items + 1) + sequences.items
-    )
+def pair_keys(sequences: Sequences, num_items: int) -> Int[np.ndarray, "n"]:
+    """One number for each (row, item)."""
+    return sequences.row_indices * (num_items + 1) + sequences.items
 
 
-def _contains(sorted_keys: Int[np.ndarray, "n"], keys: Int[np.ndarray, "m"]) -> np.ndarray:
-    found = np.searchsorted(sorted_keys, keys)
-    return sorted_keys[np.minimum(found, len(sorted_keys) - 1)] == keys
+def contains(
+    sorted_keys: Int[np.ndarray, "n"], keys: Int[np.ndarray, "*m"]
+) -> Bool[np.ndarray, "*m"]:
+    """For each of `keys`, whether it is in `sorted_keys`."""
+    places = np.searchsorted(sorted_keys, keys)
+    return sorted_keys[np.minimum(places, len(sorted_keys) - 1)] == keys
 
 
-def _rest(
-    kept: Int[np.ndarray, "m"],
+def _draw_rest(
+    drawn: Int[np.ndarray, "m"],
     bought: Int[np.ndarray, "n"],
     labels: Int[np.ndarray, "indices"],
     count: int,
     generator: np.random.Generator,
 ) -> Int[np.ndarray, "count"]:
-    """`count` more items for one user, by looking at all: where few are left, chance finds the last too late."""
+    """`count` more items for one user, by listing all items that qualify; redrawing finds the last ones too slowly."""
     order = generator.permutation(np.arange(1, len(labels)))
-    free = order[~np.isin(order, bought) & ~np.isin(labels[order], labels[kept])]
+    free = order[~np.isin(order, bought) & ~np.isin(labels[order], labels[drawn])]
     first = np.sort(np.unique(labels[free], return_index=True)[1])  # one of each label
     if len(first) < count:
         raise DataError(
-            f"a user leaves {len(kept) - 1 + len(first)} items with different titles, but "
-            f"{len(kept) - 1 + count} negatives are needed: lower splits.negatives or "
+            f"for one user only {len(drawn) - 1 + len(first)} items with different titles qualify, but "
+            f"{len(drawn) - 1 + count} negatives are needed: lower splits.negatives or "
             "splits.generation_negatives"
         )
     return free[first[:count]]
 
 
-def _repeats(labels: Int[np.ndarray, "rows columns"]) -> np.ndarray:
-    """True where the same label stands further left in the row; the target in column 0 never gives way."""
+def _repeats(labels: Int[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:
+    """True where the same label occurs further left in the row; never for the target in column 0."""
     order = np.argsort(labels, axis=1, kind="stable")
     in_order = np.take_along_axis(labels, order, axis=1)
     again = np.zeros(labels.shape, dtype=bool)
@@ -136,12 +149,12 @@ def _repeats(labels: Int[np.ndarray, "rows columns"]) -> np.ndarray:
     return repeats
 
 
-def _refuse_small(
+def _check_num_items(
     sequences: Sequences, users: Int[np.ndarray, "evaluated"], num_items: int, num_negatives: int
 ) -> None:
-    left = num_items - sequences.lengths[users]
-    if len(users) and left.min() < num_negatives:
+    available = num_items - sequences.lengths[users]
+    if len(users) and available.min() < num_negatives:
         raise DataError(
-            f"a user has bought all but {left.min()} of {num_items} items; {num_negatives} negatives "
-            "are needed: lower splits.negatives, or use a larger store"
+            f"a user has bought all but {available.min()} of {num_items} items; {num_negatives} negatives "
+            "are needed: lower splits.negatives, or use a larger dataset"
         )

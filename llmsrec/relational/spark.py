@@ -1,6 +1,6 @@
-"""Spark in local mode: the only module that knows it. What is kept and what is fetched passes through Parquet parts.
+"""Spark in local mode; the only module that imports it. Results pass through Parquet files.
 
-Collecting would hold all rows twice, in the JVM and here; parts are written by many tasks and read in order, in pieces.
+Collecting a result would hold all rows twice, in the JVM and here; files are written in parallel and read in batches.
 """
 
 import os
@@ -18,12 +18,12 @@ from pyspark.sql import SparkSession
 
 from llmsrec.core.errors import ConfigError
 
-FOLDER = "llmsrec.scratch"  # a setting of our own in the session: where parts lie
+FOLDER = "llmsrec.scratch"  # our own key in the session's settings: the folder of these files
 
 
 def connect(folder: Path, memory_mb: int, threads: int | str) -> ibis.BaseBackend:
-    """A session that listens on this machine only and writes under `folder`."""
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else it looks for a network of its own
+    """A session that listens on localhost only and writes below `folder`; ConfigError without Java 17."""
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else it searches the network interfaces
     settings = {
         "spark.driver.memory": f"{memory_mb}m",
         "spark.driver.host": "127.0.0.1",
@@ -48,29 +48,31 @@ def connect(folder: Path, memory_mb: int, threads: int | str) -> ibis.BaseBacken
         ) from None
     session.conf.set(FOLDER, str(folder))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pandas 3, which nothing here hands to PySpark
+        warnings.simplefilter("ignore")  # about pandas 3, which is not passed to PySpark here
         return ibis.pyspark.connect(session)
 
 
-def materialize(table: ibis.Table, name: str, instead: ibis.Table | None) -> ibis.Table:
-    """Written and read back: a plan that names itself several times a round would double and double."""
-    made = table.get_backend().read_parquet(_parts(table, name), table_name=name)
-    if instead is not None:
-        SparkSession.active().catalog.dropTempView(instead.op().name)
-        shutil.rmtree(_folder() / instead.op().name)
-    return made
+def materialize(table: ibis.Table, name: str, replaces: ibis.Table | None) -> ibis.Table:
+    """Write and read back: a plan that refers to itself several times per round would grow exponentially."""
+    result = table.get_backend().read_parquet(_parts(table, name), table_name=name)
+    if replaces is not None:
+        SparkSession.active().catalog.dropTempView(replaces.op().name)
+        shutil.rmtree(_folder() / replaces.op().name)
+    return result
 
 
 def batches(table: ibis.Table, rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of at most `rows` rows, in the table's order."""
     folder = _parts(table, f"batches_{uuid.uuid4().hex}")
-    for part in sorted(folder.glob("part-*.parquet")):  # numbered in the table's order
+    for part in sorted(folder.glob("part-*.parquet")):  # their numbers follow the table's order
         with pq.ParquetFile(part) as file:
             yield from file.iter_batches(rows)
         part.unlink()
 
 
 def register(rows: pa.Table, backend: ibis.BaseBackend) -> ibis.Table:
-    file = _folder() / f"lent_{uuid.uuid4().hex}.parquet"
+    """An Arrow table as a table of the session."""
+    file = _folder() / f"registered_{uuid.uuid4().hex}.parquet"
     pq.write_table(rows, file)
     return backend.read_parquet(file)
 

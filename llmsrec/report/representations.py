@@ -7,7 +7,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.report.projection import Projection, Vectors, project
 from llmsrec.serving.item_embeddings import ItemEmbeddings
 from llmsrec.student.model import LLMSRec
-from llmsrec.training.loop import seed_torch
+from llmsrec.training.seeding import seed_torch
 
 SAMPLE_SIZE = 300  # users, and items
 
@@ -21,9 +21,9 @@ def representation_maps(
     rows = np.sort(draws.permutation(len(users))[:SAMPLE_SIZE])
     items = np.sort(draws.permutation(splits.num_items)[:SAMPLE_SIZE])
     seed_torch(seed)
-    untrained = LLMSRec.from_scratch(
-        student.config, student.backbone, student.teacher, splits.catalog
-    ).eval()
+    untrained = LLMSRec(student.config, student.backbone, student.teacher, splits.catalog)
+    untrained.init_soft_tokens()
+    untrained.eval()
     histories = splits.histories("test").take(rows)
     before = project(
         untrained.represent_users(histories).cpu().numpy(),

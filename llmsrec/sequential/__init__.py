@@ -1,4 +1,4 @@
-"""SASRec and what other sequential networks share with it.
+"""SASRec, the teacher, and what other sequential networks share with it: interface, losses, trainer, ranker.
 
-Imported by the student, serving and systems.
+Imported by llm, finetuning, student, serving and systems.
 """

@@ -1,4 +1,4 @@
-"""The layers of SASRec (SPEC 4.1), and those of LiGR that eSASRec puts in their place (SPEC 9)."""
+"""The transformer blocks of SASRec (specification 4.1) and the LiGR blocks of eSASRec (specification 9)."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -9,11 +9,15 @@ from torch.nn import functional
 
 Norm = Literal["original", "pre", "post"]
 Layers = Literal["standard", "ligr"]
-FEED_WIDTH = 4  # times the embedding, inside a gated position-wise network of LiGR: that of eSASRec's authors
+LIGR_EXPANSION = (
+    4  # inner size of the feed-forward network over the embedding size, as in eSASRec's code
+)
 
 
 @dataclass(frozen=True)
 class SASRecConfig:
+    """The shape of a SASRec; saved with its weights."""
+
     num_items: int
     embedding_size: int
     num_blocks: int
@@ -25,7 +29,7 @@ class SASRecConfig:
 
 
 class Block(nn.Module):
-    """Attention, then a position-wise network."""
+    """Self-attention, then a position-wise feed-forward network."""
 
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
@@ -41,20 +45,20 @@ class Block(nn.Module):
         x: Float[Tensor, "batch length size"],
         mask: Tensor | None = None,
         *,
-        newest: bool = False,
-    ) -> Float[Tensor, "batch some size"]:
-        """`mask` is needed where rows are padded. `newest`: nobody asks for more than the last position."""
-        read = x[:, -1:] if newest else x
+        last_only: bool = False,
+    ) -> Float[Tensor, "batch positions size"]:
+        """`mask` is required if rows are padded. `last_only` computes the last position alone."""
+        out = x[:, -1:] if last_only else x
         if self.norm == "original":  # the residual starts from the normalised query, not from x
-            query = self.attention_norm(read)
-            read = self.feed_norm(query + attend(self, query, x, mask))
-            return read + self._feed(read)
+            query = self.attention_norm(out)
+            out = self.feed_norm(query + attend(self, query, x, mask))
+            return out + self._feed(out)
         if self.norm == "pre":
-            normal = self.attention_norm(x)
-            read = read + attend(self, normal[:, -read.shape[1] :], normal, mask)
-            return read + self._feed(self.feed_norm(read))
-        read = self.attention_norm(read + attend(self, read, x, mask))
-        return self.feed_norm(read + self._feed(read))
+            normed = self.attention_norm(x)
+            out = out + attend(self, normed[:, -out.shape[1] :], normed, mask)
+            return out + self._feed(self.feed_norm(out))
+        out = self.attention_norm(out + attend(self, out, x, mask))
+        return self.feed_norm(out + self._feed(out))
 
     def _feed(self, x: Tensor) -> Tensor:
         inner = functional.dropout(self.inner(x), self.dropout, self.training).relu()
@@ -66,27 +70,27 @@ class LigrBlock(nn.Module):
 
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
-        size, wide = config.embedding_size, FEED_WIDTH * config.embedding_size
+        size, inner_size = config.embedding_size, LIGR_EXPANSION * config.embedding_size
         self.num_heads, self.dropout = config.num_heads, config.dropout
         self.attention_norm = nn.LayerNorm(size, eps=1e-8)
         self.attention_gate = nn.Linear(size, size)
         self.query, self.key, self.value, self.out = (nn.Linear(size, size) for _ in range(4))
         self.feed_norm, self.feed_gate = nn.LayerNorm(size, eps=1e-8), nn.Linear(size, size)
-        self.inner_gate, self.inner = nn.Linear(size, wide), nn.Linear(size, wide)
-        self.outer = nn.Linear(wide, size)
+        self.inner_gate, self.inner = nn.Linear(size, inner_size), nn.Linear(size, inner_size)
+        self.outer = nn.Linear(inner_size, size)
 
     def forward(
         self,
         x: Float[Tensor, "batch length size"],
         mask: Tensor | None = None,
         *,
-        newest: bool = False,
-    ) -> Float[Tensor, "batch some size"]:
-        read = x[:, -1:] if newest else x
-        normal = self.attention_norm(x)
-        mixed = attend(self, normal[:, -read.shape[1] :], normal, mask)
-        read = read + self.attention_gate(read).sigmoid() * mixed
-        return read + self.feed_gate(read).sigmoid() * self._feed(self.feed_norm(read))
+        last_only: bool = False,
+    ) -> Float[Tensor, "batch positions size"]:
+        out = x[:, -1:] if last_only else x
+        normed = self.attention_norm(x)
+        attended = attend(self, normed[:, -out.shape[1] :], normed, mask)
+        out = out + self.attention_gate(out).sigmoid() * attended
+        return out + self.feed_gate(out).sigmoid() * self._feed(self.feed_norm(out))
 
     def _feed(self, x: Tensor) -> Tensor:
         inner = functional.silu(self.inner_gate(x)) * self.inner(x)
@@ -95,7 +99,9 @@ class LigrBlock(nn.Module):
 
 
 @runtime_checkable  # tests check types at every call
-class Attending(Protocol):
+class AttentionLayer(Protocol):
+    """The parameters of multi-head attention."""
+
     query: nn.Linear
     key: nn.Linear
     value: nn.Linear
@@ -105,18 +111,20 @@ class Attending(Protocol):
     training: bool
 
 
-def attend(layer: Attending, query: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
-    """What each query takes from the source, by the layer's weights; without a mask, from what stands before it."""
+def attend(layer: AttentionLayer, query: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
+    """Multi-head attention of `query` over `source`; causal without a mask."""
     q, k, v = (
         part.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
         for part in (layer.query(query), layer.key(source), layer.value(source))
     )
-    drop = layer.dropout if layer.training else 0.0
-    causal = mask is None and query.shape[1] > 1  # the newest position alone sees all
-    mixed = functional.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=drop, is_causal=causal
+    dropout = layer.dropout if layer.training else 0.0
+    causal = (
+        mask is None and query.shape[1] > 1
+    )  # a single query is the last position, which sees all
+    attended = functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal
     )
-    return layer.out(mixed.transpose(1, 2).flatten(-2))
+    return layer.out(attended.transpose(1, 2).flatten(-2))
 
 
-KINDS: dict[Layers, type[Block] | type[LigrBlock]] = {"standard": Block, "ligr": LigrBlock}
+BLOCKS: dict[Layers, type[Block] | type[LigrBlock]] = {"standard": Block, "ligr": LigrBlock}

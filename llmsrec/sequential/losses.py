@@ -1,4 +1,4 @@
-"""The teacher's losses: scores in, a scalar out (SPEC 4.1 and 9)."""
+"""The losses of next-item prediction: scores in, a scalar out (specification 4.1 and 9)."""
 
 import torch
 from jaxtyping import Float, Int
@@ -7,12 +7,12 @@ from torch.nn import functional
 
 
 def binary_loss(positive: Float[Tensor, "n"], negative: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
-    """BCE of the next item against its negatives, the released code's: a mean for each sign."""
+    """Binary cross-entropy as in the released code: the mean of the positives plus the mean of the negatives."""
     return functional.softplus(-positive).mean() + functional.softplus(negative).mean()
 
 
 def full_loss(scores: Float[Tensor, "n items"], targets: Int[Tensor, "n"]) -> Float[Tensor, ""]:
-    """Cross-entropy over the whole catalogue."""
+    """Cross-entropy over the whole catalog."""
     return functional.cross_entropy(scores, targets)
 
 
@@ -26,7 +26,7 @@ def sampled_softmax_loss(
 def generalised_binary_loss(
     positive: Float[Tensor, "n"], negative: Float[Tensor, "n k"], num_items: int, t: float
 ) -> Float[Tensor, ""]:
-    """gBCE (Petrov & Macdonald, RecSys 2023): the positive's sigmoid to the power beta repairs overconfidence."""
+    """gBCE (Petrov and Macdonald, RecSys 2023): the positive's sigmoid to the power beta reduces overconfidence."""
     alpha = negative.shape[1] / (num_items - 1)
     beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)
     loss = beta * functional.softplus(-positive) + functional.softplus(negative).sum(dim=1)

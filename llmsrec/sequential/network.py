@@ -1,4 +1,4 @@
-"""What networks that read one purchase after another share: a state for each history, and a way to be trained."""
+"""The interface of sequential networks: states of histories, the output table, the configuration of training."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from llmsrec.core.config import Amount, Count
 from llmsrec.data.sequences import Sequences
 
-BATCH_TOKENS = 1 << 14  # positions represented at a time
+BATCH_POSITIONS = 1 << 14  # of one forward pass in `represent`
 
 
 class SequenceNetwork(nn.Module, ABC):
-    """An item's score is the product of the state and its row of the table, plus its bias where there is one."""
+    """An item's score is the product of the state and the item's row of `output_table`, plus `output_bias` if any."""
 
     max_length: int
     embedding_size: int
@@ -26,7 +26,7 @@ class SequenceNetwork(nn.Module, ABC):
     @property
     @abstractmethod
     def output_table(self) -> Float[Tensor, "indices size"]:
-        """A row for each item as the next one; row 0 is the padding's."""
+        """The output vector of each item; row 0 is padding."""
 
     @property
     def output_bias(self) -> Float[Tensor, "indices"] | None:
@@ -34,20 +34,20 @@ class SequenceNetwork(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
-        """The state at each purchase of left padded rows; zero at padded positions."""
+        """The state after each purchase of left-padded rows; zero at padding."""
 
     @abstractmethod
     def last_state(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
-        """The state that tells the next purchase, of rows of one length without padding."""
+        """The state that predicts the next purchase, for rows of equal length without padding."""
 
     @property
     def item_table(self) -> Float[Tensor, "indices size"]:
-        """What `output_table` is, to read from."""
+        """`output_table` without gradient."""
         return self.output_table.detach()
 
     @property
     def digest(self) -> str:
-        """Which weights these are."""
+        """SHA-256 of all weights."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
@@ -55,33 +55,33 @@ class SequenceNetwork(nn.Module, ABC):
 
     @torch.no_grad()
     def represent(self, histories: Sequences) -> Float[Tensor, "rows size"]:
-        """The newest state of each row, as `forward` has it; an empty row gives zeros.
+        """The last state of each row in evaluation mode; zeros for an empty row.
 
-        Rows of one length at a time: nothing is padded or masked."""
+        Rows of equal length run together, without padding."""
         was_training = self.training
         self.eval()
         device = next(self.parameters()).device
         states = torch.zeros(len(histories), self.embedding_size, device=device)
         tails = histories.last(self.max_length)
-        for rows in by_length(tails.lengths):
+        for rows in batches_by_length(tails.lengths):
             block = torch.from_numpy(tails.take(rows).padded()).to(device)
             states[torch.from_numpy(rows).to(device)] = self.last_state(block)
         self.train(was_training)
         return states
 
 
-def by_length(lengths: Int[np.ndarray, "rows"]) -> Iterator[Int[np.ndarray, "some"]]:
-    """The rows of each length but zero, at most BATCH_TOKENS positions (or a single row) at a time."""
+def batches_by_length(lengths: Int[np.ndarray, "rows"]) -> Iterator[Int[np.ndarray, "batch"]]:
+    """Batches of rows of equal length, at most BATCH_POSITIONS positions or one row each; empty rows are left out."""
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] > 0]
-    for alike in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
-        size = max(1, BATCH_TOKENS // lengths[alike].max(initial=1))
-        yield from (alike[start : start + size] for start in range(0, len(alike), size))
+    for rows in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        size = max(1, BATCH_POSITIONS // lengths[rows].max(initial=1))
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 @dataclass(frozen=True)
 class PositionBatch:
-    """Positions of a batch: the state there, the item that comes next, and whose it is."""
+    """The state, the next item and the user of every position of a batch."""
 
     states: Float[Tensor, "positions size"]
     targets: Int[Tensor, "positions"]
@@ -90,14 +90,16 @@ class PositionBatch:
 
 @runtime_checkable  # tests check types at every call
 class Loss(Protocol):
+    """A loss over positions; negatives are drawn from the generator."""
+
     def __call__(
-        self, network: SequenceNetwork, lessons: PositionBatch, draws: np.random.Generator
+        self, network: SequenceNetwork, batch: PositionBatch, draws: np.random.Generator, /
     ) -> Float[Tensor, ""]: ...
 
 
 @dataclass(frozen=True)
 class SequenceTraining:
-    """What trainings over users' sequences share."""
+    """The settings that all trainings over histories share; params.yaml explains each field."""
 
     embedding_size: Count
     max_length: Count
@@ -115,14 +117,14 @@ class SequenceTraining:
 
 @dataclass(frozen=True)
 class CausalTraining(SequenceTraining, ABC):
-    """A causal network and its training to tell the next item at every position."""
+    """The settings of a causal network that predicts the next item at every position."""
 
     @abstractmethod
     def build_network(self, num_items: int) -> SequenceNetwork: ...
 
     @abstractmethod
     def build_loss(self, train: Sequences, num_items: int) -> Loss:
-        """What a step lowers."""
+        """The loss that training minimises."""
 
     def build_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=(0.9, 0.98))

@@ -1,4 +1,4 @@
-"""The teacher as a ranker: the state after the last purchase times every item's embedding."""
+"""Rankers by dot product, and a sequential network as one: the last state times the output table."""
 
 import numpy as np
 import torch
@@ -9,11 +9,11 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.ranking.ranker import VectorRanker
 from llmsrec.sequential.network import SequenceNetwork
 
-GATHERED = 1 << 19  # values laid beside their users at a time: 2 MB stay in the cache
+GATHERED_VALUES = 1 << 19  # item vector values gathered at a time: 2 MB fit the CPU cache
 
 
 class DotProductRanker(VectorRanker):
-    """Products of vectors, and what each item has for everyone; computed where the items' vectors are."""
+    """Scores are products of user and item vectors plus an item bias, computed on the device of the item vectors."""
 
     def __init__(
         self,
@@ -28,29 +28,29 @@ class DotProductRanker(VectorRanker):
     def score_users(
         self, users: Float[np.ndarray, "users size"]
     ) -> Float[np.ndarray, "users indices"]:
-        scores = self._beside(users) @ self.item_vectors.T
+        scores = self._to_device(users) @ self.item_vectors.T
         return (scores if self.bias is None else scores + self.bias).cpu().numpy()
 
     def score_candidates(
         self, users: Float[np.ndarray, "users size"], items: Int[np.ndarray, "users columns"]
     ) -> Float[np.ndarray, "users columns"]:
-        vectors = self._beside(users)
-        size = max(1, GATHERED // max(1, items.shape[1] * users.shape[1]))
+        vectors = self._to_device(users)
+        size = max(1, GATHERED_VALUES // max(1, items.shape[1] * users.shape[1]))
         scores = vectors.new_empty(items.shape)
         for start in range(0, len(items), size):
             part = slice(start, start + size)
-            some = self.item_vectors[torch.from_numpy(items[part]).to(scores.device)]
-            torch.sum(some * vectors[part, None], dim=-1, out=scores[part])
+            gathered = self.item_vectors[torch.from_numpy(items[part]).to(scores.device)]
+            torch.sum(gathered * vectors[part, None], dim=-1, out=scores[part])
         if self.bias is not None:
             scores += self.bias[torch.from_numpy(items).to(scores.device)]
         return scores.cpu().numpy()
 
-    def _beside(self, users: Float[np.ndarray, "users size"]) -> Float[Tensor, "users size"]:
+    def _to_device(self, users: Float[np.ndarray, "users size"]) -> Float[Tensor, "users size"]:
         return torch.from_numpy(users).to(self.item_vectors.device)
 
 
 class SequentialRanker(DotProductRanker):
-    """A user's vector is its state alone: a constant in it would make all users alike (SPEC E5)."""
+    """A user's vector is the last state alone; a constant dimension would distort the cosines of E5."""
 
     def __init__(self, model: SequenceNetwork) -> None:
         bias = model.output_bias

@@ -1,4 +1,4 @@
-"""Train SASRec, or any causal network, on the training histories (SPEC 4.1)."""
+"""Train SASRec, or any causal network, to predict the next item (specification 4.1)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -30,13 +30,16 @@ from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.training import distributed
 from llmsrec.training.batches import NegativeSampler, bucket_by_length
-from llmsrec.training.loop import Checkpoints, MetricLog, TrainingPlan, seed_torch
-from llmsrec.training.loop import train as run
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog, TrainingPlan, train
+from llmsrec.training.seeding import seed_torch
 from llmsrec.training.validation import validation_metrics
 
 
 @dataclass(frozen=True)
 class TeacherConfig(CausalTraining):
+    """The section `teacher` of params.yaml."""
+
     num_blocks: Count
     num_heads: Count
     dropout: Share
@@ -48,9 +51,10 @@ class TeacherConfig(CausalTraining):
 
     def __post_init__(self) -> None:
         if self.layers == "ligr" and self.norm != "pre":
-            raise ValueError("layers: ligr normalises before each part; set norm: pre")
+            raise ValueError("layers: ligr needs norm: pre")
 
     def network(self, num_items: int) -> SASRecConfig:
+        """The shape of the network for a catalog of this size."""
         return SASRecConfig(
             num_items,
             self.embedding_size,
@@ -70,23 +74,23 @@ class TeacherConfig(CausalTraining):
 
 
 class TeacherLoss:
-    """The next item against negatives that the user has not bought, or against the whole catalogue."""
+    """The next item against negatives that the user has not bought (bce, gbce, sampled_softmax) or all items (ce)."""
 
     def __init__(self, config: TeacherConfig, negatives: NegativeSampler) -> None:
         self.config, self.negatives = config, negatives
 
     def __call__(
-        self, network: SequenceNetwork, lessons: PositionBatch, draws: np.random.Generator
+        self, network: SequenceNetwork, batch: PositionBatch, draws: np.random.Generator
     ) -> Float[Tensor, ""]:
-        config, state = self.config, lessons.states
+        config, states = self.config, batch.states
         if config.loss == "ce":
-            return full_loss(positive_and_negative_scores(network, state), lessons.targets - 1)
+            return full_loss(scores_of_all_items(network, states), batch.targets - 1)
         table = network.output_table
         count = 1 if config.loss == "bce" else config.negatives
-        drawn = self.negatives.draw(lessons.users, count, draws)
-        positive = (state * table[lessons.targets]).sum(-1)
-        others = table[torch.from_numpy(drawn).to(state.device)]
-        negative = torch.einsum("nd,nkd->nk", state, others)
+        drawn = self.negatives.draw(batch.users, count, draws)
+        positive = (states * table[batch.targets]).sum(-1)
+        vectors = table[torch.from_numpy(drawn).to(states.device)]
+        negative = torch.einsum("nd,nkd->nk", states, vectors)
         if config.loss == "bce":
             return binary_loss(positive, negative)
         if config.loss == "sampled_softmax":
@@ -94,10 +98,10 @@ class TeacherLoss:
         return generalised_binary_loss(positive, negative, len(table) - 1, config.gbce_t)
 
 
-def positive_and_negative_scores(
+def scores_of_all_items(
     network: SequenceNetwork, states: Float[Tensor, "n size"]
 ) -> Float[Tensor, "n items"]:
-    """Of every item but the padding."""
+    """Column i is the score of item index i + 1."""
     scores = states @ network.output_table[1:].T
     return scores if network.output_bias is None else scores + network.output_bias[1:]
 
@@ -110,43 +114,48 @@ def train_teacher(
     device: torch.device | str = "cpu",
     start: SASRec | None = None,
 ) -> SASRec:
-    """The trained network, on the CPU; a run that was interrupted goes on from its last validation.
+    """The network with the best validation (or the last, without `keep_best`), on the CPU and in evaluation mode.
 
-    `start` is a network of the same shape and items to go on from."""
+    An interrupted run resumes from `checkpoints`. `start` is a network of the same shape and items for a warm start."""
     seed_torch(config.seed)
     model = config.build_network(splits.num_items).to(device)
     if start is not None:
         model.load_state_dict(start.state_dict())
-    run(*training_stage(model, splits, config, "teacher"), log, checkpoints)
+    train(*training_stage(model, splits, config, "teacher"), log, checkpoints)
     return model.eval().cpu()
 
 
 def training_stage(
     model: SequenceNetwork, splits: Splits, config: CausalTraining, name: str
-) -> tuple["Trainer", TrainingPlan]:
-    trainer = Trainer(model, training_histories(splits, config.holdout), splits.num_items, config)
+) -> tuple["CausalTrainer", TrainingPlan]:
+    """A trainer and its plan; `name` labels the progress."""
+    trainer = CausalTrainer(
+        model, training_histories(splits, config.holdout), splits.num_items, config
+    )
     return trainer, training_plan(trainer, splits, name)
 
 
 def training_plan(trainer: EpochTrainer, splits: Splits, name: str) -> TrainingPlan:
-    """A look every few epochs, and after the last."""
+    """Validation after every `validate_every` epochs and after the last."""
     config, steps = trainer.config, trainer.steps_per_epoch
-    looks = every_few(config.epochs, config.validate_every, steps)
+    eval_steps = epoch_steps(config.epochs, config.validate_every, steps)
     select_by = "ndcg@10" if config.keep_best else None
 
-    def look() -> dict[str, float]:
+    def validation() -> dict[str, float]:
         return validate(trainer.model, splits, config)
 
-    return TrainingPlan(name, look, looks, config.patience, select_by, steps_per_log_unit=steps)
+    return TrainingPlan(
+        name, validation, eval_steps, config.patience, select_by, steps_per_log_unit=steps
+    )
 
 
-def every_few(epochs: int, every: int, steps_per_epoch: int) -> list[int]:
-    """The steps at which so many epochs are over, and after the last."""
+def epoch_steps(epochs: int, every: int, steps_per_epoch: int) -> list[int]:
+    """The steps at the end of every `every` epochs and of the last."""
     return [steps_per_epoch * epoch for epoch in sorted({*range(every, epochs, every), epochs})]
 
 
-class Trainer(EpochTrainer):
-    """Of a causal network: every position of a batch is a lesson."""
+class CausalTrainer(EpochTrainer):
+    """Predicts the next item at every position of a batch."""
 
     def __init__(
         self, model: SequenceNetwork, train: Sequences, num_items: int, config: CausalTraining
@@ -157,40 +166,39 @@ class Trainer(EpochTrainer):
     def loss(
         self, users: Int[np.ndarray, "batch"], draws: np.random.Generator
     ) -> Float[Tensor, ""]:
-        """Over all positions of all rows of the batch alike, whichever group they were computed in.
-
-        Of several processes each has a part of this mean: that of its own users."""
-        own, draws = self._own(users, draws)
-        if len(own) == 0:
+        """The mean over all positions of the batch; of several processes, each returns its users' part of this mean."""
+        local, draws = self._local(users, draws)
+        if len(local) == 0:
             return self.model.output_table.sum() * 0.0
         states, targets, owners = [], [], []
-        for group in bucket_by_length(self.train, own, self.config.max_length):
-            inputs = group.inputs.to(self.device)
+        for bucket in bucket_by_length(self.train, local, self.config.max_length):
+            inputs = bucket.inputs.to(self.device)
             states.append(self.model(inputs)[inputs != 0])
-            targets.append(group.targets.to(self.device))
-            owners.append(group.users)
-        lessons = PositionBatch(torch.cat(states), torch.cat(targets), np.concatenate(owners))
-        share = len(lessons.targets) / self._positions(users)
-        return self.criterion(self.model, lessons, draws) * share
+            targets.append(bucket.targets.to(self.device))
+            owners.append(bucket.users)
+        batch = PositionBatch(torch.cat(states), torch.cat(targets), np.concatenate(owners))
+        share = len(batch.targets) / self._num_positions(users)
+        return self.criterion(self.model, batch, draws) * share
 
-    def _own(
+    def _local(
         self, users: Int[np.ndarray, "batch"], draws: np.random.Generator
-    ) -> tuple[Int[np.ndarray, "share"], np.random.Generator]:
-        """Processes draw the same users, and then each for itself."""
+    ) -> tuple[Int[np.ndarray, "local"], np.random.Generator]:
+        """The users of this process and its generator; all processes draw the same batch of users."""
         if distributed.world_size() == 1:
             return users, draws
-        own = users[distributed.shard(len(users))[distributed.rank()]]
-        return own, draws.spawn(distributed.world_size())[distributed.rank()]
+        local = users[distributed.shard(len(users))[distributed.rank()]]
+        return local, draws.spawn(distributed.world_size())[distributed.rank()]
 
-    def _positions(self, users: Int[np.ndarray, "batch"]) -> int:
+    def _num_positions(self, users: Int[np.ndarray, "batch"]) -> int:
         return int(np.minimum(self.train.lengths[users] - 1, self.config.max_length).sum())
 
 
 def training_histories(splits: Splits, holdout: bool) -> Sequences:
-    """What the teacher fits: with `holdout`, without the purchase it will be asked to teach (SPEC 9)."""
+    """The histories that are trained on; `holdout` drops each user's last purchase, a target of the student (9)."""
     train = splits.train
     return train.take(np.arange(len(train)), np.maximum(train.lengths - int(holdout), 0))
 
 
 def validate(model: SequenceNetwork, splits: Splits, config: SequenceTraining) -> dict[str, float]:
+    """NDCG@10 and HR@10 of the validation sample."""
     return validation_metrics(SequentialRanker(model), splits, config.validation_users, config.seed)

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from llmsrec.core.errors import ArtifactError
 from llmsrec.core.files import atomic_directory, read_json, sha256
 from llmsrec.data.splits import Splits
+from llmsrec.llm.ranker import encode_items
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import encode_items
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from llmsrec.core.errors import ArtifactError, DataError
 from llmsrec.core.files import sha256
 from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.sequences import from_rows
+from llmsrec.llm.ranker import RetrievalRanker
 from llmsrec.serving.bundle import CATALOG
 from llmsrec.serving.item_embeddings import ItemEmbeddings
 from llmsrec.serving.transfer import ranker_for_catalog
 from llmsrec.serving.user_kv_cache import UserKVCache
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Recommender:
     def __init__(
         self,
         catalog: Catalog,
-        ranker: StudentRanker,
+        ranker: RetrievalRanker,
         purchases: Int[np.ndarray, "indices"],
         latest: int,
     ) -> None:
@@ -78,10 +78,10 @@ class Recommender:
         purchases = np.concatenate([np.zeros(1, dtype=np.int64), embeddings.purchases])
         use_cache = user_cache_mb and not student.config.user_vector_in_prompt
         cache = UserKVCache(student, user_cache_mb) if use_cache else None
-        ranker = StudentRanker(student, embeddings.padded, cache.represent if cache else None)
+        ranker = RetrievalRanker(student, embeddings.padded, cache.represent if cache else None)
         return cls(catalog, ranker, purchases, embeddings.latest)
 
-    def for_catalog(self, catalog: Catalog) -> StudentRanker:
+    def for_catalog(self, catalog: Catalog) -> RetrievalRanker:
         """A ranker of the items of another catalog."""
         return ranker_for_catalog(self.ranker, self.catalog, catalog)
 

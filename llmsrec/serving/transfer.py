@@ -11,17 +11,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmsrec.data.catalog import Catalog
+from llmsrec.llm.ranker import RetrievalRanker, encode
+from llmsrec.llm.retrieval import RetrievalModel
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker, encode
 
 
 def shared_items(
-    own: Catalog, other: Catalog
+    source: Catalog, target: Catalog
 ) -> tuple[Int[np.ndarray, "shared"], Int[np.ndarray, "shared"]]:
     """Indices of the items that both catalogs contain, in each of them."""
-    both = own.items[["item_id", "item_index"]].merge(
-        other.items[["item_id", "item_index"]], on="item_id"
+    both = source.items[["item_id", "item_index"]].merge(
+        target.items[["item_id", "item_index"]], on="item_id"
     )
     return both["item_index_x"].to_numpy(copy=True), both["item_index_y"].to_numpy(copy=True)
 
@@ -41,33 +41,37 @@ def with_item_vectors(teacher: SASRec, rows: Float[Tensor, "indices size"]) -> S
     return model.eval().requires_grad_(False).to(rows.device)
 
 
-def teacher_for_catalog(teacher: SASRec, own: Catalog, other: Catalog) -> SASRec:
-    """The teacher with item vectors for `other`; new items get the mean vector."""
-    rows = mean_item_vectors(teacher, other.num_items)
-    old, new = (torch.from_numpy(part).to(rows.device) for part in shared_items(own, other))
+def teacher_for_catalog(teacher: SASRec, source: Catalog, target: Catalog) -> SASRec:
+    """The teacher with item vectors for `target`; new items get the mean vector."""
+    rows = mean_item_vectors(teacher, target.num_items)
+    old, new = (torch.from_numpy(part).to(rows.device) for part in shared_items(source, target))
     rows[new] = teacher.item_table[old]
     return with_item_vectors(teacher, rows)
 
 
-def with_teacher_and_catalog(student: LLMSRec, teacher: SASRec, catalog: Catalog) -> LLMSRec:
+def with_teacher_and_catalog(
+    student: RetrievalModel, teacher: SASRec, catalog: Catalog
+) -> RetrievalModel:
     """The student's heads with another teacher and the titles of another catalog."""
-    model = LLMSRec(student.config, student.backbone, teacher, catalog)
+    model = RetrievalModel(student.config, student.variant, student.backbone, teacher, catalog)
     model.heads.load_state_dict(student.heads.state_dict())
     return model.eval()
 
 
-def ranker_for_catalog(ranker: StudentRanker, own: Catalog, other: Catalog) -> StudentRanker:
-    """A ranker of the items of `other`; items with the same id and title as in `own` are not encoded again."""
+def ranker_for_catalog(
+    ranker: RetrievalRanker, source: Catalog, target: Catalog
+) -> RetrievalRanker:
+    """A ranker of the items of `target`; items with the same id and title as in `source` are not encoded again."""
     student = ranker.model
     model = with_teacher_and_catalog(
-        student, teacher_for_catalog(student.teacher, own, other), other
+        student, teacher_for_catalog(student.teacher, source, target), target
     )
-    vectors = np.zeros((other.num_items + 1, student.config.shared_size), dtype=np.float32)
-    old, new = shared_items(own, other)
+    vectors = np.zeros((target.num_items + 1, student.config.shared_size), dtype=np.float32)
+    old, new = shared_items(source, target)
     same = np.array(
-        [own.titles[a] == other.titles[b] for a, b in zip(old, new, strict=True)], dtype=bool
+        [source.titles[a] == target.titles[b] for a, b in zip(old, new, strict=True)], dtype=bool
     )
     vectors[new[same]] = ranker.item_vectors.cpu().numpy()[old[same]]
-    rest = np.setdiff1d(np.arange(1, other.num_items + 1), new[same])
+    rest = np.setdiff1d(np.arange(1, target.num_items + 1), new[same])
     vectors[rest] = encode(model, rest)
-    return StudentRanker(model, vectors)
+    return RetrievalRanker(model, vectors)

@@ -84,9 +84,9 @@ class UserKVCache:
         rows = DecoderInput(
             model.soft_prompts.embed(torch.from_numpy(tokens).to(device), items),
             positions=torch.from_numpy(before[:, None] + np.arange(count)).to(device),
-            reads=torch.from_numpy((tokens == UOUT).argmax(axis=1)[:, None]).to(device),
+            columns=torch.from_numpy((tokens == UOUT).argmax(axis=1)[:, None]).to(device),
             mask=mask,
-            kept=past,
+            past_key_values=past,
         )
         layers: KeysValues = []
         states = model.soft_prompts.decoder.hidden_states(rows, layers)[:, 0].float()

@@ -1,4 +1,4 @@
 """Fetch or generate the raw files of a dataset.
 
-Imported by stages and arrivals.
+Imported by arrivals and stages.
 """

@@ -1,9 +1,9 @@
-"""The embedded sample store: made up, yet with what makes real stores hard, and the same bytes everywhere.
+"""The built-in sample dataset: synthetic, with the difficulties of real datasets, and the same bytes on every platform.
 
-A shopper starts somewhere popular. What follows is decided mostly by the *last* purchase: each product leads to three
-others (the next accessory of the line, a later one of the sister line, the partner brand's), less often by an earlier
-one, else the shopper starts anew. So the same products bought in another order lead elsewhere, and titles tell which
-product belongs to which line. Only integers and `random()` are used: no platform rounds or draws them differently.
+A user starts with a popular item. The next purchase depends mostly on the *last* one: each item has three successors,
+the next accessory of its line, a later one of the sister line, and one of the partner brand. Less often it depends on
+the purchase before that, or the user starts again. So the order of purchases matters, and titles name the line and the
+domain of an item. Only integers and `random()` are used, because no platform rounds or draws them differently.
 """
 
 import json
@@ -18,12 +18,12 @@ from llmsrec.core.files import atomic_write
 SEED = 2025
 NUM_USERS = 2_000
 DAY = 86_400_000
-FIRST_DAY, SPAN = 18_262, 900  # 2020-01-01, and the days on which shoppers start
+FIRST_DAY, SPAN = 18_262, 900  # 2020-01-01, and the number of days on which users start
 
 BRANDS = ["Aldera", "Brunvik", "Corvane", "Dolmeri", "Estuna"]
 LINES = ["Classic", "Studio", "Terra"]
 
-# What a shopper of each domain buys, in the order in which one thing leads to the next.
+# The kinds of items of each domain, in the order in which one leads to the next.
 DOMAINS = {
     "Coffee": ["espresso machine", "burr grinder", "tamper", "milk frother", "portafilter basket",
                "knock box", "descaling kit", "water filter", "espresso cups", "cleaning tablets"],
@@ -51,6 +51,8 @@ COLOURS = ["black", "white", "silver", "forest green", "sand", "navy"]
 
 @dataclass(frozen=True)
 class Item:
+    """An item of the sample; `cold` ones are rarely bought."""
+
     number: int
     item_id: str
     domain: str
@@ -75,29 +77,29 @@ class Item:
         return f"{self.family} {self.name} for {DOMAINS[self.domain][0]}, {self.colour}"
 
 
-class Store:
-    """1,500 items: ten domains, ten kinds in each, five brands with three lines."""
+class SampleCatalog:
+    """1,500 items: ten domains with ten kinds each, by five brands with three lines each."""
 
-    def __init__(self, draws: random.Random) -> None:
-        self.draws = draws
-        numbers = shuffled(range(1, 1501), draws)  # so that an id tells nothing of its item
+    def __init__(self, generator: random.Random) -> None:
+        self.generator = generator
+        numbers = shuffled(range(1, 1501), generator)  # so that ids carry no information
         self.items: list[Item] = []
         for domain, kinds in DOMAINS.items():
             for kind in range(len(kinds)):
                 for brand in range(len(BRANDS)):
                     for line in range(len(LINES)):
                         number = len(self.items)
-                        colour = COLOURS[below(len(COLOURS), draws)]
-                        cold = kind > 0 and below(8, draws) == 0
+                        colour = COLOURS[randbelow(len(COLOURS), generator)]
+                        cold = kind > 0 and randbelow(8, generator) == 0
                         item_id = f"SA{numbers[number]:08d}"
                         self.items.append(
                             Item(number, item_id, domain, kind, brand, line, colour, cold)
                         )
         self.starts = [item for item in self.items if not item.cold and item.kind in (0, 3, 6)]
-        self.start_order = shuffled(self.starts, draws)  # popularity falls along this list
+        self.start_order = shuffled(self.starts, generator)  # in descending popularity
 
-    def followers(self, item: Item) -> list[Item]:
-        """What leads on from an item, likeliest first."""
+    def successors(self, item: Item) -> list[Item]:
+        """The three possible next items, the likeliest first."""
         kinds, lines, brands = 10, len(LINES), len(BRANDS)
         return [
             self._at(item, (item.kind + 1) % kinds, item.brand, item.line),
@@ -109,68 +111,69 @@ class Store:
         domain = list(DOMAINS).index(item.domain)
         return self.items[((domain * 10 + kind) * len(BRANDS) + brand) * len(LINES) + line]
 
-    def popular_start(self) -> Item:
-        """Squaring a uniform draw favours the head of the list."""
-        place = self.draws.random() ** 2
-        return self.start_order[int(place * len(self.start_order))]
+    def draw_start(self) -> Item:
+        """A starting item; squaring a uniform draw favours the popular ones."""
+        quantile = self.generator.random() ** 2
+        return self.start_order[int(quantile * len(self.start_order))]
 
-    def follow(self, item: Item) -> Item:
-        """Half of the shoppers take the likeliest follower; few find a cold one."""
-        chance = below(10, self.draws)
-        chosen = self.followers(item)[0 if chance < 6 else 1 if chance < 9 else 2]
-        if chosen.cold and below(4, self.draws):
-            return self.followers(item)[1]
-        return chosen
+    def draw_successor(self, item: Item) -> Item:
+        """A next item: mostly the likeliest successor, rarely a cold one."""
+        tenth = randbelow(10, self.generator)
+        successor = self.successors(item)[0 if tenth < 6 else 1 if tenth < 9 else 2]
+        if successor.cold and randbelow(4, self.generator):
+            return self.successors(item)[1]
+        return successor
 
 
-def shop(store: Store) -> list[tuple[Item, int]]:
-    """One shopper's purchases and their days."""
-    draws = store.draws
-    day = FIRST_DAY + below(SPAN, draws)
-    bought = [(store.popular_start(), day)]
-    length = 6 + min(below(9, draws), below(16, draws))
+def generate_history(catalog: SampleCatalog) -> list[tuple[Item, int]]:
+    """One user's purchases and their days."""
+    generator = catalog.generator
+    day = FIRST_DAY + randbelow(SPAN, generator)
+    history = [(catalog.draw_start(), day)]
+    length = 6 + min(randbelow(9, generator), randbelow(16, generator))
     for _ in range(4 * length):
-        if len(bought) == length:
+        if len(history) == length:
             break
-        chance = below(100, draws)
-        if chance < 58:
-            item, same_day = store.follow(bought[-1][0]), below(10, draws) == 0
-        elif chance < 70 and len(bought) > 1:
-            item, same_day = store.follow(bought[-2][0]), below(2, draws) == 0
+        percent = randbelow(100, generator)
+        if percent < 58:
+            item, same_day = catalog.draw_successor(history[-1][0]), randbelow(10, generator) == 0
+        elif percent < 70 and len(history) > 1:
+            item, same_day = catalog.draw_successor(history[-2][0]), randbelow(2, generator) == 0
         else:
-            item, same_day = store.popular_start(), below(10, draws) < 7
-        if all(item.number != other.number for other, _ in bought):
-            day += 0 if same_day else 1 + below(20, draws)
-            bought.append((item, day))
-    return bought
+            item, same_day = catalog.draw_start(), randbelow(10, generator) < 7
+        if all(item.number != other.number for other, _ in history):
+            day += 0 if same_day else 1 + randbelow(20, generator)
+            history.append((item, day))
+    return history
 
 
-def generate(folder: Path, seed: int = SEED) -> list[Path]:
+def write_sample(folder: Path, seed: int = SEED) -> list[Path]:
     """Write sample.jsonl and meta_sample.jsonl; returns their paths."""
-    draws = random.Random(seed)
-    store = Store(draws)
-    lines = list(_reviews(store))
-    lines += [lines[below(len(lines), draws)] for _ in range(30)]  # sent twice
-    lines += _broken(lines, draws)
+    generator = random.Random(seed)
+    catalog = SampleCatalog(generator)
+    reviews = list(_reviews(catalog))
+    reviews += [reviews[randbelow(len(reviews), generator)] for _ in range(30)]  # duplicates
+    reviews += _malformed(reviews, generator)
     metadata = [
-        json.dumps(_metadata(item)) for item in store.items if below(100, draws)
-    ]  # one in a hundred items has none
+        json.dumps(_metadata(item)) for item in catalog.items if randbelow(100, generator)
+    ]  # one item in a hundred has no metadata
     files = []
-    for name, content in (("sample.jsonl", lines), ("meta_sample.jsonl", metadata)):
-        path = folder / name
-        with atomic_write(path) as aside:
-            aside.write_bytes("".join(f"{line}\n" for line in shuffled(content, draws)).encode())
-        files.append(path)
+    for name, lines in (("sample.jsonl", reviews), ("meta_sample.jsonl", metadata)):
+        content = "".join(f"{line}\n" for line in shuffled(lines, generator))
+        with atomic_write(folder / name) as temporary:
+            temporary.write_bytes(content.encode())
+        files.append(folder / name)
     return files
 
 
-def _reviews(store: Store) -> Iterator[str]:
+def _reviews(catalog: SampleCatalog) -> Iterator[str]:
+    generator = catalog.generator
     for user in range(NUM_USERS):
-        for item, day in shop(store):
-            stars = 5 - min(below(5, store.draws), below(5, store.draws))
+        for item, day in generate_history(catalog):
+            stars = 5 - min(randbelow(5, generator), randbelow(5, generator))
             yield json.dumps(
                 {
-                    "rating": float(stars) if below(5, store.draws) else None,
+                    "rating": float(stars) if randbelow(5, generator) else None,
                     "title": "",
                     "text": "",
                     "images": [],
@@ -186,7 +189,7 @@ def _reviews(store: Store) -> Iterator[str]:
 
 def _metadata(item: Item) -> dict[str, Any]:
     kinds = DOMAINS[item.domain]
-    after = kinds[(item.kind + 1) % len(kinds)]
+    accessory = kinds[(item.kind + 1) % len(kinds)]
     return {
         "main_category": item.domain,
         "title": item.title,
@@ -195,7 +198,7 @@ def _metadata(item: Item) -> dict[str, Any]:
         "features": [],
         "description": [
             f"A {item.colour} {item.name} of the {item.family} family for {item.domain.lower()}. "
-            f"Made to be used with the {item.family} {after}."
+            f"Made to be used with the {item.family} {accessory}."
         ],
         "price": None,
         "images": [],
@@ -208,18 +211,18 @@ def _metadata(item: Item) -> dict[str, Any]:
     }
 
 
-def _broken(lines: list[str], draws: random.Random) -> list[str]:
-    """Sixty lines of the kinds that real dumps hold."""
-    broken: list[str] = []
+def _malformed(reviews: list[str], generator: random.Random) -> list[str]:
+    """Sixty malformed lines of the six kinds that real files contain."""
+    malformed: list[str] = []
     for number in range(60):
-        line = lines[below(len(lines), draws)]
+        line = reviews[randbelow(len(reviews), generator)]
         record = json.loads(line)
         kind = number % 6
         if kind == 0:
-            broken.append(line[: len(line) // 2])
+            malformed.append(line[: len(line) // 2])
             continue
         if kind == 1:
-            broken.append(json.dumps([record["user_id"], record["asin"]]))
+            malformed.append(json.dumps([record["user_id"], record["asin"]]))
             continue
         if kind == 2:
             del record["user_id"]
@@ -229,18 +232,19 @@ def _broken(lines: list[str], draws: random.Random) -> list[str]:
             record["timestamp"] = 0
         else:
             record["asin"] = record["parent_asin"] = ""
-        broken.append(json.dumps(record))
-    return broken
+        malformed.append(json.dumps(record))
+    return malformed
 
 
-def below(limit: int, draws: random.Random) -> int:
-    return int(draws.random() * limit)
+def randbelow(limit: int, generator: random.Random) -> int:
+    """A random integer in [0, limit)."""
+    return int(generator.random() * limit)
 
 
-def shuffled(values: Any, draws: random.Random) -> list[Any]:
-    """Fisher and Yates, written out: how `random.shuffle` draws is not promised."""
+def shuffled(values: Any, generator: random.Random) -> list[Any]:
+    """Fisher-Yates shuffle; Python does not guarantee that `random.shuffle` draws the same in every version."""
     result = list(values)
     for last in range(len(result) - 1, 0, -1):
-        other = below(last + 1, draws)
+        other = randbelow(last + 1, generator)
         result[last], result[other] = result[other], result[last]
     return result

@@ -1,4 +1,4 @@
-"""Item catalog -> backbone: the small model, trained on item texts, or a reference to a pretrained one."""
+"""Stage `backbone`: train the small backbone on the catalog, or pin a local or hub model."""
 
 import argparse
 from pathlib import Path

@@ -16,7 +16,7 @@ from llmsrec.serving.leakage import targets_in_training
 from llmsrec.serving.promotion import PromotionConfig, compare, decide
 from llmsrec.serving.recommender import Recommender
 from llmsrec.stages import run
-from llmsrec.training.loop import device
+from llmsrec.training.distributed import default_device
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -62,7 +62,7 @@ def _evaluate(
 ) -> Evaluation:
     if not len(rows):
         raise DataError("the champion was trained on the targets of all test users")
-    ranker = Recommender.load(bundle, device()).for_catalog(splits.catalog)
+    ranker = Recommender.load(bundle, default_device()).for_catalog(splits.catalog)
     return evaluate(ranker, splits, "test", rows=rows, scores_mb=config.scores_mb)
 
 

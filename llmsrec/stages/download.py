@@ -1,4 +1,4 @@
-"""Source -> raw files, verified."""
+"""Source -> verified raw files."""
 
 import argparse
 from pathlib import Path
@@ -17,8 +17,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     datasets = read_section("datasets", args.params)
     if args.dataset not in datasets:
-        known = ", ".join(datasets)
-        raise ConfigError(f"{args.params}: datasets has no '{args.dataset}'; it has {known}")
+        names = ", ".join(datasets)
+        raise ConfigError(f"{args.params}: datasets has no '{args.dataset}'; it has {names}")
     fetch(args.dataset, str(datasets[args.dataset]), args.out)
 
 

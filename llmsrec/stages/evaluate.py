@@ -10,6 +10,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import baselines
 from llmsrec.evaluation.per_user import EvaluationConfig, evaluate_all, summarise
 from llmsrec.llm.backbone import load_backbone
+from llmsrec.llm.ranker import RetrievalRanker
 from llmsrec.ranking.ranker import Ranker
 from llmsrec.report.cases import select_cases
 from llmsrec.report.gates import GatesConfig, evaluate_gates
@@ -23,8 +24,7 @@ from llmsrec.sequential.sasrec import SASRec
 from llmsrec.serving.item_embeddings import ItemEmbeddings
 from llmsrec.stages import run
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker
-from llmsrec.training.loop import device
+from llmsrec.training.distributed import default_device
 
 REPORTS = ("interactions", "splits", "teacher_training", "student_training")
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = load_section(EvaluationConfig, "evaluation")
     splits, reports = Splits.load(args.splits), args.reports
-    backbone = load_backbone(args.backbone, device())
+    backbone = load_backbone(args.backbone, default_device())
     teacher = SASRec.load(args.teacher)
     student = LLMSRec.from_pretrained(
         args.student, backbone=backbone, teacher=teacher, catalog=splits.catalog
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     embeddings = ItemEmbeddings.load(args.embeddings)
     models: dict[str, Ranker] = {
         "teacher": SequentialRanker(teacher),
-        "student": StudentRanker(student, embeddings.padded),
+        "student": RetrievalRanker(student, embeddings.padded),
     }
     user_metrics = evaluate_all(baselines(splits, config.seed) | models, splits, config)
     metrics = {

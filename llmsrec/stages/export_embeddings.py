@@ -10,10 +10,10 @@ from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import load_backbone
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.serving.item_embeddings import encode_catalog
-from llmsrec.sources.download import upload
+from llmsrec.sources.s3 import upload
 from llmsrec.stages import run
 from llmsrec.student.model import LLMSRec
-from llmsrec.training.loop import device
+from llmsrec.training.distributed import default_device
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = load_section(EmbeddingsConfig, "embeddings")
     splits = Splits.load(args.splits)
-    backbone = load_backbone(args.backbone, device())
+    backbone = load_backbone(args.backbone, default_device())
     model = LLMSRec.from_pretrained(
         args.student, backbone=backbone, teacher=SASRec.load(args.teacher), catalog=splits.catalog
     )

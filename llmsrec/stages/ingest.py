@@ -14,19 +14,16 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--raw", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scratch", type=Path, required=True, help="where parses are kept")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder of the parse cache")
     parser.add_argument("--metrics", type=Path, required=True)
     args = parser.parse_args(argv)
-    config = load_section(InteractionsConfig, "interactions")
-    relational = load_section(RelationalConfig, "relational")
-    kept = args.metrics.with_name("rejects.parquet")
     counts = ingest(
         args.raw,
         args.out,
-        config,
-        rejects_kept=kept,
-        parses_kept=args.scratch,
-        relational=relational,
+        load_section(InteractionsConfig, "interactions"),
+        rejects_file=args.metrics.with_name("rejects.parquet"),
+        cache_folder=args.scratch,
+        relational=load_section(RelationalConfig, "relational"),
     )
     write_json(args.metrics, counts)
 

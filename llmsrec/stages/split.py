@@ -7,7 +7,7 @@ from llmsrec.core.config import load_section
 from llmsrec.core.files import write_json
 from llmsrec.preprocessing.expectations import validate
 from llmsrec.preprocessing.k_core import SplitsConfig
-from llmsrec.preprocessing.splitting import split, statistics
+from llmsrec.preprocessing.splitting import split, split_statistics
 from llmsrec.relational.interactions import Interactions
 from llmsrec.relational.sql_engine import RelationalConfig, engine
 from llmsrec.stages import run
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
         splits = split(Interactions.load(args.interactions, connection), config)
     validate(splits, config, report=args.expectations, docs=args.docs)
     splits.save(args.out)
-    write_json(args.metrics, statistics(splits))
+    write_json(args.metrics, split_statistics(splits))
 
 
 if __name__ == "__main__":

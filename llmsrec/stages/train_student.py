@@ -1,4 +1,4 @@
-"""Splits, teacher and backbone -> student."""
+"""Stage `student`: train LLM-SRec on the splits, with the teacher and the backbone."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,8 @@ from llmsrec.stages import run
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.trainer import train_student
 from llmsrec.training import distributed
-from llmsrec.training.loop import Checkpoints, MetricLog, fingerprint
+from llmsrec.training.checkpoints import Checkpoints, fingerprint
+from llmsrec.training.loop import MetricLog
 
 
 def main(argv: list[str] | None = None) -> None:

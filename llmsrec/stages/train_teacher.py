@@ -1,4 +1,4 @@
-"""Splits -> teacher."""
+"""Stage `teacher`: train SASRec on the splits."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,8 @@ from llmsrec.data.splits import Splits
 from llmsrec.sequential.trainer import TeacherConfig, train_teacher
 from llmsrec.stages import run
 from llmsrec.training import distributed
-from llmsrec.training.loop import Checkpoints, MetricLog, fingerprint
+from llmsrec.training.checkpoints import Checkpoints, fingerprint
+from llmsrec.training.loop import MetricLog
 
 
 def main(argv: list[str] | None = None) -> None:

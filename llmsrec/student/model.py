@@ -1,151 +1,35 @@
-"""LLM-SRec (SPEC 3 and 4.9): a frozen language model, and the few parts that are trained around it."""
+"""LLM-SRec (specification 4.9): a frozen language model with trained heads, projector and soft tokens."""
 
 import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from llmsrec.core.config import from_mapping
 from llmsrec.core.errors import ArtifactError
 from llmsrec.core.files import atomic_directory, read_json
 from llmsrec.data.catalog import Catalog
-from llmsrec.data.sequences import Sequences
 from llmsrec.llm.backbone import Backbone, load_backbone
-from llmsrec.llm.decoder import DecoderInput
-from llmsrec.llm.heads import LLMSRecConfig, center_head
-from llmsrec.llm.padding import length_chunks
-from llmsrec.llm.prefix_cache import PrefixCache, Prefixes, compute_prefixes
-from llmsrec.llm.prompts import IOUT, UOUT, PromptBuilder
-from llmsrec.llm.soft_prompts import PromptModel
-from llmsrec.llm.variants import LLM_SREC, LLMVariant
+from llmsrec.llm.heads import PromptModelConfig
+from llmsrec.llm.retrieval import RetrievalModel
+from llmsrec.llm.variants import LLM_SREC
 from llmsrec.sequential.sasrec import SASRec
 
 
-class LLMSRec(PromptModel):
-    """Users and items read out of `slots`; `variant` makes it another system of SPEC 3's table in mode R."""
-
-    prompts: PromptBuilder
+class LLMSRec(RetrievalModel):
+    """The student. Only `heads` is trained and saved; backbone and teacher are frozen."""
 
     def __init__(
-        self,
-        config: LLMSRecConfig,
-        backbone: Backbone,
-        teacher: SASRec,
-        catalog: Catalog,
-        variant: LLMVariant = LLM_SREC,
+        self, config: PromptModelConfig, backbone: Backbone, teacher: SASRec, catalog: Catalog
     ) -> None:
-        super().__init__(config, variant, backbone, teacher)
-        self.prompts = PromptBuilder(backbone.tokenizer, catalog.titles, self.soft_prompts.shape)
-        texts = [self.prompts.item_prefix(item) for item in range(catalog.num_items + 1)]
-        self.prefixes = Prefixes.of(texts)
-        self.cache: PrefixCache | None = None
-
-    def cache_prefixes(self, budget: float) -> bool:
-        """Keep the item texts' keys and values for as long as the model lives, if they fit `budget` GB.
-
-        What is trained has none that last."""
-        if self.variant.lora is not None:
-            return False
-        decoder = self.soft_prompts.decoder
-        fits = PrefixCache.num_bytes(self.prefixes, self.backbone.model) <= budget * 1e9
-        self.cache = PrefixCache(self.prefixes, decoder) if fits else None
-        return fits
-
-    @torch.no_grad()
-    def center_heads(self, histories: Sequences, items: Int[np.ndarray, "n"]) -> None:
-        """Centre both heads on the states of some users and items, as training sees them: with values dropped."""
-        center_head(self.heads.user_head, self._user_states(histories, None))
-        center_head(self.heads.item_head, self._item_states(items))
-
-    def represent_users(
-        self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None = None
-    ) -> Float[Tensor, "users shared"]:
-        """`teacher_users` (O_u) is shown in the prompt where `user_vector_in_prompt` says so."""
-        return self.heads.user_head(self._user_states(histories, teacher_users))
-
-    def represent_growing_users(
-        self, histories: Sequences, first: Int[np.ndarray, "rows"]
-    ) -> Float[Tensor, "reads shared"]:
-        """A user after each purchase but the `first` ones, all in one pass: row by row, oldest first."""
-        assert not self.variant.user_vector, "the vector in the prompt differs at each purchase"
-        prompts = self.prompts.growing_users(histories, first)
-        return self.heads.user_head(
-            self.soft_prompts.hidden_states(prompts, prompts.tokens == UOUT)
-        )
-
-    def represent_items(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items shared"]:
-        return self.heads.item_head(self._item_states(items))
-
-    def _user_states(
-        self, histories: Sequences, teacher_users: Float[Tensor, "users teacher"] | None
-    ) -> Float[Tensor, "users hidden"]:
-        if not self.variant.user_vector:
-            teacher_users = None
-        elif teacher_users is None:
-            teacher_users = self.teacher.represent(histories)
-        prompts = self.prompts.users(histories)
-        return self.soft_prompts.hidden_states(prompts, prompts.tokens == UOUT, teacher_users)
-
-    def _item_states(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items hidden"]:
-        if (
-            self.variant.lora is not None
-        ):  # the text before the slot is read by what is trained, too
-            prompts = self.prompts.items(items)
-            return self.soft_prompts.hidden_states(prompts, prompts.tokens == IOUT)
-        order = np.argsort(self.prefixes.lengths[items], kind="stable")
-        lengths = self.prefixes.lengths[items] + len(self.prompts.item_suffix)
-        parts = [self._read_items(items[chunk]) for chunk in length_chunks(order, lengths)]
-        return torch.cat(parts)[_back(order, self.backbone.device)]
-
-    def _read_items(self, items: Int[np.ndarray, "rows"]) -> Float[Tensor, "rows hidden"]:
-        """The fixed text of each item is kept or run forward only; its slot and what follows are run for gradients."""
-        device, table = self.backbone.device, self.backbone.token_table
-        kept, real = (
-            compute_prefixes(self.prefixes, self.soft_prompts.decoder, items)
-            if self.cache is None
-            else self.cache.take(items)
-        )
-        suffix = torch.tensor(self.prompts.item_suffix, device=device)
-        embedded = table[suffix.clamp(min=0)].expand(len(items), -1, -1).clone()
-        if self.variant.item_vectors:
-            written = self.soft_prompts.project_items(torch.from_numpy(items).to(device))
-            embedded[:, 0] = written.to(table.dtype)
-        embedded[:, -1] = self.heads.soft_tokens[1].to(table.dtype)
-        lengths = torch.from_numpy(self.prefixes.lengths[items]).to(device)
-        count = len(suffix)
-        own = torch.ones(count, count, dtype=torch.bool, device=device).tril()
-        before = torch.from_numpy(real).to(device)[:, None].expand(-1, count, -1)
-        rows = DecoderInput(
-            embedded,
-            positions=lengths[:, None] + torch.arange(count, device=device),
-            reads=torch.full((len(items), 1), count - 1, device=device),
-            mask=torch.cat([before, own.expand(len(items), -1, -1)], dim=2),
-            kept=kept,
-        )
-        return self.soft_prompts.decoder.hidden_states(rows)[:, 0].float()
-
-    @classmethod
-    def from_scratch(
-        cls,
-        config: LLMSRecConfig,
-        backbone: Backbone,
-        teacher: SASRec,
-        catalog: Catalog,
-        variant: LLMVariant = LLM_SREC,
-    ) -> "LLMSRec":
-        """With networks as they start, drawn from the global state of torch."""
-        model = cls(config, backbone, teacher, catalog, variant)
-        model.heads.init_soft_tokens(backbone.token_table)
-        return model
+        variant = replace(LLM_SREC, user_vector=config.user_vector_in_prompt)
+        super().__init__(config, variant, backbone, teacher, catalog)
 
     def save_pretrained(self, folder: Path) -> None:
-        """config.json and model.safetensors, holding only what was trained."""
+        """Write config.json and model.safetensors, which holds the trained parameters only."""
         with atomic_directory(folder) as aside:
             document = {"model_type": "llm-srec", **dataclasses.asdict(self.config)}
             (aside / "config.json").write_text(json.dumps(document, indent=2) + "\n")
@@ -164,25 +48,21 @@ class LLMSRec(PromptModel):
         catalog: Catalog | None = None,
         device: torch.device | str = "cpu",
     ) -> "LLMSRec":
-        """A trained student; backbone, teacher and catalogue are looked for beside its folder unless given."""
+        """A trained student in evaluation mode. What is not given is loaded from the parent of `folder`.
+
+        Raises ArtifactError if it was trained with another backbone or teacher."""
         file = folder / "config.json"
         values = {key: value for key, value in read_json(file).items() if key != "model_type"}
-        config = from_mapping(LLMSRecConfig, values, where=str(file))
-        beside = folder.parent
-        backbone = backbone or load_backbone(beside / "backbone", device)
-        teacher = teacher or SASRec.load(beside / "teacher")
-        catalog = catalog or Catalog.load(beside / "splits" / "items.parquet")
+        config = from_mapping(PromptModelConfig, values, where=str(file))
+        backbone = backbone or load_backbone(folder.parent / "backbone", device)
+        teacher = teacher or SASRec.load(folder.parent / "teacher")
+        catalog = catalog or Catalog.load(folder.parent / "splits" / "items.parquet")
         for name, digest in (("backbone", backbone.digest), ("teacher", teacher.digest)):
             if digest != getattr(config, name):
                 raise ArtifactError(
                     f"{folder} was trained with another {name} ({getattr(config, name)[:12]}, "
                     f"found {digest[:12]}): rerun the student step"
                 )
-        variant = replace(LLM_SREC, user_vector=config.user_vector_in_prompt)
-        model = cls(config, backbone, teacher, catalog, variant)
+        model = cls(config, backbone, teacher, catalog)
         model.heads.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()
-
-
-def _back(order: Int[np.ndarray, "rows"], device: torch.device) -> Int[Tensor, "rows"]:
-    return torch.from_numpy(np.argsort(order, kind="stable")).to(device)

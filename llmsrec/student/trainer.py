@@ -1,230 +1,97 @@
-"""Train LLM-SRec (SPEC 3, trainer; SPEC 4.9, objective)."""
-
-from collections.abc import Mapping
-from dataclasses import replace
+"""Train LLM-SRec (specification 4.9): the retrieval loss plus distillation from the teacher and uniformity."""
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from llmsrec.data.catalog import Catalog
-from llmsrec.data.sequences import Sequences, ranges
 from llmsrec.data.splits import Splits
+from llmsrec.finetuning.trainer import RetrievalTrainer, retrieval_plan
 from llmsrec.llm.backbone import Backbone
-from llmsrec.llm.variants import LLM_SREC
+from llmsrec.llm.retrieval import RetrievalModel
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.student.config import StudentConfig
-from llmsrec.student.examples import training_examples
-from llmsrec.student.item_pool import ItemPool
-from llmsrec.student.losses import (
-    catalogue_loss,
-    contrastive_loss,
-    distillation_loss,
-    retrieval_loss,
-    uniformity_loss,
-)
+from llmsrec.student.losses import contrastive_loss, distillation_loss, uniformity_loss
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.schedule import build_optimizer, eval_steps, lr_factor
 from llmsrec.training import distributed
-from llmsrec.training.batches import Epochs, NegativeSampler
-from llmsrec.training.loop import (
-    Checkpoints,
-    GradientTrainer,
-    MetricLog,
-    TrainingPlan,
-    generator,
-    seed_torch,
-    train,
-)
-from llmsrec.training.validation import validation_metrics
-
-CENTERING_SAMPLE = 500  # users and items whose states `center_heads_at_init` looks at
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog, train
+from llmsrec.training.seeding import seed_torch
 
 
-def train_student(  # noqa: PLR0913 (the last one has a plain default)
+def train_student(
     splits: Splits,
     teacher: SASRec,
     backbone: Backbone,
     config: StudentConfig,
     log: MetricLog,
     checkpoints: Checkpoints,
-    start: Mapping[str, Tensor] | None = None,
 ) -> LLMSRec:
-    """The student with the best validation; an interrupted run goes on from its last validation.
-
-    `start` is what a student of the same shape has learned, to go on from."""
+    """A new student, trained; see `fit_student`."""
     seed_torch(config.seed)
     model = new_student(config, backbone, teacher, splits.catalog)
-    train(*training_stage(model, splits, config, start), log, checkpoints)
-    return model.eval()
+    return fit_student(model, splits, config, log, checkpoints)
 
 
-def training_stage(
+def fit_student(
     model: LLMSRec,
     splits: Splits,
     config: StudentConfig,
-    start: Mapping[str, Tensor] | None = None,
-) -> tuple["Trainer", TrainingPlan]:
-    """The training of a model as it starts, or from what one like it has learned."""
-    trainer = Trainer(model, splits, config)
-    trainer.start(start)
+    log: MetricLog,
+    checkpoints: Checkpoints,
+) -> LLMSRec:
+    """`model` with the weights of its best validation, in evaluation mode.
 
-    def look() -> dict[str, float]:
-        return {**validate(model, splits, config), "learning_rate": trainer.learning_rate}
-
-    looks = eval_steps(config, trainer.steps_per_epoch)
-    return trainer, TrainingPlan("student", look, looks, config.patience, config.select_by)
+    An interrupted run resumes from `checkpoints`."""
+    trainer = StudentTrainer(model, splits, config)
+    trainer.prepare()
+    train(trainer, retrieval_plan(trainer, splits, "student"), log, checkpoints)
+    return model.eval()
 
 
 def new_student(
     config: StudentConfig, backbone: Backbone, teacher: SASRec, catalog: Catalog
 ) -> LLMSRec:
-    variant = replace(LLM_SREC, user_vector=config.user_vector_in_prompt)
-    return LLMSRec.from_scratch(
-        config.model(backbone, teacher), backbone, teacher, catalog, variant
-    )
+    """An untrained student, initialised from torch's global generator."""
+    settings = config.model_config(backbone, teacher)
+    model = LLMSRec(settings, backbone, teacher, catalog)
+    model.init_soft_tokens()
+    return model
 
 
-class Trainer(GradientTrainer):
-    """One step at a time; what a step draws is decided by (seed, epoch) and (seed, step)."""
+class StudentTrainer(RetrievalTrainer):
+    """Minimises the three terms of LLM-SRec; the model's variant distils."""
 
-    def __init__(self, model: LLMSRec, splits: Splits, config: StudentConfig) -> None:
-        self.model, self.config = model, config
-        self.examples = training_examples(
-            splits.train,
-            config.examples,
-            config.window,
-            stride=config.stride,
-            alone=config.user_vector_in_prompt,
-        )
-        self.owners, self.targets = self.examples.owners(), self.examples.targets()
-        self.negatives = NegativeSampler(splits.train, splits.num_items)
-        self.teacher_users: Tensor | None = None
-        if model.variant.user_vector or model.variant.distils:
-            # the teacher is frozen: what it says at each read-out is computed once (SPEC 6.1)
-            shown = splits.train.take(self.owners, self.examples.ends())
-            self.teacher_users = model.teacher.represent(shown)
-        self.pool = ItemPool(
-            self.examples,
-            splits.num_items,
-            batch_size=config.batch_size,
-            own=config.train_negatives,
-            shared=config.catalogue_negatives,
-        )
-        self.optimizer = build_optimizer(model.heads, config)
-        self.epochs = Epochs(np.arange(len(self.examples)), config.batch_size, config.seed, 1)
+    config: StudentConfig
 
-    def start(self, learned: Mapping[str, Tensor] | None = None) -> None:
-        """Before the first step; a run that was interrupted then takes its heads from its last validation."""
-        self.model.cache_prefixes(self.config.prefix_cache_gb)
-        if learned is not None:
-            self.model.heads.load_state_dict(learned)
-        elif self.config.center_heads_at_init:
-            self.model.center_heads(*self.some(CENTERING_SAMPLE))
-
-    def some(self, count: int) -> tuple[Sequences, Int[np.ndarray, "items"]]:
-        """A sample of what is shown, and of the catalogue."""
-        draws = generator(self.config.seed, 3)
-        rows = draws.permutation(len(self.examples))[:count]
-        items = 1 + draws.permutation(self.pool.num_items)[:count]
-        return self.examples.histories(rows), items
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.epochs.steps
-
-    @property
-    def network(self) -> nn.Module:
-        return self.model.heads
-
-    @property
-    def learning_rate(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    def step(self, step: int) -> dict[str, float]:
-        self.model.train()
-        terms = self.losses(self.epochs.batch(step), generator(self.config.seed, 2, step))
-        share = lr_factor(self.config, step, self.steps_per_epoch)
-        self.optimizer_step(terms["loss"], self.config.learning_rate * share)
-        return {name: float(value.detach()) for name, value in terms.items()}
+    def __init__(self, model: RetrievalModel, splits: Splits, config: StudentConfig) -> None:
+        super().__init__(model, splits, config)
 
     def losses(
         self, rows: Int[np.ndarray, "batch"], draws: np.random.Generator
     ) -> dict[str, Tensor]:
-        """The terms of the objective and their weighted sum; what does not distil has one."""
-        config, reads = self.config, self.examples.reads(rows)
-        places = self._places(rows)
-        own = places[distributed.rank()]
-        known = self.teacher_users
-        if known is not None:
-            known = known[torch.from_numpy(reads[own]).to(known.device)]
-        mine = rows[distributed.shard(len(rows))[distributed.rank()]]
-        users = distributed.all_gather(self._users(mine, known), places)
-        if not self.model.variant.distils:
-            return {"loss": self._retrieval(users, reads, draws)}
-        distilled = distributed.all_gather(self.model.heads.teacher_head(known), places)
-        owners = torch.from_numpy(self.owners[reads]).to(users.device)
-        uniformity = uniformity_loss(users, owners) + uniformity_loss(distilled, owners)
+        """The weighted sum `loss`, and its terms: retrieval, distillation, uniformity (eq. 1, 2, 3)."""
+        config, batch = self.config, self.batch(rows)
+        users = self.represent_users(batch)
+        local = self.model.heads.teacher_head(batch.teacher_users)
+        teacher_users = distributed.all_gather(local, batch.shards)
+        owners = torch.from_numpy(self.users[batch.read_outs]).to(users.device)
+        uniformity = uniformity_loss(users, owners) + uniformity_loss(teacher_users, owners)
         terms = {
-            "retrieval": self._retrieval(users, reads, draws),
-            "distillation": self._distillation(users, distilled),
+            "retrieval": self.retrieval(users, batch.read_outs, draws),
+            "distillation": self._distillation(users, teacher_users),
             "uniformity": uniformity,
         }
         loss = terms["retrieval"] + config.distillation_weight * terms["distillation"]
         return {"loss": loss + config.uniformity_weight * uniformity, **terms}
 
-    def _places(self, rows: Int[np.ndarray, "batch"]) -> distributed.Shards:
-        """Which of the batch's read-outs each process computes: those of its rows."""
-        counts = self.examples.num_reads[rows]
-        starts = np.cumsum(counts) - counts
-        return [ranges(starts[some], counts[some])[0] for some in distributed.shard(len(rows))]
-
-    def _users(
-        self, rows: Int[np.ndarray, "batch"], teacher_users: Tensor | None
-    ) -> Float[Tensor, "reads shared"]:
-        if len(rows) == 0:  # of several processes, where a batch has fewer rows
-            return torch.zeros(0, self.config.shared_size, device=self.model.backbone.device)
-        histories = self.examples.histories(rows)
-        if (
-            self.config.user_vector_in_prompt
-        ):  # each prompt shows the teacher's vector of its own moment
-            return self.model.represent_users(histories, teacher_users)
-        return self.model.represent_growing_users(histories, self.examples.first[rows])
-
-    def _retrieval(
-        self, users: Tensor, reads: Int[np.ndarray, "reads"], draws: np.random.Generator
-    ) -> Float[Tensor, ""]:
-        """Items are encoded once however often the batch shows them."""
-        targets, owners = self.targets[reads], self.owners[reads]
-        own = self.negatives.draw(owners, self.config.train_negatives, draws)
-        choices = np.concatenate([targets[:, None], own], axis=1)
-        shared = self.pool.draw(draws)
-        items = np.unique(np.concatenate([choices.ravel(), shared]))
-        shares = distributed.shard(len(items))
-        own_items = self.model.represent_items(items[shares[distributed.rank()]])
-        scores = users @ distributed.all_gather(own_items, shares).T
-        place = torch.from_numpy(np.searchsorted(items, choices)).to(users.device)
-        if not self.config.in_batch:
-            return retrieval_loss(scores.gather(1, place))
-        allowed = torch.from_numpy(~self.negatives.contains(owners, items)).to(users.device)
-        chance = torch.from_numpy(self.pool.inclusion_probability[items]).to(users.device)
-        return catalogue_loss(scores, place[:, 0], chance, allowed)
-
-    def _distillation(self, users: Tensor, teacher: Tensor) -> Float[Tensor, ""]:
+    def _distillation(self, users: Tensor, teacher_users: Tensor) -> Float[Tensor, ""]:
         if self.config.distill == "contrastive":
-            return contrastive_loss(users, teacher)
+            return contrastive_loss(users, teacher_users)
         return distillation_loss(
             users,
-            teacher,
+            teacher_users,
             normalize=self.config.normalize,
             reduction=self.config.distillation_reduction,
         )
-
-
-@torch.no_grad()
-def validate(model: LLMSRec, splits: Splits, config: StudentConfig) -> dict[str, float]:
-    model.eval()
-    ranker = StudentRanker(model, encode_items(model, splits.num_items))
-    return validation_metrics(ranker, splits, config.validation_users, config.seed)

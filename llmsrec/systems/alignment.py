@@ -13,10 +13,11 @@ from llmsrec.core.config import Amount, Count
 from llmsrec.data.sequences import Sequences
 from llmsrec.sequential.network import SequenceNetwork
 from llmsrec.sequential.ranker import DotProductRanker
-from llmsrec.sequential.trainer import every_few
+from llmsrec.sequential.trainer import epoch_steps
 from llmsrec.systems.system import TrainingInput
 from llmsrec.training.batches import Epochs, NegativeSampler, trainable_users
-from llmsrec.training.loop import GradientTrainer, TrainingPlan, generator
+from llmsrec.training.loop import GradientTrainer, TrainingPlan
+from llmsrec.training.seeding import generator
 from llmsrec.training.validation import validation_metrics
 
 RECONSTRUCTION, TEXT_RECONSTRUCTION = 0.5, 0.2
@@ -136,7 +137,7 @@ def training_stage(trainer: AlignmentTrainer) -> tuple[AlignmentTrainer, Trainin
         ranker = _Rebuilt(trainer.alignment, trainer.given.teacher)
         return validation_metrics(ranker, splits, config.validation_users, trainer.seed)
 
-    looks = every_few(config.epochs, 1, steps)
+    looks = epoch_steps(config.epochs, 1, steps)
     return trainer, TrainingPlan(
         "alignment", look, looks, len(looks), None, steps_per_log_unit=steps
     )

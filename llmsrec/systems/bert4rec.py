@@ -21,7 +21,7 @@ from llmsrec.sequential.losses import full_loss
 from llmsrec.sequential.network import SequenceNetwork, SequenceTraining
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.trainer import (
-    positive_and_negative_scores,
+    scores_of_all_items,
     training_histories,
     training_plan,
 )
@@ -136,7 +136,7 @@ class ClozeTrainer(EpochTrainer):
         super().__init__(model, train, config, optimizer)
         self.share, self.warm_up, self.mask = config.mask_share, config.warm_up, num_items + 1
 
-    def rate(self, step: int) -> float:
+    def learning_rate(self, step: int) -> float:
         total = self.config.epochs * self.steps_per_epoch
         return self.config.learning_rate * min((step + 1) / max(1, self.warm_up), 1 - step / total)
 
@@ -150,9 +150,7 @@ class ClozeTrainer(EpochTrainer):
             asked = tokens == self.mask
             states.append(self.model(tokens.to(self.device))[asked.to(self.device)])
             targets.append(items[asked].to(self.device))
-        return full_loss(
-            positive_and_negative_scores(self.model, torch.cat(states)), torch.cat(targets) - 1
-        )
+        return full_loss(scores_of_all_items(self.model, torch.cat(states)), torch.cat(targets) - 1)
 
     def lessons(
         self, block: Int[np.ndarray, "rows length"], draws: np.random.Generator

@@ -22,7 +22,12 @@ from llmsrec.sequential.epochs import EpochTrainer
 from llmsrec.sequential.network import SequenceNetwork
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.sequential.trainer import TeacherConfig, every_few, training_histories, training_stage
+from llmsrec.sequential.trainer import (
+    TeacherConfig,
+    epoch_steps,
+    training_histories,
+    training_stage,
+)
 from llmsrec.systems.system import Stage, TrainingInput
 from llmsrec.systems.text_vectors import encoded, encoder_of, principal, standardised, text_vectors
 from llmsrec.training.loop import TrainingPlan
@@ -69,7 +74,7 @@ class CTRL:
         vectors = encoded(texts, encoder_of(self.encoder, given), self.max_tokens)
         trainer = AlignmentTrainer(network, train, config, prefixes, vectors)
         steps = trainer.steps_per_epoch
-        looks = every_few(self.align_epochs, 1, steps)
+        looks = epoch_steps(self.align_epochs, 1, steps)
         return Stage(
             trainer,
             TrainingPlan(

@@ -17,7 +17,7 @@ from llmsrec.core.config import Amount, Natural, Share
 from llmsrec.data.sequences import Sequences
 from llmsrec.sequential.losses import full_loss, sampled_softmax_loss
 from llmsrec.sequential.network import CausalTraining, Loss, PositionBatch, SequenceNetwork
-from llmsrec.sequential.trainer import positive_and_negative_scores
+from llmsrec.sequential.trainer import scores_of_all_items
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class GRU4RecLoss:
     ) -> Float[Tensor, ""]:
         config, state, targets = self.config, lessons.states, lessons.targets
         if not config.negatives:
-            return full_loss(positive_and_negative_scores(network, state), targets - 1)
+            return full_loss(scores_of_all_items(network, state), targets - 1)
         drawn = self._draw(draws).to(state.device)
         table, bias = network.output_table, network.output_bias
         assert bias is not None

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from llmsrec.finetuning.trainer import RetrievalTrainer, retrieval_plan
 from llmsrec.generation import trainer
 from llmsrec.generation.titles import Score, TitleAnswerer, TitleWriter
+from llmsrec.llm.ranker import RetrievalRanker, encode_items
+from llmsrec.llm.retrieval import RetrievalModel
 from llmsrec.llm.variants import LLMVariant
 from llmsrec.student.config import StudentConfig
-from llmsrec.student.model import LLMSRec
-from llmsrec.student.ranker import StudentRanker, encode_items
-from llmsrec.student.trainer import Trainer, training_stage
+from llmsrec.student.trainer import StudentTrainer
 from llmsrec.systems.schedules import Schedule, scheduled
 from llmsrec.systems.system import Stage, TrainingInput
 from llmsrec.training.loop import TrainingPlan
@@ -23,26 +24,29 @@ class LanguageRanker:
     variant: LLMVariant
     schedule: Schedule
 
-    def network(self, given: TrainingInput) -> LLMSRec:
-        backbone = given.language_model()
-        settings = self.config.model(backbone, given.teacher)
-        return LLMSRec.from_scratch(
-            settings, backbone, given.teacher, given.splits.catalog, self.variant
-        )
+    def network(self, given: TrainingInput) -> RetrievalModel:
+        backbone, catalog = given.language_model(), given.splits.catalog
+        settings = self.config.model_config(backbone, given.teacher)
+        model = RetrievalModel(settings, self.variant, backbone, given.teacher, catalog)
+        model.init_soft_tokens()
+        return model
 
-    def stages(self, network: LLMSRec, given: TrainingInput) -> Iterator[Stage]:
+    def stages(self, network: RetrievalModel, given: TrainingInput) -> Iterator[Stage]:
         config = replace(self.config, seed=given.seed)
 
-        def begin(reader: LLMSRec, *, fresh: bool) -> tuple[Trainer, TrainingPlan]:
-            centred = config.center_heads_at_init and fresh
-            return training_stage(
-                reader, given.splits, replace(config, center_heads_at_init=centred)
-            )
+        trainer_class = StudentTrainer if self.variant.distils else RetrievalTrainer
+
+        def begin(reader: RetrievalModel, *, fresh: bool) -> tuple[RetrievalTrainer, TrainingPlan]:
+            center = config.center_heads_at_init and fresh
+            settings = replace(config, center_heads_at_init=center)
+            trainer = trainer_class(reader, given.splits, settings)
+            trainer.prepare()
+            return trainer, retrieval_plan(trainer, given.splits, "student")
 
         yield from scheduled(self.schedule, network, begin, given.seed)
 
-    def model(self, network: LLMSRec, given: TrainingInput) -> StudentRanker:
-        return StudentRanker(network.eval(), encode_items(network, given.splits.num_items))
+    def model(self, network: RetrievalModel, given: TrainingInput) -> RetrievalRanker:
+        return RetrievalRanker(network.eval(), encode_items(network, given.splits.num_items))
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class LanguageWriter:
 
     def network(self, given: TrainingInput) -> TitleWriter:
         backbone = given.language_model(writes=True)
-        settings, splits = self.config.model(backbone, given.teacher), given.splits
+        settings, splits = self.config.model_config(backbone, given.teacher), given.splits
         count = splits.generation_candidates["test"].items.shape[1]
         return TitleWriter(settings, backbone, given.teacher, splits.catalog, self.variant, count)
 

@@ -11,7 +11,7 @@ from llmsrec.core.config import Count, Share
 from llmsrec.data.sequences import Sequences
 from llmsrec.sequential.losses import full_loss
 from llmsrec.sequential.network import CausalTraining, Loss, PositionBatch, SequenceNetwork
-from llmsrec.sequential.trainer import positive_and_negative_scores
+from llmsrec.sequential.trainer import scores_of_all_items
 
 DILATIONS = (1, 4)  # of a block's first convolution; its second is dilated twice as much
 
@@ -32,7 +32,7 @@ class NextItNetConfig(CausalTraining):
 def catalogue_loss(
     network: SequenceNetwork, lessons: PositionBatch, draws: object
 ) -> Float[Tensor, ""]:
-    return full_loss(positive_and_negative_scores(network, lessons.states), lessons.targets - 1)
+    return full_loss(scores_of_all_items(network, lessons.states), lessons.targets - 1)
 
 
 class CausalConvolution(nn.Module):

@@ -7,11 +7,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import nn
 
+from llmsrec.finetuning.trainer import RetrievalTrainer
 from llmsrec.generation.trainer import TitleTrainer
 from llmsrec.llm.soft_prompts import PromptModel
-from llmsrec.student.trainer import Trainer
 from llmsrec.systems.system import Stage
-from llmsrec.training.loop import TrainingPlan, generator
+from llmsrec.training.loop import TrainingPlan
+from llmsrec.training.seeding import generator
 
 Schedule = Literal["joint", "two_stage", "curriculum"]
 SCHEDULES: dict[str, tuple[Schedule, ...]] = {
@@ -22,7 +23,9 @@ SCHEDULES: dict[str, tuple[Schedule, ...]] = {
 
 @runtime_checkable  # tests check types at every call
 class Begin(Protocol):
-    def __call__(self, reader: Any, *, fresh: bool) -> tuple[Trainer | TitleTrainer, TrainingPlan]:
+    def __call__(
+        self, reader: Any, *, fresh: bool
+    ) -> tuple[RetrievalTrainer | TitleTrainer, TrainingPlan]:
         """A training of this reader, whose heads are `fresh` or have learned before."""
 
 
@@ -53,7 +56,7 @@ class Curriculum:
     """LLaRA's: step t of T shows the teacher's vectors with probability t / T, else text alone, from which their maps
     learn nothing. Steps are those of the whole training (SPEC 6.17)."""
 
-    def __init__(self, trainer: Trainer | TitleTrainer, total: int, seed: int) -> None:
+    def __init__(self, trainer: RetrievalTrainer | TitleTrainer, total: int, seed: int) -> None:
         self.trainer, self.total, self.seed = trainer, total, seed
         self.whole: Any = trainer.model
         self.text: Any = trainer.model.text_only()

@@ -29,7 +29,7 @@ class TrainingInput:
     device: torch.device | str = "cpu"
 
     def language_model(self, *, writes: bool = False) -> Backbone:
-        return load_backbone(self.backbone, self.device, writes=writes)
+        return load_backbone(self.backbone, self.device, with_lm_head=writes)
 
 
 @dataclass(frozen=True)

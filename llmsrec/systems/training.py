@@ -7,7 +7,9 @@ from torch import nn
 
 from llmsrec.core.files import atomic_write, write_json
 from llmsrec.systems.system import System, TrainingInput
-from llmsrec.training.loop import Checkpoints, MetricLog, Rows, seed_torch, train
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog, Rows, train
+from llmsrec.training.seeding import seed_torch
 
 WEIGHTS = "model.safetensors"
 

@@ -1,4 +1,4 @@
-"""Batches for the teacher: inputs, next items and negatives, without a loop over users."""
+"""Batches of training histories: inputs, next items and negatives, without a loop over users."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,14 +10,15 @@ from torch import Tensor
 
 from llmsrec.core.errors import DataError
 from llmsrec.data.sequences import Sequences
-from llmsrec.training.loop import generator
+from llmsrec.training.seeding import generator
 
-SHORTEST = 8  # rows up to this length share a group; longer ones are grouped by powers of two
+SHORTEST = 8  # rows up to this length share a bucket; longer rows are bucketed by powers of two
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Rows of like length, left padded; `targets` is the item after each real position, in reading order."""
+    """Rows of similar length, left padded with 0. `targets` is the next item at each position that is not padding,
+    row by row; `users` is the user of each such position."""
 
     inputs: Int[Tensor, "rows length"]
     targets: Int[Tensor, "positions"]
@@ -25,15 +26,15 @@ class Bucket:
 
 
 def trainable_users(train: Sequences) -> Int[np.ndarray, "users"]:
-    """The users of whom something can be learned: one purchase, and another after it."""
+    """The users with at least two training purchases; raises DataError if there is none."""
     users = np.flatnonzero(train.lengths >= 2)
     if len(users) == 0:
-        raise DataError("no user has two training purchases: there is nothing to learn from")
+        raise DataError("no user has two training purchases: there is nothing to train on")
     return users
 
 
 class Epochs:
-    """All of `rows` once an epoch, in batches; their order is decided by the key and the epoch alone."""
+    """Batches that visit all of `rows` once an epoch, in an order that depends on the key and the epoch alone."""
 
     def __init__(self, rows: Int[np.ndarray, "rows"], batch_size: int, *key: int) -> None:
         self.rows, self.batch_size, self.key = rows, batch_size, key
@@ -41,19 +42,22 @@ class Epochs:
 
     @property
     def steps(self) -> int:
+        """Batches per epoch."""
         return -(-len(self.rows) // self.batch_size)
 
     def batch(self, step: int) -> Int[np.ndarray, "batch"]:
-        epoch, place = divmod(step, self.steps)
+        """The rows of step number `step` of the whole training, from 0."""
+        epoch, step_in_epoch = divmod(step, self.steps)
         if self._order[0] != epoch:
             self._order = (epoch, generator(*self.key, epoch).permutation(self.rows))
-        return self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
+        start = step_in_epoch * self.batch_size
+        return self._order[1][start : start + self.batch_size]
 
 
 def epoch_users(
     num_users: int, batch_size: int, sampling: str, generator: np.random.Generator
 ) -> Iterator[Int[np.ndarray, "batch"]]:
-    """The users of each batch; `with_replacement` draws num_users // batch_size batches (the released code's)."""
+    """The users of each batch of an epoch. `with_replacement` draws num_users // batch_size batches (released code)."""
     if sampling == "with_replacement":
         for _ in range(max(1, num_users // batch_size)):
             yield generator.integers(0, num_users, size=min(batch_size, num_users))
@@ -66,36 +70,38 @@ def epoch_users(
 def bucket_by_length(
     train: Sequences, users: Int[np.ndarray, "batch"], max_length: int
 ) -> list[Bucket]:
-    """A batch cut into groups of like length, so that one long history does not pad the others."""
+    """A batch of users cut into buckets, so that one long history does not pad the others."""
     rows = train.take(users).last(max_length + 1)
-    return [_group(rows, users, chosen) for chosen in length_buckets(rows.lengths - 1)]
+    return [_bucket(rows, users, selected) for selected in length_buckets(rows.lengths - 1)]
 
 
 def length_buckets(lengths: Int[np.ndarray, "rows"]) -> list[Int[np.ndarray, "..."]]:
-    """Rows of like length together."""
+    """The rows of each bucket of similar length."""
     sizes = np.ceil(np.log2(np.maximum(lengths, SHORTEST))).astype(np.int64)
     return [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
 
 
-def _group(rows: Sequences, users: Int[np.ndarray, "batch"], chosen: np.ndarray) -> Bucket:
-    block = rows.take(chosen).padded()
-    inputs, nexts = block[:, :-1], block[:, 1:]
-    real = inputs != 0
-    owner = np.broadcast_to(users[chosen][:, None], inputs.shape)
-    return Bucket(torch.from_numpy(inputs.copy()), torch.from_numpy(nexts[real]), owner[real])
+def _bucket(rows: Sequences, users: Int[np.ndarray, "batch"], selected: np.ndarray) -> Bucket:
+    block = rows.take(selected).padded()
+    inputs, next_items = block[:, :-1], block[:, 1:]
+    is_item = inputs != 0
+    owner = np.broadcast_to(users[selected][:, None], inputs.shape)
+    targets = torch.from_numpy(next_items[is_item])
+    return Bucket(torch.from_numpy(inputs.copy()), targets, owner[is_item])
 
 
 class NegativeSampler:
-    """Items that a user has not bought in training, uniform; the next item is one of those it has (SPEC 6.3)."""
+    """Draws items that a user has not bought in training, uniformly (specification 6.3)."""
 
     def __init__(self, train: Sequences, num_items: int) -> None:
         self.num_items = num_items
         rows = np.repeat(np.arange(len(train)), train.lengths)
-        self.owned = np.unique(rows * (num_items + 1) + train.items)
+        self.bought = np.unique(rows * (num_items + 1) + train.items)
 
     def draw(
         self, users: Int[np.ndarray, "n"], count: int, generator: np.random.Generator
     ) -> Int[np.ndarray, "n count"]:
+        """`count` item indices per user; a row may hold an item twice."""
         items = generator.integers(1, self.num_items + 1, size=(len(users), count))
         base = np.repeat(users * (self.num_items + 1), count).reshape(items.shape)
         taken = self._contains(base + items)
@@ -107,9 +113,9 @@ class NegativeSampler:
     def contains(
         self, users: Int[np.ndarray, "n"], items: Int[np.ndarray, "m"]
     ) -> Bool[np.ndarray, "n m"]:
-        """Which of the items each user has bought in training."""
+        """True where the user has bought the item in training."""
         return self._contains(users[:, None] * (self.num_items + 1) + items)
 
     def _contains(self, keys: Int[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-        found = np.minimum(np.searchsorted(self.owned, keys), len(self.owned) - 1)
-        return np.asarray(self.owned[found] == keys)
+        index = np.minimum(np.searchsorted(self.bought, keys), len(self.bought) - 1)
+        return np.asarray(self.bought[index] == keys)

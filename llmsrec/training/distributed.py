@@ -1,8 +1,8 @@
-"""Several processes that train one model together, as torchrun starts them; without it there is one.
+"""Data-parallel training in several processes that torchrun starts; without torchrun the world size is 1.
 
-Each process computes a share of every batch. What it computed is gathered, so that losses are over the whole batch, and
-the gradient is left to whoever computed a row; then gradients are summed. The numbers are those of one process, up to
-the order of sums (and to what dropout draws).
+Each process computes a shard of every batch. Results are gathered, so that losses are over the whole batch; a row has
+its gradient only in the process that computed it, and gradients are summed. The numbers equal those of one process up
+to the order of sums and the draws of dropout.
 """
 
 import os
@@ -16,22 +16,27 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-Shards = list[Int[np.ndarray, "_"]]  # of each process: which rows of the whole are its own
+Shards = list[Int[np.ndarray, "_"]]  # per process: the indices of its rows
 
 
 def init_process_group() -> torch.device:
-    """Join the others, if torchrun started this process; where to compute."""
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    """Join the process group if torchrun started this process; returns the device of this process."""
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(local_rank)
     if "RANK" in os.environ and not dist.is_initialized():
-        # torchrun keeps one store for all its attempts: without a prefix, addresses of lost processes are found there
-        store, number, count = next(rendezvous("env://"))
+        # all attempts of torchrun share a store; the prefix hides the addresses of processes of earlier attempts
+        store, rank, world_size = next(rendezvous("env://"))
         store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         backend = "nccl" if cuda else "gloo"
-        dist.init_process_group(backend, store=store, rank=number, world_size=count)
-    return torch.device("cuda", local) if cuda else torch.device("cpu")
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    return torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+
+
+def default_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def world_size() -> int:
@@ -43,52 +48,51 @@ def rank() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this process writes what all of them have made."""
+    """Whether this is the process that writes files."""
     return rank() == 0
 
 
 def shard(count: int) -> Shards:
-    """Rows dealt out in turn, so that long and short ones are with all."""
+    """The indices 0..count dealt out in turn, so that each process gets short and long rows of a sorted batch."""
     return [np.arange(process, count, world_size()) for process in range(world_size())]
 
 
-def all_gather(own: Tensor, places: Shards) -> Tensor:
-    """The rows of all processes, each at its place; those of others come without their gradient."""
+def all_gather(local: Tensor, shards: Shards) -> Tensor:
+    """The rows of all processes in the order of their indices; only `local` rows keep their gradient."""
     if world_size() == 1:
-        return own
-    longest = max(len(rows) for rows in places)
-    padded = own.new_zeros(longest, *own.shape[1:])
-    padded[: len(own)] = own.detach()
-    parts = [torch.empty_like(padded) for _ in places]
+        return local
+    longest = max(len(rows) for rows in shards)
+    padded = local.new_zeros(longest, *local.shape[1:])
+    padded[: len(local)] = local.detach()
+    parts = [torch.empty_like(padded) for _ in shards]
     dist.all_gather(parts, padded)
-    rows = [part[: len(at)] for part, at in zip(parts, places, strict=True)]
-    rows[rank()] = own
-    back = np.argsort(np.concatenate(places), kind="stable")
-    return torch.cat(rows)[torch.from_numpy(back).to(own.device)]
+    gathered = [part[: len(rows)] for part, rows in zip(parts, shards, strict=True)]
+    gathered[rank()] = local
+    inverse = np.argsort(np.concatenate(shards), kind="stable")
+    return torch.cat(gathered)[torch.from_numpy(inverse).to(local.device)]
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Each process has the gradient of its own share: their sum is that of the whole."""
+    """Replace each gradient by its sum over all processes."""
     if world_size() == 1:
         return
-    trained = [part for part in parameters if part.requires_grad]
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
     grads = [torch.zeros_like(part) if part.grad is None else part.grad for part in trained]
     flat = torch.cat([grad.flatten() for grad in grads])
     dist.all_reduce(flat)
-    for part, summed in zip(
-        trained, torch.split(flat, [grad.numel() for grad in grads]), strict=True
-    ):
-        part.grad = summed.view_as(part)
+    sums = torch.split(flat, [grad.numel() for grad in grads])
+    for parameter, total in zip(trained, sums, strict=True):
+        parameter.grad = total.view_as(parameter)
 
 
 def all_reduce(value: Tensor) -> float:
-    """Of the parts that all processes have."""
+    """The sum over all processes."""
     if world_size() > 1:
         dist.all_reduce(value)
     return value.item()
 
 
-def seed_step(base: int, step: int) -> None:
-    """What a step's dropout draws differs between processes and does not depend on where a run went on."""
+def seed_step(seed: int, step: int) -> None:
+    """Seed torch by process and step, so that dropout differs between processes and a resumed run repeats its draws."""
     if world_size() > 1:
-        torch.manual_seed((base + 1_000_003 * (step + 1) + rank()) % (1 << 63))
+        torch.manual_seed((seed + 1_000_003 * (step + 1) + rank()) % (1 << 63))

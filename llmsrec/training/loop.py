@@ -1,66 +1,35 @@
-"""What every training shares: the loop, seeded draws, metrics by step, early stopping, checkpoints to resume from."""
+"""The training loop: steps, validation, metrics by step, early stopping, resuming from checkpoints."""
 
-import hashlib
 import json
 import os
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from llmsrec.core.files import atomic_directory, write_json
+from llmsrec.core.files import write_json
 from llmsrec.core.progress import Progress
 from llmsrec.training import distributed
+from llmsrec.training.checkpoints import Checkpoints
 
-Rows = list[dict[str, int | float]]  # a step and its metrics
-
-
-def generator(*key: int) -> np.random.Generator:
-    """Randomness decided by (seed, epoch, step...): a resumed run draws what the first would have."""
-    return np.random.default_rng(key)
-
-
-def device() -> torch.device:
-    """Where this process computes when nobody says otherwise."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def seed_torch(seed: int) -> None:
-    """Same seed, same numbers: also where threads add into the same row, in whatever order they come."""
-    torch.use_deterministic_algorithms(True, warn_only=True)  # on a GPU some have no such version
-    torch.manual_seed(seed)
-
-
-def fingerprint(*parts: Any) -> str:
-    """Of configs and arrays: a checkpoint of another run is not resumed."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            digest.update(str((part.dtype, part.shape)).encode())
-            digest.update(np.ascontiguousarray(part).data)
-        else:
-            digest.update(repr(part).encode())
-        digest.update(b"\0")  # 1, 23 is not 12, 3
-    return digest.hexdigest()
+Rows = list[dict[str, int | float]]  # `step` and the metrics there
 
 
 class MetricLog:
-    """Metrics by step: a JSON list in a file (for `dvc plots`), and MLflow where there is a run (MLFLOW_RUN_ID)."""
+    """Metrics by step: a JSON list in a file (for `dvc plots`), and MLflow if MLFLOW_RUN_ID is set."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.rows: Rows = []
         self.path = path
         self._client: Any = None
         if os.environ.get("MLFLOW_RUN_ID") and distributed.is_main_process():
-            from mlflow.tracking import MlflowClient  # seconds to import: only when there is a run
+            from mlflow.tracking import MlflowClient  # takes seconds to import
 
             self._client = MlflowClient()
 
@@ -79,7 +48,7 @@ class MetricLog:
             )
 
     def restore(self, rows: Rows) -> None:
-        """The rows of the run that is resumed."""
+        """Replace the rows by those of the run that is resumed."""
         self.rows = list(rows)
 
     def save(self) -> None:
@@ -87,22 +56,22 @@ class MetricLog:
             write_json(self.path, self.rows)
 
     def load(self) -> None:
-        """What was saved before."""
+        """Restore the rows of the file."""
         if self.path is not None:
             self.restore(json.loads(self.path.read_text()))
 
 
 @dataclass
 class EarlyStopping:
-    """Strict improvement selects; `patience` looks without one stop (SPEC 5, rows 10 and 13)."""
+    """Stops after `patience` validations without a strict improvement (specification 5, rows 10 and 13)."""
 
     patience: int
     best: float = -np.inf
     best_step: int = -1
-    bad: int = field(default=0)
+    bad: int = 0
 
     def update(self, value: float, step: int) -> bool:
-        """True when `value` is the best so far."""
+        """Whether `value` is the best so far; raises FloatingPointError if it is not finite."""
         if not np.isfinite(value):
             raise FloatingPointError(f"validation gave {value} at step {step}")
         improved = value > self.best
@@ -119,17 +88,17 @@ class EarlyStopping:
 
 @runtime_checkable  # tests check types at every call
 class Trainer(Protocol):
-    """A training, one step at a time; what a step draws is decided by its number, or kept in `state`."""
+    """A training by steps. What a step draws depends on its number and on `state` only."""
 
     @property
     def network(self) -> nn.Module:
-        """All that is trained."""
+        """The module with all trained parameters."""
 
     @property
     def steps_per_epoch(self) -> int: ...
 
     def step(self, step: int) -> dict[str, float]:
-        """Step number `step`, from 0; the terms of its loss, `loss` first."""
+        """Run step number `step`, from 0; returns `loss` and, if there are several, its terms."""
 
     def state(self) -> dict[str, Any]: ...
 
@@ -137,7 +106,7 @@ class Trainer(Protocol):
 
 
 class GradientTrainer(ABC):
-    """What trainers by gradient keep to go on from: weights, the optimiser, and the state of chance (dropout)."""
+    """The optimizer step and state of a trainer by gradient: weights, optimizer and torch's random state (dropout)."""
 
     optimizer: torch.optim.Optimizer
 
@@ -145,11 +114,10 @@ class GradientTrainer(ABC):
     @abstractmethod
     def network(self) -> nn.Module: ...
 
-    def optimizer_step(self, loss: Tensor, rate: float) -> None:
-        """A step at this rate; a group of parameters may take a `share` of it. Of several processes each has a part of
-        the loss's gradient."""
+    def optimizer_step(self, loss: Tensor, learning_rate: float) -> None:
+        """Backward pass, gradient sum over processes, update. A parameter group may have an `lr_multiplier`."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("share", 1.0)
+            group["lr"] = learning_rate * group.get("lr_multiplier", 1.0)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         distributed.sum_gradients(self.network.parameters())
@@ -166,38 +134,28 @@ class GradientTrainer(ABC):
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"][0])
-        if len(state["random"]) == 1 + torch.cuda.device_count():  # else it goes on elsewhere
+        if len(state["random"]) == 1 + torch.cuda.device_count():  # the same kind of machine
             torch.cuda.set_rng_state_all(state["random"][1:])
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """When a training looks at how good it is, what selects, and when it ends."""
+    """When a training validates, what selects the best weights, and when it ends."""
 
-    name: str  # on the line of progress
+    name: str  # of the progress line
     validate: Callable[[], dict[str, float]]
-    eval_steps: Sequence[int]  # after so many steps, rising; the last ends it; 0: also as it starts
-    patience: int  # looks without a better one
-    select_by: str | None  # a metric of `validate`; None keeps what stands at the end
-    steps_per_log_unit: int = 1  # metrics are logged by step // steps_per_log_unit
+    eval_steps: Sequence[
+        int
+    ]  # rising; 0 validates before the first step; the last ends the training
+    patience: int  # validations without improvement
+    select_by: str | None  # a metric of `validate`; None keeps the last weights
+    steps_per_log_unit: int = 1  # metrics are logged at step // steps_per_log_unit
 
 
-def train(
-    trainer: Trainer, plan: TrainingPlan, log: "MetricLog", checkpoints: "Checkpoints"
-) -> None:
-    """The network gets the weights of its best look; an interrupted run goes on from its last one."""
-    seed, best, step = torch.initial_seed(), copied(trainer.network), 0
-    stopping = EarlyStopping(plan.patience if plan.select_by else len(plan.eval_steps))
-    if state := checkpoints.load():
-        trainer.restore(state["trainer"])
-        best, step = state["best"], state["step"]
-        stopping = EarlyStopping(**state["stopping"])
-        log.restore(state["rows"])
-    elif 0 in plan.eval_steps and plan.select_by:  # what came before must be bettered
-        metrics = plan.validate()
-        log(0, **metrics)
-        stopping.update(metrics[plan.select_by], 0)
-    due, total = set(plan.eval_steps), plan.eval_steps[-1]
+def train(trainer: Trainer, plan: TrainingPlan, log: MetricLog, checkpoints: Checkpoints) -> None:
+    """Leave the network with its best weights; an interrupted run resumes from its last validation."""
+    seed, eval_steps, total = torch.initial_seed(), set(plan.eval_steps), plan.eval_steps[-1]
+    best, step, stopping = _start(trainer, plan, log, checkpoints)
     progress = Progress(plan.name, total - step, "steps")
     losses: list[dict[str, float]] = []
     while step < total and not stopping.stop:
@@ -205,77 +163,37 @@ def train(
         losses.append(trainer.step(step))
         step += 1
         progress.advance(note=f"loss {losses[-1]['loss']:.3f}")
-        if step not in due:
+        if step not in eval_steps:
             continue
         metrics = plan.validate()
         means = {name: float(np.mean([row[name] for row in losses])) for name in losses[0]}
         losses.clear()
         log(step // plan.steps_per_log_unit, **means, **metrics)
         if plan.select_by is None or stopping.update(metrics[plan.select_by], step):
-            best = copied(trainer.network)
+            best = copy_weights(trainer.network)
         checkpoints.save(
             {"trainer": trainer.state(), "best": best, "step": step, "stopping": vars(stopping), "rows": log.rows}
         )  # fmt: skip
     trainer.network.load_state_dict(best)
 
 
-def copied(network: nn.Module) -> dict[str, Tensor]:
+def _start(
+    trainer: Trainer, plan: TrainingPlan, log: MetricLog, checkpoints: Checkpoints
+) -> tuple[dict[str, Tensor], int, EarlyStopping]:
+    """The best weights so far, the next step and the early stopping, from the checkpoint if there is one."""
+    weights = copy_weights(trainer.network)
+    if state := checkpoints.load():
+        trainer.restore(state["trainer"])
+        log.restore(state["rows"])
+        return state["best"], state["step"], EarlyStopping(**state["stopping"])
+    stopping = EarlyStopping(plan.patience if plan.select_by else len(plan.eval_steps))
+    if 0 in plan.eval_steps and plan.select_by:  # the initial weights are a candidate too
+        metrics = plan.validate()
+        log(0, **metrics)
+        stopping.update(metrics[plan.select_by], 0)
+    return weights, 0, stopping
+
+
+def copy_weights(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of the state dict that later steps do not change."""
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-
-
-LAYOUT = 2  # of what trainers keep: what was kept in another is not resumed
-
-
-class Checkpoints:
-    """The newest state of a training, in safetensors; `load` gives it back only to the same run (`key`)."""
-
-    def __init__(self, folder: Path | None, key: str) -> None:
-        self.folder, self.key = folder, f"{LAYOUT} {key}"
-
-    def save(self, state: dict[str, Any]) -> None:
-        if self.folder is None or not distributed.is_main_process():
-            return
-        tensors: dict[str, torch.Tensor] = {}
-        plain = _split(state, tensors)
-        with atomic_directory(self.folder) as aside:
-            save_file(tensors, aside / "state.safetensors")
-            (aside / "state.json").write_text(json.dumps({"key": self.key, "state": plain}))
-
-    def load(self) -> dict[str, Any] | None:
-        if self.folder is None or not (self.folder / "state.json").exists():
-            return None
-        document = json.loads((self.folder / "state.json").read_text())
-        if document["key"] != self.key:
-            return None
-        tensors = load_file(self.folder / "state.safetensors")
-        state: dict[str, Any] = _join(document["state"], tensors)
-        return state
-
-    def clear(self) -> None:
-        if self.folder is not None and self.folder.exists() and distributed.is_main_process():
-            # first, since without it nothing is loaded
-            (self.folder / "state.json").unlink(missing_ok=True)
-            shutil.rmtree(self.folder)
-
-
-def _split(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """JSON with the tensors taken out and numbered; pairs, since JSON turns every key into a text."""
-    if isinstance(value, torch.Tensor):
-        name = str(len(tensors))
-        tensors[name] = value.detach().contiguous().clone()  # safetensors refuses shared memory
-        return {"__tensor__": name}
-    if isinstance(value, dict):
-        return {"__dict__": [[key, _split(item, tensors)] for key, item in value.items()]}
-    if isinstance(value, list | tuple):
-        return [_split(item, tensors) for item in value]
-    return value
-
-
-def _join(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    if isinstance(value, dict):
-        if "__tensor__" in value:
-            return tensors[value["__tensor__"]]
-        return {key: _join(item, tensors) for key, item in value["__dict__"]}
-    if isinstance(value, list):
-        return [_join(item, tensors) for item in value]
-    return value

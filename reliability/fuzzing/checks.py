@@ -23,13 +23,12 @@ import numpy as np
 
 from llmsrec.core.errors import DataError
 from llmsrec.parsing import csv_reviews, metadata, reviews
-from llmsrec.parsing.line_reader import BLOCK, Block, read_blocks
-from llmsrec.parsing.reviews import Parsed
+from llmsrec.parsing.line_reader import BLOCK_BYTES, LineBlock, ParsedBlock, read_blocks
 from reliability.fuzzing import rules
 from reliability.fuzzing.json_reader import NotJson, Reader
 from reliability.fuzzing.rules import Verdict
 
-PERIOD = reviews.Period(date(1995, 7, 16), date(2035, 1, 1))
+PERIOD = reviews.DateRange(date(1995, 7, 16), date(2035, 1, 1))
 SENTINEL = 1.5e-77  # stands for what Arrow alone reads
 ARROWS_OWN = re.compile(rb"(?<=[:,\[ \t])-?(?:Inf(?!inity)|(?<=-)NaN)")
 
@@ -44,7 +43,7 @@ class Tally:
     blank: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
 
-    def add(self, blocks: Sequence[Parsed]) -> None:
+    def add(self, blocks: Sequence[ParsedBlock]) -> None:
         self.files += 1
         for block in blocks:
             self.lines += block.num_lines
@@ -75,7 +74,7 @@ def check_reviews(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
     for row in range(len(lines)):
         if len(lines) > 8 and crc32(lines[row]) % 50:
             continue  # by the line alone, so that shrinking does not lose it
-        alone = Block(1, lines[row] + b"\n", np.array([0, len(lines[row]) + 1]))
+        alone = LineBlock(1, lines[row] + b"\n", np.array([0, len(lines[row]) + 1]))
         parsed = reviews.parse_block(alone, "reviews", PERIOD)
         yield from Fates("reviews", [lines[row]], [verdicts[row]]).differ([parsed])
     if draws.random() < 0.2:
@@ -90,7 +89,7 @@ def _one_line(number: int, line: bytes, verdict: Verdict) -> Iterator[str]:
         yield f"parse_line differs from the rules: line {number}: {(row, reason)}, not {verdict}"
 
 
-def cut(content: bytes, draws: Random) -> list[Block]:
+def cut(content: bytes, draws: Random) -> list[LineBlock]:
     """Into blocks of one line, a few or all."""
     text = content if content.endswith(b"\n") or not content else content + b"\n"
     ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + 1
@@ -100,7 +99,7 @@ def cut(content: bytes, draws: Random) -> list[Block]:
         last = min(len(ends), first + draws.randint(max(1, most // 4), most))
         begin = starts[first]
         piece = text[begin : starts[last]]
-        blocks.append(Block(first + 1, piece, starts[first : last + 1] - begin))
+        blocks.append(LineBlock(first + 1, piece, starts[first : last + 1] - begin))
         first = last
     return blocks
 
@@ -128,7 +127,7 @@ def check_csv(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
             yield f"a header is taken that will not do: {lines[0]!r}"
         return
     verdicts = [Verdict(), *(rules.csv_row(line, columns) for line in lines[1:])][: len(lines)]
-    parse = partial(csv_reviews.parse_csv, period=PERIOD)
+    parse = partial(csv_reviews.parse_csv, dates=PERIOD)
     yield from _as_a_file(content, file, csv_reviews, parse, verdicts, tally)
 
 
@@ -136,7 +135,7 @@ def _as_a_file(
     content: bytes,
     file: Path,
     module: ModuleType,
-    parse: Callable[..., Iterator[Parsed]],
+    parse: Callable[..., Iterator[ParsedBlock]],
     verdicts: list[Verdict],
     tally: Tally | None = None,
 ) -> Iterator[str]:
@@ -150,10 +149,10 @@ def _as_a_file(
     lines = lines_of(content)
     longest = max(map(len, lines), default=0)
     small = max(longest // 20, int(2 ** draws.uniform(4, 14)))
-    for size in (BLOCK, small):
+    for size in (BLOCK_BYTES, small):
         with mock.patch.object(module, "read_blocks", partial(read_blocks, block_size=size)):
             found = list(parse(file, PERIOD) if module is reviews else parse(file))
-        if tally and size == BLOCK:
+        if tally and size == BLOCK_BYTES:
             tally.add(found)
         yield from Fates(file.name, lines, verdicts).differ(found)
 
@@ -166,7 +165,7 @@ class Fates:
     lines: list[bytes]
     verdicts: list[Verdict]
 
-    def differ(self, blocks: Sequence[Parsed]) -> Iterator[str]:
+    def differ(self, blocks: Sequence[ParsedBlock]) -> Iterator[str]:
         """Where it did not."""
         total = sum(block.num_lines for block in blocks)
         blank = sum(block.num_blank for block in blocks)
@@ -228,7 +227,7 @@ class Fates:
             return None
         return rules.review(replaced).row
 
-    def _texts(self, blocks: Sequence[Parsed]) -> Iterator[str]:
+    def _texts(self, blocks: Sequence[ParsedBlock]) -> Iterator[str]:
         expected: dict[str, Any] = {}
         for verdict in self.verdicts:
             if verdict.texts and verdict.row:

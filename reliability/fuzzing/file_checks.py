@@ -13,7 +13,7 @@ import numpy as np
 
 from llmsrec.core.config import load_section
 from llmsrec.core.errors import ConfigError, DataError
-from llmsrec.parsing.line_reader import Block, read_blocks
+from llmsrec.parsing.line_reader import LineBlock, read_blocks
 from reliability.fuzzing.checks import Tally, lines_of
 from reliability.fuzzing.settings import READERS, SECTIONS, may_be_taken, unchanged
 
@@ -31,7 +31,7 @@ def check_gzip(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
     """zlib, through the standard library, says what is a whole gzip and what it holds."""
     file = folder / "lines.jsonl.gz"
     file.write_bytes(content)
-    blocks: list[Block] = []
+    blocks: list[LineBlock] = []
     tally.files += 1
     try:
         blocks.extend(read_blocks(file, _size(content)))
@@ -62,7 +62,7 @@ def _size(content: bytes) -> int:
     return int(2 ** Random(crc32(content)).uniform(0, 12)) + len(content) // 50
 
 
-def _blocks(blocks: list[Block], text: bytes) -> Iterator[str]:
+def _blocks(blocks: list[LineBlock], text: bytes) -> Iterator[str]:
     """Joined they are the text, closed by a line end; lines are numbered through."""
     closed = text if text.endswith(b"\n") or not text else text + b"\n"
     if b"".join(block.text for block in blocks) != closed:

@@ -114,7 +114,7 @@ def _steps(pid: int) -> Iterator[tuple[str, int]]:
 
 
 def step_of(command: list[str]) -> str | None:
-    """`dvc add`, `train_teacher`, `arrivals take`; None of what is not run by us with -m."""
+    """`dvc add`, `train_teacher`, `arrivals import`; None of what is not run by us with -m."""
     if "-m" not in command[:-1] or not Path(command[0]).name.startswith("python"):
         return None
     module, *rest = command[command.index("-m") + 1 :]

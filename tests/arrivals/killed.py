@@ -1,4 +1,4 @@
-"""`FOLDER`, with inbox/ and data/: take, be killed at the n-th change of the disk, take anew; for every n."""
+"""Usage: FOLDER, with inbox/ and data/. For every n: import, get killed at the n-th disk change, import again."""
 
 import json
 import os
@@ -7,28 +7,28 @@ import sys
 from pathlib import Path
 
 from llmsrec.arrivals.inbox import FolderInbox
-from tests.arrivals.test_arrivals import arrive
+from tests.arrivals.test_importer import import_all
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.copyfile", "shutil.rmtree"}
 
 
 def work(folder: Path, kill_at: int | None) -> int:
-    """In a process of its own; its exit status."""
+    """Import in a child process; returns its exit status."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    seen = 0
+    changes = 0
 
     def count(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal seen
+        nonlocal changes
         writes = event == "open" and isinstance(arguments[1], str) and "w" in arguments[1]
         if event in CHANGES or writes:
-            seen += 1
-            if seen == kill_at:
+            changes += 1
+            if changes == kill_at:
                 os._exit(9)
 
     sys.addaudithook(count)
-    arrive(FolderInbox(folder / "inbox"), folder / "data" / "shop")
+    import_all(FolderInbox(folder / "inbox"), folder / "data" / "shop")
     os._exit(0)
 
 

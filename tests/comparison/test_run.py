@@ -22,11 +22,12 @@ from llmsrec.evaluation.per_user import METRICS, EvaluationConfig
 from llmsrec.ranking.metrics import hit_rate, ndcg
 from llmsrec.ranking.protocol import evaluate
 from llmsrec.sequential.ranker import SequentialRanker
-from llmsrec.sequential.trainer import TeacherConfig, Trainer, train_teacher
+from llmsrec.sequential.trainer import CausalTrainer, TeacherConfig, train_teacher
 from llmsrec.systems.causal import CausalSystem
 from llmsrec.systems.item_knn import Popularity
 from llmsrec.systems.registry import system_of
-from llmsrec.training.loop import Checkpoints, MetricLog
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
 
 SASREC = Arm("sasrec", "retrieval", "original", 0)
 WRITER = Arm("writer", "generation", "original", 0)
@@ -103,15 +104,15 @@ def test_a_training_that_was_interrupted_goes_on(
     weights = project / "artifacts/tiny/systems/sasrec/retrieval-original-0/model.safetensors"
     before = weights.read_bytes()
     shutil.rmtree(project / "artifacts/tiny/systems")
-    looks, step = [], Trainer.step
+    looks, step = [], CausalTrainer.step
 
-    def killed(self: Trainer, number: int) -> dict[str, float]:
+    def killed(self: CausalTrainer, number: int) -> dict[str, float]:
         looks.append(number)
         if len(looks) == self.steps_per_epoch + 2:
             raise KeyboardInterrupt
         return step(self, number)
 
-    monkeypatch.setattr(Trainer, "step", killed)
+    monkeypatch.setattr(CausalTrainer, "step", killed)
     with pytest.raises(KeyboardInterrupt):
         outcome_of(opened(), SASREC)
     again = outcome_of(opened(), SASREC)
@@ -257,8 +258,8 @@ def test_the_code_of_a_system_is_followed_by_its_imports(tmp_path: Path) -> None
     """Comments and docstrings do not count; what the system runs does."""
     assert code_of(CausalSystem) != code_of(Popularity)
     one, other, third = (tmp_path / f"{name}.py" for name in ("one", "other", "third"))
-    one.write_text('"""One."""\nfrom llmsrec.teacher import train\nx = 1\n')
-    other.write_text('"""Other."""\nfrom llmsrec.teacher import train  # why\n\nx = 1\n')
+    one.write_text('"""One."""\nfrom llmsrec.sequential import trainer\nx = 1\n')
+    other.write_text('"""Other."""\nfrom llmsrec.sequential import trainer  # why\n\nx = 1\n')
     third.write_text('"""One."""\nx = 1\n')
     assert code_digest(one) == code_digest(other) != code_digest(third)
 

@@ -1,4 +1,4 @@
-"""Under its final name stands what is whole: the old or the new, whatever ends the writer."""
+"""A path holds the complete old or the complete new content, however the writer ends."""
 
 import hashlib
 import os
@@ -14,8 +14,8 @@ from llmsrec.core.errors import ArtifactError
 from llmsrec.core.files import (
     atomic_directory,
     atomic_write,
-    read_frame,
     read_json,
+    read_parquet,
     sha256,
     write_json,
 )
@@ -26,39 +26,39 @@ NEW = {"a.txt": "new a", "deep/b.txt": "new b", "d.txt": "new d"}
 KILLED_INSIDE = """
 import os, signal, sys
 from pathlib import Path
-from llmsrec.core.files import whole_file, whole_folder
+from llmsrec.core.files import atomic_directory, atomic_write
 
 path = Path(sys.argv[1])
 if sys.argv[2] == "file":
-    with whole_file(path) as aside:
-        aside.write_text("half of")
+    with atomic_write(path) as temporary:
+        temporary.write_text("half of")
         os.kill(os.getpid(), signal.SIGKILL)
-with whole_folder(path) as aside:
-    (aside / "a.txt").write_text("half of")
+with atomic_directory(path) as staging:
+    (staging / "a.txt").write_text("half of")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
-# The process dies at its n-th call that changes or flushes something.
+# The process is killed at its n-th call that changes or flushes a file.
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from llmsrec.core.files import whole_folder
+from llmsrec.core.files import atomic_directory
 
-path, left = Path(sys.argv[1]), int(sys.argv[2])
+path, remaining = Path(sys.argv[1]), int(sys.argv[2])
 
 def counting(call):
-    def counted(*arguments, **named):
-        global left
-        left -= 1
-        if left < 0:
+    def counted(*arguments, **keywords):
+        global remaining
+        remaining -= 1
+        if remaining < 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        return call(*arguments, **named)
+        return call(*arguments, **keywords)
     return counted
 
-with whole_folder(path) as aside:
-    (aside / "deep").mkdir()
+with atomic_directory(path) as staging:
+    (staging / "deep").mkdir()
     for name, text in {new}.items():
-        (aside / name).write_text(text)
+        (staging / name).write_text(text)
     for name in ("fsync", "replace", "rename", "unlink", "rmdir"):
         setattr(os, name, counting(getattr(os, name)))
 """
@@ -83,28 +83,28 @@ def python(script: str, *arguments: object) -> int:
     return subprocess.run([sys.executable, "-c", script, *map(str, arguments)]).returncode
 
 
-def test_a_file_appears_when_its_block_ends_well(tmp_path: Path) -> None:
-    path = tmp_path / "made" / "on the way" / "x.txt"
-    with atomic_write(path) as aside:
-        aside.write_text("new")
+def test_a_file_appears_when_the_block_succeeds(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "x.txt"
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
         assert not path.exists()
     assert path.read_text() == "new"
-    assert contents(tmp_path) == {"made/on the way/x.txt": "new"}
+    assert contents(tmp_path) == {"new/folder/x.txt": "new"}
 
 
 def test_a_file_keeps_its_old_content_when_the_block_raises(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_write(path) as aside:  # noqa: PT012
-        aside.write_text("half of")
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:  # noqa: PT012
+        temporary.write_text("half of")
         raise RuntimeError
     assert contents(tmp_path) == {"x.txt": "old"}
 
 
-def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path: Path) -> None:
+def test_a_folder_replaces_the_old_one_completely(tmp_path: Path) -> None:
     path = fill(tmp_path / "out", OLD)
-    with atomic_directory(path) as aside:
-        fill(aside, NEW)
+    with atomic_directory(path) as staging:
+        fill(staging, NEW)
         assert contents(path) == OLD
     assert contents(path) == NEW
     assert list(tmp_path.iterdir()) == [path]
@@ -112,16 +112,16 @@ def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path: Path) -> N
 
 def test_a_folder_keeps_its_old_content_when_the_block_raises(tmp_path: Path) -> None:
     path = fill(tmp_path / "out", OLD)
-    with pytest.raises(RuntimeError), atomic_directory(path) as aside:  # noqa: PT012
-        fill(aside, NEW)
+    with pytest.raises(RuntimeError), atomic_directory(path) as staging:  # noqa: PT012
+        fill(staging, NEW)
         raise RuntimeError
     assert contents(path) == OLD
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_fails_the_first_time_does_not_appear(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "out") as aside:  # noqa: PT012
-        fill(aside, NEW)
+def test_a_new_folder_does_not_appear_when_the_block_raises(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "out") as staging:  # noqa: PT012
+        fill(staging, NEW)
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
@@ -134,9 +134,9 @@ def test_a_file_keeps_its_old_content_when_the_writer_is_killed(tmp_path: Path) 
     assert path.read_text() == "old"
     living = tmp_path / f".x.txt.{os.getppid()}.partial"
     living.touch()
-    with atomic_write(path) as aside:
-        aside.write_text("new")
-    assert sorted(tmp_path.iterdir()) == [living, path], "nothing of the killed run"
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+    assert sorted(tmp_path.iterdir()) == [living, path], "the file of the killed run is removed"
 
 
 def test_a_folder_keeps_its_old_content_when_the_writer_is_killed(tmp_path: Path) -> None:
@@ -144,33 +144,33 @@ def test_a_folder_keeps_its_old_content_when_the_writer_is_killed(tmp_path: Path
     assert python(KILLED_INSIDE, path, "folder") == -signal.SIGKILL
     assert [file for file in tmp_path.iterdir() if not file.name.startswith(".")] == [path]
     assert contents(path) == OLD
-    with atomic_directory(path) as aside:
-        assert contents(aside) == {}  # nothing of the killed run
-        fill(aside, NEW)
+    with atomic_directory(path) as staging:
+        assert contents(staging) == {}  # the files of the killed run are removed
+        fill(staging, NEW)
     assert contents(path) == NEW
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_is_never_seen_in_part_whenever_the_writer_is_killed(tmp_path: Path) -> None:
+def test_a_folder_is_never_partial_whenever_the_writer_is_killed(tmp_path: Path) -> None:
     script = KILLED_AT.replace("{new}", repr(NEW))
     for calls in range(100):
         path = fill(tmp_path / str(calls) / "out", OLD)
         killed = python(script, path, calls) == -signal.SIGKILL
-        found = contents(path) if path.exists() else {}
-        assert found in ({}, OLD, NEW), f"killed at call {calls}"
+        content = contents(path) if path.exists() else {}
+        assert content in ({}, OLD, NEW), f"killed at call {calls}"
         if not killed:
             break
     assert calls > 5
-    assert found == NEW
+    assert content == NEW
 
 
-def test_json_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_json_round_trip(tmp_path: Path) -> None:
     document = {"name": "Ün", "values": [1, 2.5, None], "deep": {"yes": True}}
     write_json(tmp_path / "x.json", document)
     assert read_json(tmp_path / "x.json") == document
 
 
-def test_what_json_cannot_say_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
+def test_nan_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"loss": 1.0})
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "x.json", {"loss": float("nan")})
@@ -178,19 +178,19 @@ def test_what_json_cannot_say_is_refused_and_the_old_file_stays(tmp_path: Path) 
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_missing_json_file_says_what_to_run(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_json_file_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"x\.json is missing: run the step that writes it"):
         read_json(tmp_path / "x.json")
 
 
 @pytest.mark.parametrize("content", [b"", b'{"half": ', b"\x93\xff\x00 no text"])
-def test_a_damaged_json_file_says_so(tmp_path: Path, content: bytes) -> None:
+def test_the_error_for_a_damaged_json_file_says_what_to_do(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"x\.json is damaged .*: delete its folder and rerun"):
         read_json(tmp_path / "x.json")
 
 
-def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+def test_sha256_hashes_the_content(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1
     assert sha256(tmp_path / "abc") == (
@@ -202,15 +202,17 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 20, -4])
-def test_a_damaged_parquet_file_is_named_and_the_remedy_told(tmp_path: Path, cut: int) -> None:
+def test_the_error_for_a_damaged_parquet_file_names_it_and_the_remedy(
+    tmp_path: Path, cut: int
+) -> None:
     file = tmp_path / "users.parquet"
     pd.DataFrame({"user_id": ["a", "b"]}).to_parquet(file)
-    assert list(read_frame(file)["user_id"]) == ["a", "b"]
+    assert list(read_parquet(file)["user_id"]) == ["a", "b"]
     file.write_bytes(file.read_bytes()[:cut])
     with pytest.raises(ArtifactError, match=r"users\.parquet is damaged .*dvc repro"):
-        read_frame(file)
+        read_parquet(file)
 
 
-def test_a_missing_parquet_file_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_parquet_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"users\.parquet is missing: run `dvc repro`"):
-        read_frame(tmp_path / "users.parquet")
+        read_parquet(tmp_path / "users.parquet")

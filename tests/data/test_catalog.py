@@ -1,4 +1,4 @@
-"""Ids to indices and back, and what a catalogue refuses."""
+"""Ids to indices and back, and the errors of a catalogue."""
 
 from pathlib import Path
 
@@ -22,27 +22,27 @@ def test_items_are_numbered_from_one_and_zero_is_padding(catalog: Catalog) -> No
     assert [catalog.item_id(1), catalog.item_id(2)] == ["P", "Q"]
 
 
-def test_ids_become_indices_in_the_order_asked(catalog: Catalog) -> None:
+def test_indices_keep_the_order_of_the_ids(catalog: Catalog) -> None:
     assert catalog.indices(["Q", "P", "Q"]).tolist() == [2, 1, 2]
     assert catalog.indices([]).dtype == np.int64
 
 
-def test_an_unknown_id_is_named(catalog: Catalog) -> None:
+def test_the_error_names_an_unknown_id(catalog: Catalog) -> None:
     with pytest.raises(DataError, match="item 'R' is not in the catalogue of 2 items"):
         catalog.indices(["P", "R"])
 
 
 @pytest.mark.parametrize("index", [-1, 0, 3])
-def test_an_index_of_no_item_has_no_id(catalog: Catalog, index: int) -> None:
+def test_an_index_outside_the_catalogue_is_an_error(catalog: Catalog, index: int) -> None:
     with pytest.raises(DataError, match=rf"item_index {index} is not in 1\.\.2"):
         catalog.item_id(index)
 
 
-def test_other_columns_are_refused() -> None:
-    with pytest.raises(DataError, match="a catalogue has the columns"):
+def test_other_columns_are_an_error() -> None:
+    with pytest.raises(DataError, match="the catalogue has columns"):
         Catalog(pd.DataFrame({"item_id": ["P"]}))
 
 
-def test_saved_and_loaded_it_is_the_same(catalog: Catalog, tmp_path: Path) -> None:
+def test_save_and_load_round_trip(catalog: Catalog, tmp_path: Path) -> None:
     catalog.save(tmp_path / "items.parquet")
     pd.testing.assert_frame_equal(Catalog.load(tmp_path / "items.parquet").items, catalog.items)

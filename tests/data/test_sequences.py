@@ -1,4 +1,4 @@
-"""Ragged histories against plain Python lists; the shuffle of SPEC 10.5."""
+"""Ragged histories against Python lists, and the shuffle (specification 10.5)."""
 
 import numpy as np
 import pytest
@@ -15,10 +15,8 @@ def lists(sequences: Sequences) -> list[list[int]]:
 
 
 def with_times(rows: list[list[int]]) -> Sequences:
-    """Item i of row u is bought at 100 u + its place, so that a time tells where it belongs."""
-    return from_rows(
-        rows, [[100 * u + place for place in range(len(row))] for u, row in enumerate(rows)]
-    )
+    """The timestamp of position p in row u is 100 u + p."""
+    return from_rows(rows, [[100 * u + p for p in range(len(row))] for u, row in enumerate(rows)])
 
 
 def test_rows_by_hand() -> None:
@@ -27,6 +25,7 @@ def test_rows_by_hand() -> None:
     assert lists(sequences) == [[3, 1, 2], [], [5]]
     assert sequences.times(0).tolist() == [10, 20, 30]
     assert sequences.lengths.tolist() == [3, 0, 1]
+    assert sequences.row_indices.tolist() == [0, 0, 0, 2]
     assert sequences.padded().tolist() == [[3, 1, 2], [0, 0, 0], [0, 0, 5]]
     assert sequences.padded(2).tolist() == [[1, 2], [0, 0], [0, 5]]
     assert sequences.padded(4).tolist() == [[0, 3, 1, 2], [0, 0, 0, 0], [0, 0, 0, 5]]
@@ -58,18 +57,18 @@ def test_last_and_padded_equal_list_slices(rows: list[list[int]], count: int) ->
 @settings(deadline=None)
 @given(rows=ROWS.filter(len), data=st.data())
 def test_take_equals_list_prefixes(rows: list[list[int]], data: st.DataObject) -> None:
-    chosen = data.draw(st.lists(st.integers(0, len(rows) - 1)))
-    ends = [data.draw(st.integers(0, len(rows[row]))) for row in chosen]
-    taken = with_times(rows).take(np.array(chosen, dtype=int), np.array(ends, dtype=int))
-    assert lists(taken) == [rows[row][:end] for row, end in zip(chosen, ends, strict=True)]
+    selected = data.draw(st.lists(st.integers(0, len(rows) - 1)))
+    ends = [data.draw(st.integers(0, len(rows[row]))) for row in selected]
+    taken = with_times(rows).take(np.array(selected, dtype=int), np.array(ends, dtype=int))
+    assert lists(taken) == [rows[row][:end] for row, end in zip(selected, ends, strict=True)]
     assert taken.timestamps.tolist() == [
-        100 * row + place for row, end in zip(chosen, ends, strict=True) for place in range(end)
+        100 * row + p for row, end in zip(selected, ends, strict=True) for p in range(end)
     ]
 
 
 @settings(deadline=None)
 @given(rows=ROWS, seed=st.integers(0, 2**32 - 1), data=st.data())
-def test_a_shuffle_permutes_the_last_items_and_nothing_else(
+def test_a_shuffle_permutes_only_the_last_items(
     rows: list[list[int]], seed: int, data: st.DataObject
 ) -> None:
     last = data.draw(st.integers(0, 8))
@@ -77,22 +76,22 @@ def test_a_shuffle_permutes_the_last_items_and_nothing_else(
     shuffled = sequences.shuffled(np.random.default_rng(seed), last)
     assert shuffled.offsets.tolist() == sequences.offsets.tolist()
     assert shuffled.timestamps.tolist() == sequences.timestamps.tolist()
-    for found, row in zip(lists(shuffled), rows, strict=True):
-        kept = max(0, len(row) - last)
-        assert found[:kept] == row[:kept]
-        assert sorted(found[kept:]) == sorted(row[kept:])
-    assert lists(sequences) == rows  # the original is left alone
+    for result, row in zip(lists(shuffled), rows, strict=True):
+        fixed = max(0, len(row) - last)
+        assert result[:fixed] == row[:fixed]
+        assert sorted(result[fixed:]) == sorted(row[fixed:])
+    assert lists(sequences) == rows  # the original is unchanged
 
 
 @settings(deadline=None)
 @given(rows=ROWS, seed=st.integers(0, 2**32 - 1))
 def test_a_shuffle_is_the_same_for_the_same_seed(rows: list[list[int]], seed: int) -> None:
-    one, two = (from_rows(rows).shuffled(np.random.default_rng(seed)) for _ in range(2))
-    assert lists(one) == lists(two)
-    assert [sorted(row) for row in lists(one)] == [sorted(row) for row in rows]
+    first, second = (from_rows(rows).shuffled(np.random.default_rng(seed)) for _ in range(2))
+    assert lists(first) == lists(second)
+    assert [sorted(row) for row in lists(first)] == [sorted(row) for row in rows]
 
 
-def test_a_shuffle_gives_every_order_alike() -> None:
+def test_every_order_is_equally_likely() -> None:
     """6,000 rows of three: each of the six orders about 1,000 times (five standard errors: 144)."""
     shuffled = from_rows([[1, 2, 3]] * 6000).shuffled(np.random.default_rng(0))
     orders, counts = np.unique(shuffled.padded(), axis=0, return_counts=True)
@@ -100,7 +99,7 @@ def test_a_shuffle_gives_every_order_alike() -> None:
     assert counts == pytest.approx(1000, abs=144)
 
 
-def test_another_seed_shuffles_otherwise() -> None:
+def test_another_seed_gives_another_order() -> None:
     sequences = from_rows([list(range(1, 30))])
-    one, two = (lists(sequences.shuffled(np.random.default_rng(seed))) for seed in (0, 1))
-    assert one != two
+    first, second = (lists(sequences.shuffled(np.random.default_rng(seed))) for seed in (0, 1))
+    assert first != second

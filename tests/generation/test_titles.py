@@ -21,7 +21,7 @@ from llmsrec.generation.choices import ANSWER, PICK, ChoiceBuilder
 from llmsrec.generation.titles import TitleAnswerer, TitleWriter, column_of
 from llmsrec.generation.trainer import TitleTrainer
 from llmsrec.llm.backbone import Backbone, folder_digest, load_backbone
-from llmsrec.llm.heads import LLMSRecConfig
+from llmsrec.llm.heads import PromptModelConfig
 from llmsrec.llm.prompts import HIST, UREP, PromptShape
 from llmsrec.llm.variants import VARIANTS
 from llmsrec.preprocessing.candidates import title_labels
@@ -46,7 +46,7 @@ def writer(
             "backbone": "random", "teacher": teacher.digest, "item_vector_dropout": 0.0,
         }  # fmt: skip
         variant = replace(VARIANTS[name], mode="generation", code_size=None, uses_lora=False)
-        config = LLMSRecConfig(**{**values, **changes})
+        config = PromptModelConfig(**{**values, **changes})
         return TitleWriter(config, backbone, teacher, markov_splits.catalog, variant, 4).eval()
 
     return build
@@ -55,19 +55,19 @@ def writer(
 def plain_states(
     model: TitleWriter, tokens: list[int], items: list[int], user: Any
 ) -> torch.Tensor:
-    """Logits of the whole causal language model over one prompt, slots filled one by one."""
+    """Logits of the whole causal language model over one prompt, placeholders filled one by one."""
     table, left, vectors = model.backbone.token_table, list(items), []
     for token in tokens:
         if token >= 0:
             vectors.append(table[token])
         elif token == HIST:
-            known = model.teacher.item_table[left.pop(0)]
-            vectors.append(model.heads.item_projector(known))
+            vector = model.teacher.item_table[left.pop(0)]
+            vectors.append(model.heads.item_projector(vector))
         else:
             assert token == UREP
             vectors.append(model.heads.user_projector(user))
     assert not left
-    return model.backbone.writer(inputs_embeds=torch.stack(vectors)[None]).logits[0]
+    return model.backbone.causal_lm(inputs_embeds=torch.stack(vectors)[None]).logits[0]
 
 
 def prompt_of(model: TitleWriter, row: int) -> tuple[list[int], list[int], Any]:
@@ -92,7 +92,7 @@ def test_a_prompt_shows_history_then_candidates_then_asks(
     assert tokens.index(UREP) < tokens.index(HIST)
 
 
-def test_a_prompt_without_slots_has_none(writer: Any) -> None:
+def test_a_prompt_of_text_alone_has_no_placeholders(writer: Any) -> None:
     tokens, items, _ = prompt_of(writer("tallrec"), 1)
     assert items == []
     assert min(tokens) >= 0
@@ -103,7 +103,7 @@ def test_the_loss_is_that_of_the_title_and_its_end_alone(writer: Any, name: str)
     model = writer(name)
     targets = CANDIDATES[:, 1]
     users = model.teacher.represent(HISTORIES) if model.variant.user_vector else None
-    found = model.loss(HISTORIES, CANDIDATES, targets, users)
+    actual = model.loss(HISTORIES, CANDIDATES, targets, users)
     each = []
     for row in range(3):
         tokens, items, user = prompt_of(model, row)
@@ -111,7 +111,7 @@ def test_the_loss_is_that_of_the_title_and_its_end_alone(writer: Any, name: str)
         assert title[-1] == model.prompts.end
         logits = plain_states(model, [*tokens, *title], items, user).log_softmax(dim=1)
         each += [logits[len(tokens) - 1 + place, token] for place, token in enumerate(title)]
-    torch.testing.assert_close(found, -torch.stack(each).mean())
+    torch.testing.assert_close(actual, -torch.stack(each).mean())
 
 
 @pytest.mark.parametrize("held", [5, 1 << 12])
@@ -120,28 +120,30 @@ def test_the_likeliest_is_that_of_each_candidate_alone(
 ) -> None:
     """Twenty answers behind one prompt see nothing of each other, however many tokens are held; lengths are taken
     out."""
-    monkeypatch.setattr("llmsrec.generation.titles.TOLD", held)
+    monkeypatch.setattr("llmsrec.generation.titles.LOGITS_CHUNK", held)
     model = writer()
-    wanted = []
+    expected = []
     for row in range(3):
         tokens, items, user = prompt_of(model, row)
         scores = []
         for item in CANDIDATES[row]:
             title = model.prompts.titles[item]
             logits = plain_states(model, [*tokens, *title], items, user).log_softmax(dim=1)
-            told = [logits[len(tokens) - 1 + place, token] for place, token in enumerate(title)]
-            scores.append(float(torch.stack(told).mean().detach()))
-        wanted.append(int(np.argmax(scores)))
-    assert model.likeliest(HISTORIES, CANDIDATES).tolist() == wanted
+            likelihoods = [
+                logits[len(tokens) - 1 + place, token] for place, token in enumerate(title)
+            ]
+            scores.append(float(torch.stack(likelihoods).mean().detach()))
+        expected.append(int(np.argmax(scores)))
+    assert model.likeliest(HISTORIES, CANDIDATES).tolist() == expected
 
 
 def test_what_is_written_is_the_likeliest_token_each_time(
     writer: Any, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With keys and values kept and prompts of several lengths side by side, as alone and anew for every token."""
-    monkeypatch.setattr("llmsrec.generation.titles.NEW_TOKENS", 6)
+    """A KV cache and batches of prompts of different lengths change no token."""
+    monkeypatch.setattr("llmsrec.generation.titles.MAX_NEW_TOKENS", 6)
     model = writer()
-    found = model.write_titles(HISTORIES, CANDIDATES)
+    actual = model.write_titles(HISTORIES, CANDIDATES)
     for row in range(3):
         tokens, items, user = prompt_of(model, row)
         answer: list[int] = []
@@ -152,37 +154,37 @@ def test_what_is_written_is_the_likeliest_token_each_time(
                 answer.pop()
                 break
         lines = tokenizer.decode(answer).strip().splitlines()
-        assert found[row] == (lines[0] if lines else "")
+        assert actual[row] == (lines[0] if lines else "")
 
 
-def test_a_model_s_own_ways_of_writing_are_left_out(small_backbone: Path, tmp_path: Path) -> None:
-    """Instruct models ask for sampling and for penalties, and end a text with one of several tokens."""
+def test_generation_settings_of_a_model_are_ignored(small_backbone: Path, tmp_path: Path) -> None:
+    """The settings of instruct models sample, set penalties and have several end-of-text tokens."""
     shutil.copytree(small_backbone, tmp_path / "backbone")
     file = tmp_path / "backbone/model/generation_config.json"
-    asked = {"do_sample": True, "temperature": 0.6, "top_p": 0.8, "repetition_penalty": 1.3}
-    write_json(file, {**json.loads(file.read_text()), **asked, "eos_token_id": [2, 7]})
+    sampling = {"do_sample": True, "temperature": 0.6, "top_p": 0.8, "repetition_penalty": 1.3}
+    write_json(file, {**json.loads(file.read_text()), **sampling, "eos_token_id": [2, 7]})
     place = json.loads((tmp_path / "backbone/backbone.json").read_text())
     place["revision"] = folder_digest(tmp_path / "backbone/model")
     write_json(tmp_path / "backbone/backbone.json", place)
-    found = load_backbone(tmp_path / "backbone", writes=True)
-    assert found.ends == {2, 7}
-    table = found.token_table[[5, 6, 5, 6, 5]][None]
+    actual = load_backbone(tmp_path / "backbone", with_lm_head=True)
+    assert actual.stop_tokens == {2, 7}
+    table = actual.token_table[[5, 6, 5, 6, 5]][None]
     mask = torch.ones(1, 5, dtype=torch.long)
-    written = found.writer.generate(
+    written = actual.causal_lm.generate(
         inputs_embeds=table, attention_mask=mask, max_new_tokens=8, do_sample=False, eos_token_id=[2],
         pad_token_id=2,
     )[0].tolist()  # fmt: skip
-    shown = table
+    embedded = table
     for token in written:
-        assert token == int(found.writer(inputs_embeds=shown).logits[0, -1].argmax())
-        shown = torch.cat([shown, found.token_table[[token]][None]], dim=1)
+        assert token == int(actual.causal_lm(inputs_embeds=embedded).logits[0, -1].argmax())
+        embedded = torch.cat([embedded, actual.token_table[[token]][None]], dim=1)
 
 
 def test_a_text_ends_at_any_of_the_model_s_ends(writer: Any) -> None:
     model = writer("tallrec")
     title = model.prompts.titles[3][:-1]
-    model.ends = {model.prompts.end, 7}
-    for end in sorted(model.ends):
+    model.stop_tokens = {model.prompts.end, 7}
+    for end in sorted(model.stop_tokens):
         assert model._text([*title, end, *title]) == model._text(title)
 
 
@@ -202,7 +204,7 @@ NAMES = ["redball", "redballlarge", "teddybear", ""]
     ],
 )
 def test_an_answer_is_one_candidate_or_none(text: str, column: int) -> None:
-    """HR by substring alone would call every title that holds another one right (SPEC 6.17)."""
+    """HR by substring alone would call every title that holds another one right (specification 6.17)."""
     assert column_of(text, NAMES) == column
 
 
@@ -214,11 +216,11 @@ def test_answers_are_columns_of_the_candidates(
     writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = writer("tallrec")
-    monkeypatch.setattr(model, "written", lambda *_: ["bear", "nothing", "Ball"])
+    monkeypatch.setattr(model, "write_titles", lambda *_: ["bear", "nothing", "Ball"])
     monkeypatch.setattr(model, "names", ["", "ball", "bear", "train"])
     histories = from_rows([[1], [2], [3]])
-    found = TitleAnswerer(model, "greedy").answers(histories, np.array([[1, 2], [1, 3], [3, 1]]))
-    assert found.tolist() == [1, -1, 1]
+    actual = TitleAnswerer(model, "greedy").answers(histories, np.array([[1, 2], [1, 3], [3, 1]]))
+    assert actual.tolist() == [1, -1, 1]
 
 
 @settings(max_examples=10, deadline=None)
@@ -226,7 +228,7 @@ def test_answers_are_columns_of_the_candidates(
 def test_no_title_pushes_the_question_out(
     tokenizer: PreTrainedTokenizerFast, words: int, count: int
 ) -> None:
-    """SPEC 3: with 500-token titles a prompt and its answer stay within the limit, and every slot is there."""
+    """With 500-token titles a prompt and its answer keep all placeholders within the limit (specification 3)."""
     titles = ["", *(f"{'long ' * words}{number}" for number in range(30))]
     builder = ChoiceBuilder(tokenizer, titles, PromptShape(10, 48, 1024, True), count)
     histories = from_rows([list(range(1, 11))])
@@ -255,11 +257,11 @@ def test_a_step_draws_candidates_with_other_titles_that_the_user_never_bought(
     model, seen = writer("llara"), []
     loss = model.loss
 
-    def kept(histories: Any, candidates: Any, targets: Any, users: Any) -> Any:
+    def recorded(histories: Any, candidates: Any, targets: Any, users: Any) -> Any:
         seen.append((histories, candidates, targets))
         return loss(histories, candidates, targets, users)
 
-    monkeypatch.setattr(model, "loss", kept)
+    monkeypatch.setattr(model, "loss", recorded)
     trainer = TitleTrainer(model, splits, student_config(batch_size=40))
     users = trainer.epochs.batch(0)
     trainer.step(0)

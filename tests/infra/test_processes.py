@@ -55,7 +55,7 @@ def test_nobody_outlives_the_stop(processes: Processes) -> None:
         time.sleep(0.05)
     processes.stop()
     assert processes.running == {}
-    _, alive = psutil.wait_procs([*children, parent], timeout=10)
+    _, alive = psutil.wait_procs([*children, parent], timeout=60)
     assert alive == []
 
 

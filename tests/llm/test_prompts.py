@@ -1,4 +1,4 @@
-"""The prompts of SPEC 3, word for word, with a tokenizer of single letters and with the small backbone's."""
+"""The prompts of specification 3, word for word, with a tokenizer of single letters and with the small backbone's."""
 
 import time
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def builder(tokenizer: Any = None, titles: list[str] = TITLES, **changes: Any) -
         "window": 10,
         "title_tokens": 48,
         "max_prompt_tokens": 1024,
-        "user_vector_in_prompt": False,
+        "user_vector": False,
     }
     return PromptBuilder(tokenizer or Letters(), titles, PromptShape(**{**values, **changes}))
 
@@ -53,7 +53,7 @@ def user_text(prompts: PromptBuilder, items: list[int], times: list[int]) -> str
 
 
 def test_a_user_prompt_word_for_word() -> None:
-    """Slots of the paper's table 2, text of SPEC 3."""
+    """Placeholders of the paper's table 2, text of specification 3."""
     assert user_text(builder(), [1, 3], [FIRST, FIRST + 9 * DAY]) == (
         'Purchases of one shopper, oldest first: [1] 2021/03/04 "Red mug" <HIST>; '
         '[2] 2021/03/13 "Tea" <HIST>. Compress this shopper\'s purchases into one vector: <UOUT>'
@@ -67,7 +67,7 @@ def test_an_item_prompt_word_for_word() -> None:
 
 
 def test_a_user_prompt_with_the_recommenders_description() -> None:
-    assert user_text(builder(user_vector_in_prompt=True), [3], [FIRST]) == (
+    assert user_text(builder(user_vector=True), [3], [FIRST]) == (
         "A recommender describes this shopper as <UREP>. Purchases of one shopper, oldest first: "
         '[1] 2021/03/04 "Tea" <HIST>. Compress this shopper\'s purchases into one vector: <UOUT>'
     )
@@ -75,11 +75,11 @@ def test_a_user_prompt_with_the_recommenders_description() -> None:
 
 def test_numbers_restart_in_a_window_of_the_last_ten() -> None:
     items, times = list(range(1, 16)), [FIRST + place * DAY for place in range(15)]
-    shown = user_text(builder(), items, times)
-    assert shown == user_text(builder(), items[-10:], times[-10:])
-    assert '[1] 2021/03/09 "Thing 6" <HIST>; [2] 2021/03/10 "Thing 7"' in shown
-    assert '[10] 2021/03/18 "Thing 15" <HIST>. Compress' in shown
-    assert "[11]" not in shown
+    text = user_text(builder(), items, times)
+    assert text == user_text(builder(), items[-10:], times[-10:])
+    assert '[1] 2021/03/09 "Thing 6" <HIST>; [2] 2021/03/10 "Thing 7"' in text
+    assert '[10] 2021/03/18 "Thing 15" <HIST>. Compress' in text
+    assert "[11]" not in text
     assert user_text(builder(window=3), items, times).count("<HIST>") == 3
 
 
@@ -107,53 +107,51 @@ def test_a_day_is_that_of_utc_wherever_the_machine_stands() -> None:
 
 @given(st.integers(-10_000, 40_000))
 def test_days_are_year_month_and_day(day: int) -> None:
-    found = datetime.strptime(day_text(day), "%Y/%m/%d").replace(tzinfo=UTC)
-    assert found.timestamp() == day * 86_400
+    actual = datetime.strptime(day_text(day), "%Y/%m/%d").replace(tzinfo=UTC)
+    assert actual.timestamp() == day * 86_400
     assert len(day_text(day)) == 10
 
 
 def test_prompts_of_many_users_are_those_of_each() -> None:
-    """Ragged: each row its own tokens, and the items of its slots in order."""
+    """Ragged: each row its own tokens, and the items of its placeholders in order."""
     rows = [[1, 3], [], list(range(1, 16)), [2, 2]]
     times = [[FIRST + place * DAY for place in range(len(row))] for row in rows]
     prompts = builder()
-    found = prompts.users(from_rows(rows, times))
-    assert len(found) == 4
+    actual = prompts.users(from_rows(rows, times))
+    assert len(actual) == 4
     for row, (items, moments) in enumerate(zip(rows, times, strict=True)):
-        assert text_of(found.row(row)) == user_text(prompts, items, moments)
-        where = slice(found.item_offsets[row], found.item_offsets[row + 1])
-        assert found.items[where].tolist() == items[-10:]
-        assert (found.row(row) == HIST).sum() == len(items[-10:])
-    assert found.lengths.sum() == len(found.tokens)
+        assert text_of(actual.row(row)) == user_text(prompts, items, moments)
+        where = slice(actual.item_offsets[row], actual.item_offsets[row + 1])
+        assert actual.items[where].tolist() == items[-10:]
+        assert (actual.row(row) == HIST).sum() == len(items[-10:])
+    assert actual.lengths.sum() == len(actual.tokens)
 
 
 def test_prompts_of_many_items_are_those_of_each() -> None:
     prompts = builder()
-    found = prompts.items(np.array([3, 1, 2]))
-    assert [text_of(found.row(row)) for row in range(3)] == [
+    actual = prompts.items(np.array([3, 1, 2]))
+    assert [text_of(actual.row(row)) for row in range(3)] == [
         text_of(prompts.item(item)) for item in (3, 1, 2)
     ]
-    assert found.items.tolist() == [3, 1, 2]
-    assert found.item_offsets.tolist() == [0, 1, 2, 3]
+    assert actual.items.tolist() == [3, 1, 2]
+    assert actual.item_offsets.tolist() == [0, 1, 2, 3]
 
 
 def test_some_prompts_are_taken_whole() -> None:
     prompts = builder().users(from_rows([[1, 3], [2], [4, 5, 6]]))
-    some = prompts.take(np.array([2, 0]))
-    assert [some.row(row).tolist() for row in range(2)] == [
+    subset = prompts.take(np.array([2, 0]))
+    assert [subset.row(row).tolist() for row in range(2)] == [
         prompts.row(row).tolist() for row in (2, 0)
     ]
-    assert some.items.tolist() == [4, 5, 6, 1, 3]
-    assert some.item_offsets.tolist() == [0, 3, 5]
+    assert subset.items.tolist() == [4, 5, 6, 1, 3]
+    assert subset.item_offsets.tolist() == [0, 3, 5]
 
 
-@pytest.mark.parametrize("user_vector_in_prompt", [False, True])
-def test_slots_stand_in_order(user_vector_in_prompt: bool) -> None:
-    tokens = builder(user_vector_in_prompt=user_vector_in_prompt).user(
-        np.array([5, 6, 7]), np.array([FIRST] * 3)
-    )
-    slots = [token for token in tokens if token < 0]
-    assert slots == [UREP] * user_vector_in_prompt + [HIST] * 3 + [UOUT]
+@pytest.mark.parametrize("user_vector", [False, True])
+def test_placeholders_are_in_order(user_vector: bool) -> None:
+    tokens = builder(user_vector=user_vector).user(np.array([5, 6, 7]), np.array([FIRST] * 3))
+    placeholders = [token for token in tokens if token < 0]
+    assert placeholders == [UREP] * user_vector + [HIST] * 3 + [UOUT]
     assert [token for token in builder().item(5) if token < 0] == [HIST, IOUT]
 
 
@@ -163,10 +161,10 @@ titles = st.lists(st.text(max_size=600), min_size=1, max_size=8)
 @given(titles, st.booleans(), st.data())
 @settings(deadline=None)
 def test_no_title_pushes_the_read_out_away(
-    texts: list[str], user_vector_in_prompt: bool, data: st.DataObject
+    texts: list[str], user_vector: bool, data: st.DataObject
 ) -> None:
-    """SPEC 10.2: whatever the titles, a prompt ends with its read-out and keeps every slot and the limit."""
-    prompts = builder(titles=["", *texts], user_vector_in_prompt=user_vector_in_prompt)
+    """A prompt ends with its read-out and keeps all placeholders within the limit, whatever the titles (10.2)."""
+    prompts = builder(titles=["", *texts], user_vector=user_vector)
     items = data.draw(st.lists(st.integers(1, len(texts)), max_size=14))
     tokens = prompts.user(np.array(items, dtype=np.int64), np.full(len(items), FIRST))
     assert tokens[-1] == UOUT
@@ -198,7 +196,7 @@ def least_limit(**options: Any) -> int:
 
 def test_the_limit_is_that_of_the_longest_prompt() -> None:
     """Not a token less; and no stricter than the separator that the last entry has not."""
-    options: dict[str, Any] = {"titles": ["", "x" * 500], "user_vector_in_prompt": True}
+    options: dict[str, Any] = {"titles": ["", "x" * 500], "user_vector": True}
     limit = least_limit(**options)
     longest = builder(**options).user(np.array([1] * 10), np.array([FIRST] * 10))
     assert len(longest) <= limit <= len(longest) + 20
@@ -224,16 +222,16 @@ def test_a_growing_history_is_the_prompts_of_its_prefixes_in_one() -> None:
     rows, first = [[1, 3, 2], [4], [5, 6]], [1, 0, 0]
     times = [[FIRST + place * DAY for place in range(len(row))] for row in rows]
     prompts = builder()
-    found = prompts.growing_users(from_rows(rows, times), np.array(first))
+    actual = prompts.growing_users(from_rows(rows, times), np.array(first))
     for row, items in enumerate(rows):
-        here = slice(found.offsets[row], found.offsets[row + 1])
-        tokens, positions = found.tokens[here], found.positions[here]
-        segments = found.segments[here]
-        reads = np.flatnonzero(tokens == UOUT)
-        assert len(reads) == len(items) - first[row]
-        for end, read in enumerate(reads, start=first[row] + 1):
-            seen = np.arange(read + 1)
-            seen = seen[(segments[seen] == 0) | (segments[seen] == segments[read])]
+        here = slice(actual.offsets[row], actual.offsets[row + 1])
+        tokens, positions = actual.tokens[here], actual.positions[here]
+        segments = actual.segments[here]
+        read_outs = np.flatnonzero(tokens == UOUT)
+        assert len(read_outs) == len(items) - first[row]
+        for end, read_out in enumerate(read_outs, start=first[row] + 1):
+            seen = np.arange(read_out + 1)
+            seen = seen[(segments[seen] == 0) | (segments[seen] == segments[read_out])]
             assert text_of(tokens[seen]) == user_text(prompts, items[:end], times[row][:end])
             assert positions[seen].tolist() == list(range(len(seen)))
 
@@ -244,7 +242,7 @@ def tokenizer(small_backbone: Path) -> Any:
 
 
 def decoded(tokenizer: Any, tokens: list[int]) -> str:
-    """Text between the slots as the tokenizer gives it back."""
+    """The decoded text between placeholders."""
     text, piece = "", []
     for token in tokens:
         if token >= 0:
@@ -257,8 +255,8 @@ def decoded(tokenizer: Any, tokens: list[int]) -> str:
 
 def test_the_small_backbone_reads_the_same_words(tokenizer: Any) -> None:
     prompts = builder(tokenizer, ["", "Red mug", "Tasse à café, ½ l 🍵"])
-    found = decoded(tokenizer, prompts.user(np.array([1, 2]), np.array([FIRST, FIRST + DAY])))
-    assert found == (
+    actual = decoded(tokenizer, prompts.user(np.array([1, 2]), np.array([FIRST, FIRST + DAY])))
+    assert actual == (
         f"{tokenizer.bos_token}Purchases of one shopper, oldest first: "
         '[1] 2021/03/04 "Red mug" <HIST>; [2] 2021/03/05 "Tasse à café, ½ l 🍵" <HIST>. '
         "Compress this shopper's purchases into one vector: <UOUT>"
@@ -268,7 +266,7 @@ def test_the_small_backbone_reads_the_same_words(tokenizer: Any) -> None:
 def test_no_date_makes_a_prompt_longer_than_was_checked(tokenizer: Any) -> None:
     """Some days take more tokens than others; the room that is checked must hold for any of them."""
     wild = "".join(chr(200 + place) for place in range(300))
-    options: dict[str, Any] = {"titles": ["", wild], "user_vector_in_prompt": True}
+    options: dict[str, Any] = {"titles": ["", wild], "user_vector": True}
     limit = least_limit(tokenizer=tokenizer, **options)
     prompts = builder(tokenizer, **options)
     days = range(9_125, 23_740, 3)  # 1995 to 2034

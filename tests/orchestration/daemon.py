@@ -23,7 +23,7 @@ def daemon(project: Path, env: Mapping[str, str], log: Path, *definitions: str) 
     try:
         yield
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(240)
     finally:
         process.kill()
         process.wait()

@@ -31,13 +31,13 @@ inbox, done = Path("inbox"), Path("inbox/done")
 files = sorted(p for p in inbox.iterdir() if p.is_file())
 if Path("broken").exists():
     sys.exit("error: the store is down: try again")
-if args.verb == "look":
+if args.verb == "check":
     listed = [{"name": p.name, "tag": p.read_text()} for p in files]
     settled = [row for row in listed if not row["tag"].endswith("...")]
     waiting = [row for row in listed if row not in settled]
     south = {"ready": [], "waiting": [], "error": "no keys"}
     print(json.dumps({"north": {"ready": settled, "waiting": waiting}, "south": south}))
-elif args.verb == "take":
+elif args.verb == "import":
     rows = []
     for path in files:
         good = path.suffix == ".txt"
@@ -148,7 +148,7 @@ def test_a_push_without_a_remote_fails_clearly_and_the_file_stays_in_the_inbox(
     assert (other / "data/north/more.one.txt").read_text() == "one"
 
 
-STEPS = ("take", "add", "push", "clear")
+STEPS = ("import", "add", "push", "archive")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -162,9 +162,9 @@ def test_after_a_kill_behind_any_step_a_rerun_leads_to_the_same(
         _killed_behind(shop, step)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     project = DvcProject(shop)
-    assert (shop / "inbox/may.txt").exists() == (step != "clear")
+    assert (shop / "inbox/may.txt").exists() == (step != "archive")
     result, _ = take_in(project, "north", True, ignore)
-    assert result.outcome == ("ran" if step == "take" else "unchanged")
+    assert result.outcome == ("ran" if step == "import" else "unchanged")
     assert project.tracked_hash("data/north/more.one.txt") is not None
     assert not project.is_stale("data.dvc")
     assert sorted(p.name for p in (shop / "data/north").iterdir()) == ["more.one.txt", "text.txt"]

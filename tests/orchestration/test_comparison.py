@@ -110,7 +110,7 @@ def test_what_a_second_file_built_is_reported_too(sided: Path) -> None:
 
 
 @pytest.fixture
-def shop(markov_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def shop(few_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the pipeline leaves of a store, and our own stages."""
     root = tmp_path / "shop"
     for name in ("dvc.yaml", ".dvc/config", ".dvcignore", "comparison/dvc.yaml"):
@@ -127,11 +127,9 @@ def shop(markov_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     }  # fmt: skip
     (root / "params.yaml").write_text(yaml.safe_dump(document))
     artifacts = root / "artifacts" / "tiny"
-    replace(markov_splits, generation_candidates=markov_splits.candidates).save(
-        artifacts / "splits"
-    )
+    replace(few_splits, generation_candidates=few_splits.candidates).save(artifacts / "splits")
     torch.manual_seed(0)
-    SASRec(SASRecConfig(markov_splits.num_items, 8, 1, 1, 0.1, "pre", 32, "standard")).save(
+    SASRec(SASRecConfig(few_splits.num_items, 8, 1, 1, 0.1, "pre", 32, "standard")).save(
         artifacts / "teacher"
     )
     write_json(artifacts / "backbone" / "backbone.json", {"revision": "none", "dtype": "float32"})

@@ -49,10 +49,12 @@ def root(tmp_path: Path, store: Path, trained_store: Path, monkeypatch: pytest.M
 @pytest.fixture
 def at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stages run in this process, where all is imported already."""
-    from llmsrec.stages import pack_bundle
+    from llmsrec.stages import compare_champion, pack_bundle
 
     def run(command: list[str], *_: Any) -> tuple[int, list[str]]:
-        {"pack": pack_bundle, "compare": compare}[command[2].rpartition(".")[2]].main(command[3:])
+        {"pack_bundle": pack_bundle, "compare_champion": compare_champion}[
+            command[2].rpartition(".")[2]
+        ].main(command[3:])
         return 0, []
 
     monkeypatch.chdir(root)

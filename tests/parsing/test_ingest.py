@@ -1,4 +1,4 @@
-"""From raw files to the ordered table: a store written out, a slow second implementation, and the ways to fail."""
+"""From raw files to the ordered table: a written-out dataset, a slow second implementation, and the errors."""
 
 import gzip
 import hashlib
@@ -17,29 +17,30 @@ from hypothesis import strategies as st
 
 from llmsrec.core.errors import ArtifactError, DataError
 from llmsrec.core.files import sha256
-from llmsrec.parsing.ingest import InteractionsConfig, ingest, raw_files
+from llmsrec.parsing.ingest import InteractionsConfig, ingest
+from llmsrec.parsing.raw_files import raw_files
 from llmsrec.relational.interactions import Interactions
 
 DAY = 86_400_000
 Purchase = tuple[str, str, int]  # user, item, day
 
 
-def config(limit: float = 0.5, tie_seed: int = 0) -> InteractionsConfig:
-    return InteractionsConfig(date(1995, 7, 16), date(2035, 1, 1), limit, tie_seed)
+def config(max_share: float = 0.5, tie_seed: int = 0) -> InteractionsConfig:
+    return InteractionsConfig(date(1995, 7, 16), date(2035, 1, 1), max_share, tie_seed)
 
 
 LAX = config()
 
 
-def line(user: str, item: str, day: int, **more: Any) -> bytes:
+def line(user: str, item: str, day: int, **fields: Any) -> bytes:
     return json.dumps(
-        {"user_id": user, "parent_asin": item, "timestamp": day * DAY, **more}
+        {"user_id": user, "parent_asin": item, "timestamp": day * DAY, **fields}
     ).encode()
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], pd.DataFrame]]:
-    """Ingest files given by name and lines into tmp_path/out."""
+def run_ingest(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], pd.DataFrame]]:
+    """Ingest files, given by name and lines, into tmp_path/out; returns counts and rows."""
 
     def run(
         files: dict[str, list[bytes]], config: InteractionsConfig = LAX
@@ -54,12 +55,12 @@ def ingest_files(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     raw = folder / "raw"
     raw.mkdir(exist_ok=True)
-    for old in raw.iterdir():
-        old.unlink()
+    for file in raw.iterdir():
+        file.unlink()
     for name, lines in files.items():
         content = b"\n".join(lines)
         (raw / name).write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
-    counts = ingest(raw, folder / "out", config, rejects_kept=folder / "kept.parquet")
+    counts = ingest(raw, folder / "out", config, rejects_file=folder / "rejects.parquet")
     return counts, Interactions.load(folder / "out").rows.to_pandas()
 
 
@@ -68,8 +69,8 @@ def histories(rows: pd.DataFrame) -> dict[str, list[str]]:
     return {str(user): list(items) for user, items in rows.groupby("user_id")["item_id"]}
 
 
-def test_a_store_written_out(tmp_path: Path, store: Callable[..., Any]) -> None:
-    counts, rows = store(
+def test_a_written_out_dataset(tmp_path: Path, run_ingest: Callable[..., Any]) -> None:
+    counts, rows = run_ingest(
         {
             "b.jsonl.gz": [
                 line("U", "late", 12_003, rating=5),
@@ -80,7 +81,7 @@ def test_a_store_written_out(tmp_path: Path, store: Callable[..., Any]) -> None:
                 line("U", "early", 12_009),  # bought again
             ],
             "c.jsonl": [
-                line("V", "only", 12_002),  # sent twice
+                line("V", "only", 12_002),  # the same line twice
                 line("V", "next", 12_002),
                 line("W", "x", 0),
             ],
@@ -113,7 +114,7 @@ def test_a_store_written_out(tmp_path: Path, store: Callable[..., Any]) -> None:
         "users": 2,
         "items": 4,
         "items_without_metadata": 3,
-        "tie_share": 0.5,  # of the two steps, U's takes two days, V's none
+        "tie_share": 0.5,  # of two pairs of neighbours, those of V are on the same day
         "first_day": "2002-11-10",
         "last_day": "2002-11-12",
     }
@@ -124,7 +125,7 @@ def test_a_store_written_out(tmp_path: Path, store: Callable[..., Any]) -> None:
         "early": 1,
         "only": 2,
         "next": 5,
-    }  # fmt: skip; two duplicates of earlier purchases stood between
+    }  # fmt: skip; rows 3 and 4 are duplicates
     assert rows.set_index("item_id")["rating"].dropna().to_dict() == {"late": 5.0}
     rejects = pq.read_table(tmp_path / "out" / "rejects.parquet").to_pylist()
     assert [(reject["file"], reject["line"], reject["reason"]) for reject in rejects] == [
@@ -142,7 +143,7 @@ def test_a_store_written_out(tmp_path: Path, store: Callable[..., Any]) -> None:
 
 
 def slow_histories(purchases: list[Purchase], tie_seed: int) -> dict[str, list[str]]:
-    """The earliest purchase of each pair, by time, then by the hash: dictionaries and sorted, no table."""
+    """The earliest purchase of each pair, by time, then by hash; with dictionaries instead of tables."""
     first: dict[tuple[str, str], int] = {}
     for user, item, day in purchases:
         first[user, item] = min(day, first.get((user, item), day))
@@ -167,7 +168,7 @@ def slow_histories(purchases: list[Purchase], tie_seed: int) -> dict[str, list[s
         ),
         min_size=1,
     ),
-    broken=st.lists(st.sampled_from([b"{", b"null", b"{}", b"\xff", b"", b" "]), max_size=9),
+    malformed=st.lists(st.sampled_from([b"{", b"null", b"{}", b"\xff", b"", b" "]), max_size=9),
     cut=st.integers(0, 30),
     tie_seed=st.integers(0, 3),
     shuffle=st.randoms(use_true_random=False),
@@ -175,27 +176,27 @@ def slow_histories(purchases: list[Purchase], tie_seed: int) -> dict[str, list[s
 def test_lines_are_rows_duplicates_or_rejects_and_order_is_by_time_and_hash(
     tmp_path_factory: pytest.TempPathFactory,
     purchases: list[Purchase],
-    broken: list[bytes],
+    malformed: list[bytes],
     cut: int,
     tie_seed: int,
     shuffle: random.Random,
 ) -> None:
-    lines = [line(*purchase) for purchase in purchases] + broken
+    lines = [line(*purchase) for purchase in purchases] + malformed
     shuffle.shuffle(lines)
     files = {"x.jsonl": lines[:cut], "y.jsonl.gz": lines[cut:]}
     counts, rows = ingest_files(tmp_path_factory.mktemp("s"), files, config(1.0, tie_seed))
     assert histories(rows) == slow_histories(purchases, tie_seed)
     pairs = len({(user, item) for user, item, _ in purchases})
-    rejects = sum(bool(text.strip()) for text in broken)
-    found = counts["reviews"]
-    assert (found["rows"], found["duplicates"]) == (pairs, len(purchases) - pairs)
-    assert (found["rejects"], found["lines"]) == (rejects, len(purchases) + rejects)
+    rejects = sum(bool(text.strip()) for text in malformed)
+    reviews = counts["reviews"]
+    assert (reviews["rows"], reviews["duplicates"]) == (pairs, len(purchases) - pairs)
+    assert (reviews["rejects"], reviews["lines"]) == (rejects, len(purchases) + rejects)
     assert rows["source_order"].is_unique
     assert rows["source_order"].between(0, len(purchases) - 1).all()
 
 
 def tied_lines() -> list[bytes]:
-    """200 users who buy `a` and `b` on one day, and some of them `a` again, rated otherwise."""
+    """200 users who buy `a` and `b` on the same day; some of them buy `a` again with another rating."""
     lines = []
     for user in range(200):
         lines += [line(f"U{user}", item, 12_000, rating=user % 5) for item in "ab"]
@@ -203,93 +204,95 @@ def tied_lines() -> list[bytes]:
     return lines
 
 
-def test_the_order_of_the_lines_changes_nothing_but_the_source_order(
-    store: Callable[..., Any],
+def test_the_order_of_the_lines_changes_only_the_source_order(
+    run_ingest: Callable[..., Any],
 ) -> None:
     lines = tied_lines()
-    _, rows = store({"x.jsonl": lines})
+    _, rows = run_ingest({"x.jsonl": lines})
     random.Random(1).shuffle(lines)
-    _, other = store({"x.jsonl": lines[:300], "y.jsonl": lines[300:]})
+    _, other = run_ingest({"x.jsonl": lines[:300], "y.jsonl": lines[300:]})
     pd.testing.assert_frame_equal(
         rows.drop(columns="source_order"), other.drop(columns="source_order")
     )
     assert (rows["source_order"] != other["source_order"]).any()
 
 
-def test_ties_follow_neither_the_item_id_nor_the_file(store: Callable[..., Any]) -> None:
-    """`a` stands before `b` in the file and in the alphabet; a fair order puts it first half of the time."""
-    _, rows = store({"x.jsonl": tied_lines()})
+def test_ties_depend_neither_on_the_item_id_nor_on_the_file(run_ingest: Callable[..., Any]) -> None:
+    """`a` precedes `b` in the file and in the alphabet; a fair order puts it first in half of the cases."""
+    _, rows = run_ingest({"x.jsonl": tied_lines()})
     first = sum(items == ["a", "b"] for items in histories(rows).values())
-    assert 70 <= first <= 130  # 100 of 200, give or take four standard errors
-    _, rows = store({"x.jsonl": tied_lines()}, config(tie_seed=1))
+    assert 70 <= first <= 130  # 100 of 200, within four standard errors
+    _, rows = run_ingest({"x.jsonl": tied_lines()}, config(tie_seed=1))
     other = sum(items == ["a", "b"] for items in histories(rows).values())
     assert 70 <= other <= 130
 
 
-def test_another_tie_seed_gives_another_order_of_ties_only(store: Callable[..., Any]) -> None:
+def test_another_tie_seed_gives_another_order_of_ties_only(run_ingest: Callable[..., Any]) -> None:
     lines = [*tied_lines(), line("U0", "c", 12_001), line("U0", "0", 11_999)]
-    one, two = (histories(store({"x.jsonl": lines}, config(tie_seed=seed))[1]) for seed in (0, 1))
-    assert 50 < sum(one[user] != two[user] for user in one) < 150
-    assert one["U0"][0] == two["U0"][0] == "0"
-    assert one["U0"][-1] == two["U0"][-1] == "c"
+    first, second = (
+        histories(run_ingest({"x.jsonl": lines}, config(tie_seed=seed))[1]) for seed in (0, 1)
+    )
+    assert 50 < sum(first[user] != second[user] for user in first) < 150
+    assert first["U0"][0] == second["U0"][0] == "0"
+    assert first["U0"][-1] == second["U0"][-1] == "c"
 
 
-def test_two_runs_write_the_same_bytes(tmp_path: Path, store: Callable[..., Any]) -> None:
+def test_two_runs_write_the_same_bytes(tmp_path: Path, run_ingest: Callable[..., Any]) -> None:
     files = {"x.jsonl": tied_lines(), "meta_x.jsonl": [b'{"parent_asin": "a", "title": "A"}']}
-    written = []
+    digests = []
     for _ in range(2):
-        store(files)
-        written.append({file.name: sha256(file) for file in (tmp_path / "out").iterdir()})
-    assert written[0] == written[1]
+        run_ingest(files)
+        digests.append({file.name: sha256(file) for file in (tmp_path / "out").iterdir()})
+    assert digests[0] == digests[1]
 
 
-def test_too_many_rejects_stop_the_run_and_are_kept(
-    tmp_path: Path, store: Callable[..., Any]
+def test_too_many_rejects_are_an_error_and_are_written(
+    tmp_path: Path, run_ingest: Callable[..., Any]
 ) -> None:
     files = {"x.jsonl": [line("U", "a", 12_000), b"half", line("U", "b", 12_001), b"[]", b"{"]}
     with pytest.raises(DataError) as caught:
-        store(files, config(0.59))
+        run_ingest(files, config(0.59))
     assert str(caught.value) == (
-        "3 of 5 lines are broken (60.0%; allowed 59.0%), most often 'broken JSON', first x.jsonl line 2 "
-        "(broken JSON): mend the source or raise interactions.max_reject_share"
+        "3 of 5 lines are malformed (60.0%; allowed 59.0%), most often 'broken JSON', first x.jsonl line 2 "
+        "(broken JSON): fix the source or raise interactions.max_reject_share"
     )
-    kept = pq.read_table(tmp_path / "kept.parquet").to_pylist()
-    assert [(row["line"], row["reason"], row["text"]) for row in kept] == [
+    rejects = pq.read_table(tmp_path / "rejects.parquet").to_pylist()
+    assert [(row["line"], row["reason"], row["text"]) for row in rejects] == [
         (2, "broken JSON", "half"),
         (4, "not an object", "[]"),
         (5, "broken JSON", "{"),
     ]
     assert not (tmp_path / "out").exists()
-    counts, _ = store(files, config(0.6))  # just as many as are allowed
+    counts, _ = run_ingest(files, config(0.6))  # exactly as many as allowed
     assert counts["reviews"]["rejects"] == 3
 
 
-def test_a_failed_run_leaves_the_former_one_in_place(
-    tmp_path: Path, store: Callable[..., Any]
+def test_a_failed_run_keeps_the_previous_output(
+    tmp_path: Path, run_ingest: Callable[..., Any]
 ) -> None:
-    store({"x.jsonl": [line("U", "a", 12_000)]})
+    run_ingest({"x.jsonl": [line("U", "a", 12_000)]})
     before = sha256(tmp_path / "out" / "interactions.parquet")
     with pytest.raises(DataError):
-        store({"x.jsonl": [b"broken"]})
+        run_ingest({"x.jsonl": [b"broken"]})
     assert sha256(tmp_path / "out" / "interactions.parquet") == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.parquet", "out", "raw"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw", "rejects.parquet"]
 
 
 @pytest.mark.parametrize("lines", [[], [b"x", b"y"]])
-def test_files_without_one_review_are_an_error(
-    store: Callable[..., Any], lines: list[bytes]
+def test_files_without_a_review_are_an_error(
+    run_ingest: Callable[..., Any], lines: list[bytes]
 ) -> None:
     with pytest.raises(DataError, match=rf"none of the {len(lines)} lines of \['x.jsonl'\]"):
-        store({"x.jsonl": lines}, config(1.0))
+        run_ingest({"x.jsonl": lines}, config(1.0))
 
 
-def test_a_damaged_gzip_among_the_files_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_damaged_gzip(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     (raw / "good.jsonl").write_bytes(line("U", "a", 12_000))
     (raw / "torn.jsonl.gz").write_bytes(gzip.compress(line("V", "a", 12_000))[:-9])
     with pytest.raises(DataError, match=r"torn\.jsonl\.gz breaks off"):
-        ingest(raw, tmp_path / "out", config(), rejects_kept=tmp_path / "kept.parquet")
+        ingest(raw, tmp_path / "out", config(), rejects_file=tmp_path / "rejects.parquet")
     assert not (tmp_path / "out").exists()
 
 
@@ -297,12 +300,12 @@ def csv(*rows: Purchase) -> list[bytes]:
     return [b"user,item,timestamp"] + [f"{u},{i},{day * DAY}".encode() for u, i, day in rows]
 
 
-def test_a_ready_split_keeps_its_parts_and_goes_before_time(store: Callable[..., Any]) -> None:
-    _, rows = store(
+def test_a_ready_split_keeps_its_parts_whatever_the_times(run_ingest: Callable[..., Any]) -> None:
+    _, rows = run_ingest(
         {
             "S.test.csv": csv(("U", "t", 12_000)),
             "S.train.csv": csv(("U", "b", 12_002), ("U", "a", 12_001)),
-            "S.valid.csv": csv(("U", "v", 12_005), ("U", "a", 11_000)),  # `a` trained already
+            "S.valid.csv": csv(("U", "v", 12_005), ("U", "a", 11_000)),  # `a` is in train
         }
     )
     rows = rows.sort_values("position")
@@ -313,13 +316,13 @@ def test_a_ready_split_keeps_its_parts_and_goes_before_time(store: Callable[...,
         0,
         2,
         4,
-    ]  # train, then valid, then test; `a` again was dropped
+    ]  # train, then valid, then test; the second `a` was dropped
 
 
-def test_titles_of_csv_rows_fill_what_metadata_leaves(
-    tmp_path: Path, store: Callable[..., Any]
+def test_titles_of_csv_rows_are_used_where_metadata_is_missing(
+    tmp_path: Path, run_ingest: Callable[..., Any]
 ) -> None:
-    store(
+    run_ingest(
         {
             "x.csv": [
                 b"user,item,timestamp,title",
@@ -337,7 +340,7 @@ def test_titles_of_csv_rows_fill_what_metadata_leaves(
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         (["meta_x.jsonl"], "no review file"),
         (["x.jsonl", "x.parquet"], r"x\.parquet.*only \.jsonl and \.csv"),
@@ -345,14 +348,16 @@ def test_titles_of_csv_rows_fill_what_metadata_leaves(
         ([], "no review file"),
     ],
 )
-def test_a_folder_of_other_files_is_refused(tmp_path: Path, names: list[str], told: str) -> None:
+def test_a_folder_with_unsupported_files_is_refused(
+    tmp_path: Path, names: list[str], message: str
+) -> None:
     for name in names:
         (tmp_path / name).touch()
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         raw_files(tmp_path)
 
 
-def test_files_come_in_a_fixed_order_and_hidden_ones_not_at_all(tmp_path: Path) -> None:
+def test_files_have_a_fixed_order_and_hidden_ones_are_ignored(tmp_path: Path) -> None:
     for name in ("A.valid.csv", "A.test.csv.gz", "meta_A.jsonl", "A.train.csv", ".gitignore"):
         (tmp_path / name).touch()
     reviews, metadata = raw_files(tmp_path)
@@ -360,8 +365,8 @@ def test_files_come_in_a_fixed_order_and_hidden_ones_not_at_all(tmp_path: Path) 
     assert [file.name for file in metadata] == ["meta_A.jsonl"]
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere is no folder"):
+def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere is not a folder"):
         raw_files(tmp_path / "nowhere")
     with pytest.raises(ArtifactError, match=r"interactions\.parquet is missing"):
         Interactions.load(tmp_path)
@@ -370,6 +375,6 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         Interactions.load(tmp_path)
 
 
-def test_an_impossible_configuration_is_refused() -> None:
+def test_an_invalid_configuration_is_refused() -> None:
     with pytest.raises(ValueError, match="earliest must be before latest"):
         InteractionsConfig(date(2020, 1, 1), date(2020, 1, 1), 0.1, 0)

@@ -1,4 +1,4 @@
-"""Item texts from metadata lines, written out, and the ledger of a file."""
+"""Item texts from metadata lines, written out, and the rows and rejects of a file."""
 
 import gzip
 import json
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmsrec.parsing import metadata
 from llmsrec.parsing.line_reader import read_blocks
-from llmsrec.parsing.metadata import clean, item_texts, parse_metadata
+from llmsrec.parsing.metadata import clean_text, item_texts, parse_metadata
 
 
 def test_all_texts_of_a_full_record() -> None:
@@ -31,14 +31,14 @@ def test_all_texts_of_a_full_record() -> None:
     assert item_texts(record) == (expected, None)
 
 
-def test_what_is_missing_or_mistyped_is_null() -> None:
-    nothing = {"title": None, "description": None, "brand": None, "category": None}
+def test_missing_or_mistyped_texts_are_null() -> None:
+    empty = {"title": None, "description": None, "brand": None, "category": None}
     for record in (
         {},
         {"title": "", "description": [], "store": None, "main_category": None, "categories": []},
         {"title": 5, "description": {"a": 1}, "details": "none", "categories": [None, 3, " "]},
     ):
-        assert item_texts({"parent_asin": "P", **record}) == ({"item_id": "P", **nothing}, None)
+        assert item_texts({"parent_asin": "P", **record}) == ({"item_id": "P", **empty}, None)
 
 
 def test_brand_and_category_have_a_second_source() -> None:
@@ -56,7 +56,10 @@ def test_brand_and_category_have_a_second_source() -> None:
         ("", "missing parent_asin"),
         (5, "mistyped parent_asin"),
         (["P"], "mistyped parent_asin"),
-        ("\ud800", "mistyped parent_asin"),  # no text: neither Arrow nor Parquet could hold it
+        (
+            "\ud800",
+            "mistyped parent_asin",
+        ),  # not valid Unicode: neither Arrow nor Parquet can store it
     ],
 )
 def test_an_item_without_an_id_is_a_reject(item_id: Any, reason: str) -> None:
@@ -78,24 +81,24 @@ def test_an_item_without_an_id_is_a_reject(item_id: Any, reason: str) -> None:
         ({"a": "b"}, None),
     ],
 )
-def test_clean_gives_one_visible_line_or_nothing(value: Any, text: str | None) -> None:
-    assert clean(value) == text
+def test_clean_text_is_one_printable_line_or_none(value: Any, text: str | None) -> None:
+    assert clean_text(value) == text
 
 
 @settings(deadline=None)
 @given(st.text() | st.text(" \u200b\n\ud800a"))
-def test_clean_text_is_printable_single_spaced_and_stays_itself(value: str) -> None:
-    text = clean(value)
+def test_clean_text_is_printable_single_spaced_and_idempotent(value: str) -> None:
+    text = clean_text(value)
     assert text != ""
     if text is not None:
         assert text.isprintable()
         assert text == text.strip()
         assert "  " not in text
-        assert clean(text) == text
+        assert clean_text(text) == text
 
 
 @pytest.mark.parametrize("block_size", [5, 1 << 20])
-def test_every_line_of_a_file_ends_in_one_place(
+def test_every_line_of_a_file_is_a_row_or_a_reject(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_size: int
 ) -> None:
     monkeypatch.setattr(metadata, "read_blocks", partial(read_blocks, block_size=block_size))

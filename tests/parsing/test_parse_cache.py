@@ -1,4 +1,4 @@
-"""Kept parses: the same bytes as parsing anew, and only new files are parsed."""
+"""The parse cache: only new files are parsed, and the result equals that of parsing all files."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ DAY = 86_400_000
 
 
 def reviews(first: int, count: int) -> bytes:
-    """Some users buy again what another file has; one line in ten is broken."""
+    """Some purchases are in another file too; one line in ten is malformed."""
     lines = [
         {"user_id": f"U{n % 7}", "parent_asin": f"I{n % 13}", "timestamp": (10_000 + n) * DAY}
         if n % 10
@@ -43,64 +43,64 @@ def raw(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that a parser was asked for."""
+    """The names of the files that were parsed."""
     names: list[str] = []
     for name in ("parse_file", "parse_metadata"):
-        own = getattr(module, name)
+        parse = getattr(module, name)
 
-        def asked(file: Path, *rest: Any, own: Any = own) -> Any:
+        def record(file: Path, *rest: Any, parse: Any = parse) -> Any:
             names.append(file.name)
-            return own(file, *rest)
+            return parse(file, *rest)
 
-        monkeypatch.setattr(module, name, asked)
+        monkeypatch.setattr(module, name, record)
     return names
 
 
-def run(raw: Path, out: Path, kept: Path | None, config: InteractionsConfig = CONFIG) -> Any:
-    counts = ingest(raw, out, config, rejects_kept=out / "no", parses_kept=kept)
+def run(raw: Path, out: Path, cache: Path | None, config: InteractionsConfig = CONFIG) -> Any:
+    counts = ingest(raw, out, config, rejects_file=out / "rejects", cache_folder=cache)
     return counts, {file.name: sha256(file) for file in out.iterdir()}
 
 
-def test_what_is_new_is_parsed_and_the_result_is_that_of_parsing_all(
+def test_only_new_files_are_parsed_and_the_result_is_the_same(
     raw: Path, tmp_path: Path, parsed: list[str]
 ) -> None:
-    kept = tmp_path / "kept"
-    run(raw, tmp_path / "a", kept)
+    cache = tmp_path / "cache"
+    run(raw, tmp_path / "a", cache)
     assert parsed == ["store.0001.csv", "store.jsonl.gz", "meta_store.jsonl"]
     parsed.clear()
-    assert run(raw, tmp_path / "a", kept) == run(raw, tmp_path / "b", None)
-    assert len(parsed) == 3  # by the run that keeps nothing
+    assert run(raw, tmp_path / "a", cache) == run(raw, tmp_path / "b", None)
+    assert len(parsed) == 3  # by the run without a cache
 
     parsed.clear()
     (raw / "store.0002.jsonl").write_bytes(reviews(20, 60))
     (raw / "meta_store.0002.jsonl").write_bytes(b'{"parent_asin": "I7", "title": "Lamp"}')
-    grown = run(raw, tmp_path / "a", kept)
+    result = run(raw, tmp_path / "a", cache)
     assert parsed == ["store.0002.jsonl", "meta_store.0002.jsonl"]
-    assert grown == run(raw, tmp_path / "b", None)
-    assert len(list(kept.iterdir())) == 5
+    assert result == run(raw, tmp_path / "b", None)
+    assert len(list(cache.iterdir())) == 5
 
 
-def test_another_period_or_content_or_name_is_parsed_anew_and_the_old_parse_goes(
+def test_other_dates_content_or_name_are_parsed_again_and_the_old_entry_is_removed(
     raw: Path, tmp_path: Path, parsed: list[str]
 ) -> None:
-    kept, out = tmp_path / "kept", tmp_path / "out"
-    run(raw, out, kept)
+    cache, out = tmp_path / "cache", tmp_path / "out"
+    run(raw, out, cache)
     parsed.clear()
     later = InteractionsConfig(date(1994, 1, 1), date(2035, 1, 1), 0.5, 0)
-    assert run(raw, out, kept, later) == run(raw, tmp_path / "b", None, later)
+    assert run(raw, out, cache, later) == run(raw, tmp_path / "b", None, later)
     assert parsed[:2] == ["store.0001.csv", "store.jsonl.gz"]
     assert "meta_store.jsonl" not in parsed[:2]
     (raw / "store.0001.csv").rename(raw / "store.0003.csv")
-    assert run(raw, out, kept, later) == run(raw, tmp_path / "b", None, later)
-    assert len(list(kept.iterdir())) == 3
+    assert run(raw, out, cache, later) == run(raw, tmp_path / "b", None, later)
+    assert len(list(cache.iterdir())) == 3
 
 
-def test_of_a_run_that_broke_off_nothing_half_is_kept(raw: Path, tmp_path: Path) -> None:
-    kept, out = tmp_path / "kept", tmp_path / "out"
-    whole = gzip.compress(reviews(0, 20_000))
-    (raw / "store.0002.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+def test_a_failed_parse_leaves_no_entry(raw: Path, tmp_path: Path) -> None:
+    cache, out = tmp_path / "cache", tmp_path / "out"
+    content = gzip.compress(reviews(0, 20_000))
+    (raw / "store.0002.jsonl.gz").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match="breaks off"):
-        run(raw, out, kept)
-    assert len(list(kept.iterdir())) == 1  # the file before it
-    (raw / "store.0002.jsonl.gz").write_bytes(whole)
-    assert run(raw, out, kept) == run(raw, tmp_path / "b", None)
+        run(raw, out, cache)
+    assert len(list(cache.iterdir())) == 1  # of the file before
+    (raw / "store.0002.jsonl.gz").write_bytes(content)
+    assert run(raw, out, cache) == run(raw, tmp_path / "b", None)

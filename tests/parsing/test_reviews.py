@@ -1,4 +1,4 @@
-"""The rules for one line, written out; the fast path of a block against them, line by line; whole files."""
+"""The rules for one line, written out; a block parsed by Arrow against these rules; files."""
 
 import gzip
 import json
@@ -13,11 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmsrec.parsing import reviews
-from llmsrec.parsing.line_reader import Block, read_blocks
-from llmsrec.parsing.reviews import Period, parse_block, parse_line, parse_reviews
+from llmsrec.parsing.line_reader import LineBlock, read_blocks
+from llmsrec.parsing.reviews import DateRange, parse_block, parse_line, parse_reviews
 
-PERIOD = Period(date(1995, 7, 16), date(2035, 1, 1))
-GOOD = {"user_id": "U", "parent_asin": "P", "asin": "A", "timestamp": 1_500_000_000_000}
+DATES = DateRange(date(1995, 7, 16), date(2035, 1, 1))
+VALID = {"user_id": "U", "parent_asin": "P", "asin": "A", "timestamp": 1_500_000_000_000}
 ROW = {"user_id": "U", "item_id": "P", "timestamp": 1_500_000_000_000, "rating": None}
 FIRST, END = (
     int(datetime(*day, tzinfo=UTC).timestamp()) * 1000 for day in ((1995, 7, 16), (2035, 1, 1))
@@ -25,24 +25,24 @@ FIRST, END = (
 
 
 def line(**changes: Any) -> bytes:
-    return json.dumps({**GOOD, **changes}).encode()
+    return json.dumps({**VALID, **changes}).encode()
 
 
 def without(name: str) -> bytes:
-    return json.dumps({key: value for key, value in GOOD.items() if key != name}).encode()
+    return json.dumps({key: value for key, value in VALID.items() if key != name}).encode()
 
 
 def raw(fields: str) -> bytes:
-    """The three good fields, then JSON as it stands."""
+    """The three required fields, then the given JSON."""
     return (
         b'{"user_id": "U", "parent_asin": "P", "timestamp": 1500000000000' + fields.encode() + b"}"
     )
 
 
-def block_of(lines: list[bytes]) -> Block:
+def block_of(lines: list[bytes]) -> LineBlock:
     text = b"".join(line + b"\n" for line in lines)
     starts = np.concatenate([[0], np.cumsum([len(line) + 1 for line in lines])]).astype(np.int64)
-    return Block(101, text, starts)
+    return LineBlock(101, text, starts)
 
 
 ACCEPTED = [
@@ -69,7 +69,7 @@ ACCEPTED = [
     (line(timestamp=FIRST), {**ROW, "timestamp": FIRST}),
     (line(timestamp=END - 1), {**ROW, "timestamp": END - 1}),
     (b" \t" + line() + b" ", ROW),
-    (raw(', "user_id": "V"'), {**ROW, "user_id": "V"}),  # of equal keys the last counts
+    (raw(', "user_id": "V"'), {**ROW, "user_id": "V"}),  # the last of equal keys counts
     (raw(', "user\\u005fid": "V"'), {**ROW, "user_id": "V"}),
 ]
 REJECTED = [
@@ -83,7 +83,7 @@ REJECTED = [
     (b'["U", "P", 1500000000000]', "not an object"),
     (b"null", "not an object"),
     (line().replace(b'"U"', b'"\xff"'), "invalid UTF-8"),
-    (line().replace(b'"U"', b'"\xed\xa0\x80"'), "invalid UTF-8"),  # a surrogate, spelt in bytes
+    (line().replace(b'"U"', b'"\xed\xa0\x80"'), "invalid UTF-8"),  # an encoded surrogate
     (line(note="x").replace(b"x", b"caf\xe9"), "invalid UTF-8"),  # Latin-1
     (without("user_id"), "missing user_id"),
     (line(user_id=None), "missing user_id"),
@@ -116,48 +116,48 @@ REJECTED = [
 
 
 @pytest.mark.parametrize(("text", "row"), ACCEPTED)
-def test_a_good_line_gives_its_row(text: bytes, row: dict[str, Any]) -> None:
-    assert parse_line(text, PERIOD) == (row, None)
+def test_a_valid_line_gives_its_row(text: bytes, row: dict[str, Any]) -> None:
+    assert parse_line(text, DATES) == (row, None)
 
 
 @pytest.mark.parametrize(("text", "reason"), REJECTED, ids=[reason for _, reason in REJECTED])
-def test_a_bad_line_gives_its_reason(text: bytes, reason: str) -> None:
-    assert parse_line(text, PERIOD) == (None, reason)
+def test_a_malformed_line_gives_its_reason(text: bytes, reason: str) -> None:
+    assert parse_line(text, DATES) == (None, reason)
 
 
-def test_a_block_sorts_all_these_lines_out() -> None:
-    """Good and bad lines in turn, with blank ones between, so that the fast path trips again and again."""
+def test_a_block_of_mixed_lines_gives_all_rows_and_rejects() -> None:
+    """Valid, malformed and blank lines alternate, so that Arrow fails repeatedly."""
     lines, rows, rejects = [], [], []
     for number in range(len(REJECTED)):
         text, row = ACCEPTED[number % len(ACCEPTED)]
-        bad, reason = REJECTED[number]
+        malformed, reason = REJECTED[number]
         rows.append({**row, "line": 101 + len(lines)})
         rejects.append((101 + len(lines) + 1, reason))
-        lines += [text, bad, b"  "]
-    parsed = parse_block(block_of(lines), "some.jsonl", PERIOD)
+        lines += [text, malformed, b"  "]
+    parsed = parse_block(block_of(lines), "some.jsonl", DATES)
     assert sorted(parsed.rows.to_pylist(), key=lambda row: row["line"]) == rows
-    found = parsed.rejects.to_pylist()
-    assert [(reject["line"], reject["reason"]) for reject in found] == rejects
-    assert {reject["file"] for reject in found} == {"some.jsonl"}
+    records = parsed.rejects.to_pylist()
+    assert [(reject["line"], reject["reason"]) for reject in records] == rejects
+    assert {reject["file"] for reject in records} == {"some.jsonl"}
     assert (parsed.num_lines, parsed.num_blank) == (len(lines), len(REJECTED))
 
 
 @pytest.mark.parametrize(("text", "row"), ACCEPTED)
-def test_a_good_line_alone_gives_its_row(text: bytes, row: dict[str, Any]) -> None:
-    """Where no neighbour sends it the slow way."""
-    parsed = parse_block(block_of([text]), "f", PERIOD)
+def test_a_valid_line_alone_gives_its_row(text: bytes, row: dict[str, Any]) -> None:
+    """Without other lines that make Arrow fail."""
+    parsed = parse_block(block_of([text]), "f", DATES)
     assert (parsed.rows.to_pylist(), len(parsed.rejects)) == ([{**row, "line": 101}], 0)
 
 
 @pytest.mark.parametrize(("text", "reason"), REJECTED, ids=[reason for _, reason in REJECTED])
-def test_a_bad_line_alone_gives_its_reason(text: bytes, reason: str) -> None:
-    parsed = parse_block(block_of([text]), "f", PERIOD)
+def test_a_malformed_line_alone_gives_its_reason(text: bytes, reason: str) -> None:
+    parsed = parse_block(block_of([text]), "f", DATES)
     assert (parsed.rows.num_rows, parsed.rejects["reason"].to_pylist()) == (0, [reason])
 
 
-def test_a_reject_keeps_the_start_of_its_text() -> None:
-    bad = b'{"user_id": "caf\xe9' + b"x" * 1000
-    (reject,) = parse_block(block_of([bad]), "f", PERIOD).rejects.to_pylist()
+def test_a_reject_has_the_start_of_its_text() -> None:
+    malformed = b'{"user_id": "caf\xe9' + b"x" * 1000
+    (reject,) = parse_block(block_of([malformed]), "f", DATES).rejects.to_pylist()
     assert reject["text"] == '{"user_id": "caf�' + "x" * 483  # 500 characters in all
 
 
@@ -166,7 +166,7 @@ JSON_VALUES = (
     | st.sampled_from(["\ud800", "\udfff", "a\udc00b"])
     | st.lists(st.none(), max_size=2) | st.just({})
 )  # fmt: skip
-MOSTLY_GOOD = {
+MOSTLY_VALID = {
     "user_id": st.sampled_from(["U", "V", "ü", ""]),
     "parent_asin": st.sampled_from(["P", "Q", None, ""]),
     "asin": st.sampled_from(["A", None]),
@@ -174,59 +174,59 @@ MOSTLY_GOOD = {
     "rating": st.none() | st.integers(1, 5) | st.floats(1, 5),
     "text": st.text(max_size=8),
 }
-NO_MORE: st.SearchStrategy[list[Any]] = st.just([])
+NO_EXTRA_FIELDS: st.SearchStrategy[list[Any]] = st.just([])
 
 
 @st.composite
-def tidy_lines(draw: st.DrawFn, more: st.SearchStrategy[list[Any]] = NO_MORE) -> bytes:
-    """JSON of pairs rather than of a dict, so that a key may come twice."""
-    pairs = [(name, draw(values)) for name, values in MOSTLY_GOOD.items()] + draw(more)
+def json_lines(draw: st.DrawFn, extra: st.SearchStrategy[list[Any]] = NO_EXTRA_FIELDS) -> bytes:
+    """JSON from pairs instead of a dict, so that a key may occur twice."""
+    pairs = [(name, draw(values)) for name, values in MOSTLY_VALID.items()] + draw(extra)
     dump = partial(json.dumps, ensure_ascii=draw(st.booleans()))
     text = "{" + ", ".join(f"{dump(key)}: {dump(value)}" for key, value in pairs) + "}"
     return text.encode("utf-8", "surrogatepass")
 
 
 @st.composite
-def odd_lines(draw: st.DrawFn) -> bytes:
-    """Other values, more keys, cut, doubled or padded."""
-    more = st.lists(st.tuples(st.sampled_from([*MOSTLY_GOOD, "", "x"]), JSON_VALUES), max_size=2)
-    whole = draw(tidy_lines(more))
-    cut = draw(st.integers(0, len(whole)))
-    forms = [whole, whole, whole[:cut], whole[cut:], whole + whole, b" " + whole, whole + b"\r"]
+def irregular_lines(draw: st.DrawFn) -> bytes:
+    """With other values or more keys, truncated, doubled or padded."""
+    extra = st.lists(st.tuples(st.sampled_from([*MOSTLY_VALID, "", "x"]), JSON_VALUES), max_size=2)
+    line = draw(json_lines(extra))
+    cut = draw(st.integers(0, len(line)))
+    forms = [line, line, line[:cut], line[cut:], line + line, b" " + line, line + b"\r"]
     return draw(st.sampled_from(forms))
 
 
 JUNK = st.binary(max_size=6).map(lambda text: text.replace(b"\n", b""))
 ANY_LINES = (
-    st.lists(tidy_lines(), max_size=12)  # as one invalid byte sends a whole block the slow way
-    | st.lists(tidy_lines() | odd_lines(), max_size=12)
-    | st.lists(tidy_lines() | odd_lines() | JUNK, max_size=12)
+    st.lists(json_lines(), max_size=12)  # because one invalid byte keeps Arrow from a whole block
+    | st.lists(json_lines() | irregular_lines(), max_size=12)
+    | st.lists(json_lines() | irregular_lines() | JUNK, max_size=12)
 )
 
 
-@pytest.mark.parametrize("few", [1, 3, 64])
+@pytest.mark.parametrize("limit", [1, 3, 64])
 @settings(deadline=None)
 @given(lines=ANY_LINES)
 @example(lines=[text for text, _ in ACCEPTED])
 @example(lines=[b"{}"])
-def test_the_fast_path_equals_the_rules_line_by_line(few: int, lines: list[bytes]) -> None:
+def test_a_block_equals_the_rules_line_by_line(limit: int, lines: list[bytes]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reviews, "FEW", few)  # 1: halve down to single lines
-        parsed = parse_block(block_of(lines), "f", PERIOD)
+        patch.setattr(reviews, "MAX_LINE_BY_LINE", limit)  # 1: halve down to single lines
+        parsed = parse_block(block_of(lines), "f", DATES)
     rows, rejects, blank = [], [], 0
     for number, text in enumerate(lines, start=101):
         text = text.rstrip(b"\r\n")
         if not text.strip():
             blank += 1
             continue
-        row, reason = parse_line(text, PERIOD)
+        row, reason = parse_line(text, DATES)
         if row is None:
             rejects.append((number, reason, text.decode("utf-8", "replace")[:500]))
         else:
             rows.append({**row, "line": number})
     assert sorted(parsed.rows.to_pylist(), key=lambda row: row["line"]) == rows
-    found = parsed.rejects.to_pylist()
-    assert [(reject["line"], reject["reason"], reject["text"]) for reject in found] == rejects
+    records = parsed.rejects.to_pylist()
+    assert [(reject["line"], reject["reason"], reject["text"]) for reject in records] == rejects
     assert (parsed.num_lines, parsed.num_blank) == (len(lines), blank)
     assert len(lines) == len(rows) + len(rejects) + blank
 
@@ -235,7 +235,7 @@ def test_the_fast_path_equals_the_rules_line_by_line(few: int, lines: list[bytes
 @pytest.mark.parametrize("closed", [True, False])
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("block_size", [5, 1 << 20])
-def test_a_file_gives_the_same_in_every_form(
+def test_a_file_gives_the_same_rows_in_every_form(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     end: bytes,
@@ -248,7 +248,7 @@ def test_a_file_gives_the_same_in_every_form(
     file = tmp_path / ("x.jsonl.gz" if zipped else "x.jsonl")
     file.write_bytes(gzip.compress(text) if zipped else text)
     monkeypatch.setattr(reviews, "read_blocks", partial(read_blocks, block_size=block_size))
-    blocks = list(parse_reviews(file, PERIOD))
+    blocks = list(parse_reviews(file, DATES))
     rows = [row for block in blocks for row in block.rows.to_pylist()]
     assert sorted((row["line"], row["user_id"]) for row in rows) == [(1, "u1"), (4, "u3"), (6, "U")]
     rejects = [reject for block in blocks for reject in block.rejects.to_pylist()]

@@ -21,10 +21,10 @@ __all__ = ["raw"]  # a fixture
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore:The ``noload`` loader"),  # MLflow with SQLAlchemy
 ]
-SECONDS = 400
+SECONDS = 800  # the machine may be busy
 
 
 @pytest.fixture

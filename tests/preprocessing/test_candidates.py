@@ -1,4 +1,4 @@
-"""SPEC 10.3: candidates are distinct, exclude all that the user has, and depend on the seed alone."""
+"""Candidates are distinct, exclude all that the user bought, and depend on the seed only (specification 10.3)."""
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,8 @@ from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Candidates, Targets
 from llmsrec.preprocessing.candidates import (
     draw_candidates,
-    evaluated_rows,
-    normalise,
+    normalize_title,
+    sample_targets,
     title_labels,
 )
 
@@ -31,9 +31,11 @@ def draw(
     """For the last purchase of every user."""
     users = np.arange(len(histories))
     targets = Targets(users, np.array([len(items) - 1 for items in histories]))
-    every = np.array(labels) if labels else np.arange(NUM_ITEMS + 1)
+    item_labels = np.array(labels) if labels else np.arange(NUM_ITEMS + 1)
     generator = np.random.default_rng(seed)
-    return draw_candidates(from_rows(histories), targets, users, num_negatives, every, generator)
+    return draw_candidates(
+        from_rows(histories), targets, users, num_negatives, item_labels, generator
+    )
 
 
 def catalog(titles: list[str]) -> Catalog:
@@ -61,16 +63,16 @@ def test_negatives_are_distinct_and_none_was_ever_bought(
     labels=st.lists(st.integers(0, 9), min_size=NUM_ITEMS, max_size=NUM_ITEMS),
     num_negatives=st.integers(0, 6),
 )
-def test_labels_of_a_row_differ_or_the_lack_is_reported(
+def test_labels_of_a_row_differ_or_it_is_an_error(
     histories: list[list[int]], labels: list[int], num_negatives: int
 ) -> None:
-    """Labels are shared, as titles are; a user's own items may share theirs with negatives, the target not."""
+    """Items share labels as they share titles; negatives may share one with bought items but not with the target."""
     labels = [99, *labels]
-    left = [
+    available = [
         len({labels[item] for item in range(1, NUM_ITEMS + 1) if item not in bought} - {labels[bought[-1]]})
         for bought in histories
     ]  # fmt: skip
-    if min(left) < num_negatives:
+    if min(available) < num_negatives:
         with pytest.raises(DataError, match=r"lower splits\.negatives"):
             draw(histories, num_negatives, 0, labels)
         return
@@ -80,16 +82,16 @@ def test_labels_of_a_row_differ_or_the_lack_is_reported(
         assert set(row) & set(bought) == {bought[-1]}
 
 
-def test_the_seed_alone_decides() -> None:
+def test_candidates_depend_on_the_seed() -> None:
     histories = [[1, 2, 3], [4, 5], [6, 1, 2, 3]] * 20
-    one, same, other = (draw(histories, 6, seed) for seed in (0, 0, 1))
-    assert np.array_equal(one.items, same.items)
-    assert np.array_equal(one.target_columns, same.target_columns)
-    assert (one.items != other.items).any(axis=1).mean() > 0.9
+    first, same, other = (draw(histories, 6, seed) for seed in (0, 0, 1))
+    assert np.array_equal(first.items, same.items)
+    assert np.array_equal(first.target_columns, same.target_columns)
+    assert (first.items != other.items).any(axis=1).mean() > 0.9
 
 
-def test_every_item_left_is_drawn_alike_and_the_target_stands_anywhere() -> None:
-    """9,000 users with items 1 and 2: three negatives of ten, so each about 2,700 times (std. error 43)."""
+def test_negatives_and_target_columns_are_uniform() -> None:
+    """9,000 users with items 1 and 2: three negatives of ten, so each about 2,700 times (standard error 43)."""
     drawn = draw([[1, 2]] * 9000, 3, 0)
     counts = np.bincount(drawn.items.ravel(), minlength=NUM_ITEMS + 1)
     assert counts[:3].tolist() == [0, 0, 9000]
@@ -97,24 +99,26 @@ def test_every_item_left_is_drawn_alike_and_the_target_stands_anywhere() -> None
     assert np.bincount(drawn.target_columns) == pytest.approx(2250, abs=5 * 41)
 
 
-def test_a_store_that_leaves_just_enough_items_will_do() -> None:
-    """Of 101 items each user bought two: all other 99 must come, though chance would hardly find the last."""
+def test_just_enough_items_are_sufficient() -> None:
+    """Of 101 items each user bought two: all other 99 are needed, and redrawing would hardly find the last."""
     histories = [[user, user + 1] for user in range(1, 31)]
     drawn = draw(histories, 99, 0, list(range(102)))
     for row, bought in zip(drawn.items.tolist(), histories, strict=True):
         assert sorted(row) == [item for item in range(1, 102) if item != bought[0]]
 
 
-def test_a_store_that_is_too_small_is_an_error_with_numbers() -> None:
+def test_too_few_items_are_an_error_with_numbers() -> None:
     with pytest.raises(DataError, match="bought all but 9 of 12 items; 10 negatives are needed"):
         draw([[1, 2], [1, 2, 3]], 10, 0)
-    titles = [0, 1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3]  # all left items share one title
-    with pytest.raises(DataError, match="leaves 1 items with different titles, but 2 negatives"):
+    titles = [0, 1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3]  # all other items share one title
+    with pytest.raises(
+        DataError, match="only 1 items with different titles qualify, but 2 negatives"
+    ):
         draw([[1, 2]], 2, 0, titles)
 
 
 @pytest.mark.parametrize(
-    ("one", "two"),
+    ("first", "second"),
     [
         ("Desk Lamp", "desk lamp"),
         ("Desk Lamp", " DeskLamp\t"),
@@ -122,28 +126,30 @@ def test_a_store_that_is_too_small_is_an_error_with_numbers() -> None:
         ('"Quoted"', "`quoted`"),
     ],
 )
-def test_titles_that_a_reader_would_call_the_same_are_equal(one: str, two: str) -> None:
-    assert normalise(one) == normalise(two)
-    labels = title_labels(catalog([one, "Another", two]))
+def test_case_quotes_and_white_space_do_not_distinguish_titles(first: str, second: str) -> None:
+    assert normalize_title(first) == normalize_title(second)
+    labels = title_labels(catalog([first, "Another", second]))
     assert labels[1] == labels[3] != labels[2]
 
 
-def test_titles_that_differ_in_more_are_different() -> None:
+def test_other_differences_distinguish_titles() -> None:
     labels = title_labels(catalog(["Lamp 1", "Lamp 2", "Lamp, 1", "Lámp 1", "ランプ"]))
-    assert len(set(labels.tolist())) == 6  # the padding's too
+    assert len(set(labels.tolist())) == 6  # with the padding
 
 
 @settings(deadline=None)
-@given(num=st.integers(0, 40), cap=st.none() | st.integers(1, 50), seed=st.integers(0, 9))
-def test_evaluated_rows_are_all_or_one_sorted_sample(num: int, cap: int | None, seed: int) -> None:
-    rows, again = (evaluated_rows(num, cap, np.random.default_rng(seed)).tolist() for _ in range(2))
+@given(num=st.integers(0, 40), limit=st.none() | st.integers(1, 50), seed=st.integers(0, 9))
+def test_sampled_targets_are_all_or_a_sorted_sample(num: int, limit: int | None, seed: int) -> None:
+    rows, again = (
+        sample_targets(num, limit, np.random.default_rng(seed)).tolist() for _ in range(2)
+    )
     assert rows == again == sorted(set(rows))
-    assert len(rows) == (num if cap is None else min(num, cap))
+    assert len(rows) == (num if limit is None else min(num, limit))
     assert set(rows) <= set(range(num))
 
 
-def test_a_capped_sample_favours_nobody() -> None:
-    """2,000 draws of 5 of 20: each about 500 times (std. error 19)."""
+def test_sampled_targets_are_uniform() -> None:
+    """2,000 draws of 5 of 20: each about 500 times (standard error 19)."""
     generator = np.random.default_rng(0)
-    drawn = np.concatenate([evaluated_rows(20, 5, generator) for _ in range(2000)])
+    drawn = np.concatenate([sample_targets(20, 5, generator) for _ in range(2000)])
     assert np.bincount(drawn, minlength=20) == pytest.approx(500, abs=5 * 19.4)

@@ -1,4 +1,4 @@
-"""SPEC 10.7: twelve users filtered by hand, both ways; the user sample; the true core against a slow loop."""
+"""Twelve users filtered by hand, in both ways; the user sample; the k-core against a slow loop (specification 10.7)."""
 
 import json
 import random
@@ -22,15 +22,15 @@ from llmsrec.preprocessing.k_core import (
     VALID,
     SplitsConfig,
     iterative_core,
-    kept_rows,
     leave_one_out,
+    select_interactions,
 )
 from llmsrec.relational.interactions import Interactions
 from tests.conftest import DAY, interactions_of, splits_config
 
-Parts = tuple[str, str, str]  # items that train, validate and test
+Parts = tuple[str, str, str]  # items in train, valid and test
 
-# Bought by how many: a 9, b 8, c 8, d 8, e 5, p 3, x 2, q 2, and f, y, z, r, s 1.
+# Buyers per item: a 9, b 8, c 8, d 8, e 5, p 3, x 2, q 2, and f, y, z, r, s 1.
 TWELVE = {
     "u01": "abcde",
     "u02": "abcde",
@@ -46,18 +46,19 @@ TWELVE = {
     "u12": "ea",
 }
 
-# Thresholds 3 and 3. Items bought once or twice go; users are counted before that, training items after.
+# Thresholds 3 and 3. Items with one or two buyers are dropped; purchases of a user are counted before that, training
+# purchases after.
 SINGLE_PASS: dict[str, Parts] = {
     "u01": ("abc", "d", "e"),
     "u02": ("abc", "d", "e"),
-    "u03": ("abcd", "e", ""),  # f tested, and is gone
+    "u03": ("abcd", "e", ""),  # f was test, and is dropped
     "u04": ("bca", "e", "d"),
-    "u05": ("acb", "", "d"),  # x validated, and is gone
-    "u11": ("pba", "c", "d"),  # p has three buyers, two of whom go
-    # u07 goes: of y, a and d, which train, two survive, and b and c do not count
+    "u05": ("acb", "", "d"),  # x was valid, and is dropped
+    "u11": ("pba", "c", "d"),  # p has three buyers, two of whom are dropped
+    # u07 is dropped: of its training items y, a and d only two remain; b and c do not count
 }
 
-# Now u09 and u10 go for lack of items, then p for lack of users, and what is left is split anew.
+# u09 and u10 are dropped for lack of items, then p for lack of users; the rest is split again.
 ITERATIVE: dict[str, Parts] = {
     "u01": ("abc", "d", "e"),
     "u02": ("abc", "d", "e"),
@@ -86,15 +87,15 @@ def twelve() -> Interactions:
 )
 def test_twelve_users_by_hand(kcore: str, expected: dict[str, Parts]) -> None:
     config = splits_config(kcore=kcore, user_threshold=3, item_threshold=3)
-    assert parts_of(kept_rows(twelve(), config)) == expected
+    assert parts_of(select_interactions(twelve(), config)) == expected
 
 
 def test_single_pass_counts_only_the_sampled_users() -> None:
-    """Of the six, five bought a, c and d, four b, but only three e, which five of the twelve bought."""
+    """Of the six, five bought a, c and d, four b, but only three e; of the twelve, five bought e."""
     config = splits_config(kcore="single_pass", user_threshold=3, item_threshold=4, sample_rate=0.5)
     sampled = random.Random(0).sample(sorted(TWELVE), 6)
     assert sorted(sampled) == ["u01", "u04", "u05", "u07", "u08", "u12"]
-    assert parts_of(kept_rows(twelve(), config)) == {
+    assert parts_of(select_interactions(twelve(), config)) == {
         "u01": ("abc", "d", ""),
         "u04": ("bca", "", "d"),
         "u05": ("acb", "", "d"),
@@ -111,53 +112,57 @@ def from_file(folder: Path, purchases: list[tuple[str, str, int]]) -> Interactio
     ]
     (raw / "x.jsonl").write_text("\n".join(lines))
     config = InteractionsConfig(date(1995, 7, 16), date(2035, 1, 1), 0.0, 0)
-    ingest(raw, folder / "out", config, rejects_kept=folder / "kept.parquet")
+    ingest(raw, folder / "out", config, rejects_file=folder / "rejects.parquet")
     return Interactions.load(folder / "out")
 
 
-def first_seen(rows: ibis.Table) -> list[str]:
+def users_by_first_row(rows: ibis.Table) -> list[str]:
     frame = rows.to_pandas()
-    assert (frame.groupby("user_id")["seen"].nunique() == 1).all()
-    return list(frame.drop_duplicates("user_id").sort_values("seen")["user_id"])
+    assert (frame.groupby("user_id")["first_row"].nunique() == 1).all()
+    return list(frame.drop_duplicates("user_id").sort_values("first_row")["user_id"])
 
 
 def test_users_are_numbered_reading_train_then_valid_then_test(tmp_path: Path) -> None:
-    """Y has the first line of the file, but it tests; of the lines that train, X's comes first and Y's last."""
+    """Y has the first line of the file, but it is test; of the training lines, the first is of X and the last of Y."""
     purchases = [("Y", "t", 12_009), ("Z", "v", 12_002), ("X", "a", 12_001), ("Z", "a", 12_001)]
     purchases += [("Z", "t", 12_003), ("Y", "a", 12_001), ("Y", "v", 12_002)]
     purchases += [("X", "v", 12_002), ("X", "t", 12_003)]
     interactions = from_file(tmp_path, purchases)
-    single = kept_rows(interactions, splits_config(kcore="single_pass"))
-    assert first_seen(single) == ["X", "Z", "Y"]
-    iterative = kept_rows(interactions, splits_config(kcore="iterative"))
-    assert first_seen(iterative) == ["Y", "Z", "X"]  # no parts yet when the sample is drawn
+    single = select_interactions(interactions, splits_config(kcore="single_pass"))
+    assert users_by_first_row(single) == ["X", "Z", "Y"]
+    iterative = select_interactions(interactions, splits_config(kcore="iterative"))
+    assert users_by_first_row(iterative) == [
+        "Y",
+        "Z",
+        "X",
+    ]  # parts are not assigned before the sample is drawn
 
 
 @pytest.mark.parametrize(
     ("kcore", "seed"), [("single_pass", 0), ("iterative", 0), ("iterative", 7)]
 )
-def test_users_are_sampled_as_the_released_code_does(tmp_path: Path, kcore: str, seed: int) -> None:
+def test_users_are_sampled_as_in_the_released_code(tmp_path: Path, kcore: str, seed: int) -> None:
     """`random.sample` on the list in order of appearance, floor(n * rate) of them."""
     users = [f"U{number:02d}" for number in (5, 3, 9, 1, 8, 2, 7, 4, 6, 0, 11)]
     purchases = [(user, item, 12_000 + "abcd".index(item)) for user in users for item in "abcd"]
     config = splits_config(kcore=kcore, sample_rate=0.4, seed=seed)
-    kept = kept_rows(from_file(tmp_path, purchases), config)
+    rows = select_interactions(from_file(tmp_path, purchases), config)
     expected = random.Random(seed).sample(users, 4)  # floor(11 * 0.4)
-    assert sorted(parts_of(kept)) == sorted(expected)
-    assert first_seen(kept) == [user for user in users if user in expected]
+    assert sorted(parts_of(rows)) == sorted(expected)
+    assert users_by_first_row(rows) == [user for user in users if user in expected]
 
 
-def test_a_sample_of_nobody_is_an_error() -> None:
+def test_an_empty_sample_is_an_error() -> None:
     with pytest.raises(DataError, match=r"sample_rate 0\.05 of 12 users is none"):
-        kept_rows(twelve(), splits_config(sample_rate=0.05))
+        select_interactions(twelve(), splits_config(sample_rate=0.05))
 
 
-def test_thresholds_that_nobody_meets_are_an_error() -> None:
+def test_thresholds_that_no_user_meets_are_an_error() -> None:
     with pytest.raises(DataError, match="user_threshold 9 and item_threshold 1"):
-        kept_rows(twelve(), splits_config(user_threshold=9))
+        select_interactions(twelve(), splits_config(user_threshold=9))
 
 
-def test_a_ready_split_stays_as_it_is_in_a_single_pass() -> None:
+def test_a_ready_split_keeps_its_parts() -> None:
     rows = interactions_of({"U": list("abcd"), "V": list("abc")}).rows
     ready = rows.mutate(part=ibis.cases((ibis._.item_id == "c", VALID), else_=TRAIN))
     assert parts_of(leave_one_out(ready)) == {"U": ("abd", "c", ""), "V": ("ab", "c", "")}
@@ -171,7 +176,7 @@ def test_a_short_history_has_no_training_part() -> None:
 
 
 def slow_core(pairs: set[tuple[str, str]], user_threshold: int, item_threshold: int) -> set[Any]:
-    """Take one row at a time out, whichever is too rare, until none is."""
+    """Remove one row at a time whose user or item is too rare, until there is none."""
     pairs = set(pairs)
     while True:
         users = Counter(user for user, _ in pairs)
@@ -192,7 +197,7 @@ def slow_core(pairs: set[tuple[str, str]], user_threshold: int, item_threshold: 
     user_threshold=st.integers(2, 3),
     item_threshold=st.integers(2, 4),
 )
-def test_the_true_core_equals_a_slow_loop(
+def test_the_k_core_equals_a_slow_loop(
     pairs: set[tuple[str, str]], user_threshold: int, item_threshold: int
 ) -> None:
     expected = slow_core(pairs, user_threshold, item_threshold)
@@ -202,12 +207,12 @@ def test_the_true_core_equals_a_slow_loop(
         with pytest.raises(DataError, match="no interaction survives"):
             iterative_core(rows, user_threshold, item_threshold)
         return
-    left = iterative_core(rows, user_threshold, item_threshold).to_pandas()
-    assert set(zip(left["user_id"], left["item_id"], strict=True)) == expected
+    core = iterative_core(rows, user_threshold, item_threshold).to_pandas()
+    assert set(zip(core["user_id"], core["item_id"], strict=True)) == expected
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"sample_rate": 0.0}, "sample_rate"),
         ({"sample_rate": 1.1}, "sample_rate"),
@@ -220,6 +225,6 @@ def test_the_true_core_equals_a_slow_loop(
         ),
     ],
 )
-def test_an_impossible_configuration_is_refused(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_an_invalid_configuration_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         from_mapping(SplitsConfig, {**vars(splits_config()), **changes}, "splits")

@@ -1,4 +1,4 @@
-"""Splits by hand, the partition of every history, and the one cut in time (SPEC 1, 9, 10.10)."""
+"""Splits by hand, the partition of every history, and global temporal splits (specification 1, 9 and 10.10)."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 
 from llmsrec.core.errors import DataError
 from llmsrec.data.splits import Part, Splits
-from llmsrec.preprocessing.candidates import normalise
-from llmsrec.preprocessing.splitting import periods, split, statistics
+from llmsrec.preprocessing.candidates import normalize_title
+from llmsrec.preprocessing.splitting import split, split_statistics, temporal_parts
 from llmsrec.relational.interactions import Interactions
 from tests.conftest import DAY, interactions_of, markov_histories, splits_config
 
-# Purchases in order, letters being items; the last tests, the one before validates.
+# Purchases in order, one letter per item; the last is test, the one before is valid.
 FIVE = {"Ann": "abcd", "Bob": "dcba", "Cem": "bad", "Dee": "ca", "Eve": "b"}
 
 
-def store(
+def with_titles(
     histories: dict[str, Any], times: dict[str, list[int]] | None = None, **titles: str
 ) -> Interactions:
-    """Interactions of items with titles: their own id in upper case where none is given."""
+    """Interactions and item titles; a title defaults to the id in upper case."""
     interactions = interactions_of({user: list(items) for user, items in histories.items()}, times)
     names = sorted({item for items in histories.values() for item in items})
     items = pd.DataFrame({"item_id": names, "title": [titles.get(n, n.upper()) for n in names]})
@@ -37,29 +37,29 @@ def item_ids(splits: Splits, indices: np.ndarray) -> str:
 
 def targets(splits: Splits, part: Part) -> dict[str, tuple[str, str]]:
     """user -> (history, target) of the evaluated targets."""
-    found, histories = splits.evaluated(part), splits.histories(part)
+    evaluated, histories = splits.evaluated(part), splits.histories(part)
     return {
         splits.user_ids[user]: (
             item_ids(splits, histories[row]),
             item_ids(splits, splits.candidates[part].targets[row : row + 1]),
         )
-        for row, user in enumerate(found.users)
+        for row, user in enumerate(evaluated.users)
     }
 
 
-def no_titles(**changes: Any) -> Any:
+def without_negatives(**changes: Any) -> Any:
     return splits_config(negatives=0, generation_negatives=0, **changes)
 
 
 def test_five_users_by_hand() -> None:
-    splits = split(store(FIVE), no_titles())
+    splits = split(with_titles(FIVE), without_negatives())
     train = {user: item_ids(splits, splits.train[row]) for row, user in enumerate(splits.user_ids)}
     assert train == {"Ann": "ab", "Bob": "dc", "Cem": "b", "Dee": "", "Eve": ""}
     assert targets(splits, "valid") == {
         "Ann": ("ab", "c"),
         "Bob": ("dc", "b"),
         "Cem": ("b", "a"),
-    }  # Dee's valid purchase is her first: nothing stands before it
+    }  # Dee's valid purchase is her first, so it has no history
     assert targets(splits, "test") == {
         "Ann": ("abc", "d"),
         "Bob": ("dcb", "a"),
@@ -69,25 +69,25 @@ def test_five_users_by_hand() -> None:
     assert splits.sequences.times(2).tolist() == [(10_014 + day) * DAY for day in range(3)]
 
 
-def test_the_catalogue_is_sorted_by_id_and_tells_what_is_known() -> None:
-    splits = split(interactions_of({"U": ["z", "a", "m"]}), no_titles())
+def test_the_catalogue_is_sorted_by_id_and_has_texts_or_placeholders() -> None:
+    splits = split(interactions_of({"U": ["z", "a", "m"]}), without_negatives())
     assert splits.catalog.items.to_numpy().tolist() == [
         [1, "a", "Empty title", "Empty description", "", ""],
         [2, "m", "Empty title", "Empty description", "", ""],
         [3, "z", "Empty title", "Empty description", "", ""],
     ]
     assert splits.sequences.items.tolist() == [3, 1, 2]
-    titled = split(store({"U": "zam"}, a="First"), no_titles())
+    titled = split(with_titles({"U": "zam"}, a="First"), without_negatives())
     assert titled.catalog.items.to_numpy().tolist()[0] == [
         1, "a", "First", "Empty description", "Lux", ""
     ]  # fmt: skip
 
 
 def test_a_target_whose_item_was_dropped_is_skipped() -> None:
-    """SPEC 1.4: rare is bought once; U has no test target, V tests on what precedes without it."""
+    """`rare` and `odd` are bought once: U has no test target, the history of V skips `odd` (specification 1)."""
     histories = {"U": ["a", "b", "c", "rare"], "V": ["c", "b", "odd", "a"]}
-    config = no_titles(kcore="single_pass", user_threshold=2, item_threshold=2)
-    splits = split(store(histories), config)
+    config = without_negatives(kcore="single_pass", user_threshold=2, item_threshold=2)
+    splits = split(with_titles(histories), config)
     assert targets(splits, "valid") == {"U": ("ab", "c")}
     assert targets(splits, "test") == {"V": ("cb", "a")}
     assert splits.train_lengths.tolist() == [2, 2]
@@ -105,7 +105,7 @@ def test_a_target_whose_item_was_dropped_is_skipped() -> None:
 def test_train_valid_and_test_partition_each_history_in_order(
     histories: dict[str, list[str]],
 ) -> None:
-    splits = split(store(histories), no_titles())
+    splits = split(with_titles(histories), without_negatives())
     assert sorted(splits.user_ids) == sorted(histories)
     valid, test = targets(splits, "valid"), targets(splits, "test")
     for row, user in enumerate(splits.user_ids):
@@ -123,23 +123,23 @@ def test_train_valid_and_test_partition_each_history_in_order(
         assert len(set(part.users.tolist())) == len(part)  # one row each
 
 
-def big_store(**titles: str) -> Interactions:
-    return store(markov_histories(60, 40, 0), **titles)
+def big_dataset(**titles: str) -> Interactions:
+    return with_titles(markov_histories(60, 40, 0), **titles)
 
 
 def test_the_same_seed_gives_the_same_candidates_and_another_seed_others() -> None:
-    one, same, other = (split(big_store(), splits_config(seed=seed)) for seed in (0, 0, 1))
+    first, same, other = (split(big_dataset(), splits_config(seed=seed)) for seed in (0, 0, 1))
     for part in ("valid", "test"):
-        for drawn in ("candidates", "generation_candidates"):
-            first, second, third = (getattr(splits, drawn)[part] for splits in (one, same, other))
-            assert np.array_equal(first.items, second.items)
-            assert np.array_equal(first.target_columns, second.target_columns)
-            assert not np.array_equal(first.items, third.items)
-    assert not np.array_equal(one.candidates["valid"].items, one.candidates["test"].items)
+        for name in ("candidates", "generation_candidates"):
+            one, two, three = (getattr(splits, name)[part] for splits in (first, same, other))
+            assert np.array_equal(one.items, two.items)
+            assert np.array_equal(one.target_columns, two.target_columns)
+            assert not np.array_equal(one.items, three.items)
+    assert not np.array_equal(first.candidates["valid"].items, first.candidates["test"].items)
 
 
-def test_both_modes_rank_the_same_target_and_nothing_else_bought() -> None:
-    splits = split(big_store(), splits_config())
+def test_retrieval_and_generation_have_the_same_target_and_no_other_bought_item() -> None:
+    splits = split(big_dataset(), splits_config())
     for part in ("valid", "test"):
         retrieval, generation = splits.candidates[part], splits.generation_candidates[part]
         assert np.array_equal(retrieval.rows, generation.rows)
@@ -152,44 +152,44 @@ def test_both_modes_rank_the_same_target_and_nothing_else_bought() -> None:
 
 
 def test_generation_titles_differ_after_normalisation() -> None:
-    """Half of the items go by one of two titles, spelt in three ways."""
-    spelt = ["Lamp", " lamp", "\u201cLAMP\u201d", "Desk", "desk ", "'Desk'"]
-    titles = {f"I{number:03d}": spelt[number % 6] for number in range(0, 40, 2)}
-    splits = split(big_store(**titles), splits_config(generation_negatives=12))
+    """Half of the items have one of two titles, in three spellings."""
+    spellings = ["Lamp", " lamp", "\u201cLAMP\u201d", "Desk", "desk ", "'Desk'"]
+    titles = {f"I{number:03d}": spellings[number % 6] for number in range(0, 40, 2)}
+    splits = split(big_dataset(**titles), splits_config(generation_negatives=12))
     for part in ("valid", "test"):
         for row in splits.generation_candidates[part].items.tolist():
-            shown = {normalise(splits.catalog.titles[item]) for item in row}
-            assert len(shown) == 13
-    alike = [
-        {normalise(splits.catalog.titles[item]) for item in row}
+            titles_of_row = {normalize_title(splits.catalog.titles[item]) for item in row}
+            assert len(titles_of_row) == 13
+    by_row = [
+        {normalize_title(splits.catalog.titles[item]) for item in row}
         for row in splits.candidates["test"].items.tolist()
     ]
-    assert min(len(shown) for shown in alike) < 10  # retrieval does not look at titles
+    assert min(map(len, by_row)) < 10  # retrieval ignores titles
 
 
-def test_a_cap_evaluates_one_stored_sample() -> None:
-    capped = split(big_store(), splits_config(max_users=20))
+def test_max_users_evaluates_one_stored_sample() -> None:
+    capped = split(big_dataset(), splits_config(max_users=20))
     assert len(capped.targets["test"]) == 60
     assert len(capped.candidates["test"]) == len(capped.histories("test")) == 20
     generation = capped.generation_candidates["test"]
     assert generation.rows.tolist() == capped.candidates["test"].rows.tolist()
-    again = split(big_store(), splits_config(max_users=20))
+    again = split(big_dataset(), splits_config(max_users=20))
     assert capped.candidates["test"].rows.tolist() == again.candidates["test"].rows.tolist()
-    other = split(big_store(), splits_config(max_users=20, seed=1))
+    other = split(big_dataset(), splits_config(max_users=20, seed=1))
     assert capped.candidates["test"].rows.tolist() != other.candidates["test"].rows.tolist()
 
 
-# Ten purchases on ten days; a share of 0.2 puts days 8 and 9 into test and days 6 and 7 into valid.
+# Ten purchases on ten days; with a share of 0.2, days 8 and 9 are test and days 6 and 7 are valid.
 GTS = {"Ann": "abcde", "Bob": "fgh", "Cem": "ia"}
 GTS_DAYS = {"Ann": [0, 2, 6, 7, 8], "Bob": [1, 3, 9], "Cem": [4, 5]}
 
 
 def global_temporal(target: str) -> Splits:
-    config = no_titles(split="global_temporal", temporal_share=0.2, temporal_target=target)
-    return split(store(GTS, GTS_DAYS), config)
+    config = without_negatives(split="global_temporal", temporal_share=0.2, temporal_target=target)
+    return split(with_titles(GTS, GTS_DAYS), config)
 
 
-def test_one_cut_in_time_by_hand() -> None:
+def test_a_global_temporal_split_by_hand() -> None:
     splits = global_temporal("last")
     train = {user: item_ids(splits, splits.train[row]) for row, user in enumerate(splits.user_ids)}
     assert train == {"Ann": "ab", "Bob": "fg", "Cem": "ia"}
@@ -197,9 +197,9 @@ def test_one_cut_in_time_by_hand() -> None:
     assert targets(splits, "test") == {"Ann": ("abcd", "e"), "Bob": ("fg", "h")}
     assert targets(global_temporal("first"), "valid") == {"Ann": ("ab", "c")}
     successive = global_temporal("successive")
-    found = successive.evaluated("valid")
-    assert found.users.tolist() == [0, 0]
-    assert found.positions.tolist() == [2, 3]
+    evaluated = successive.evaluated("valid")
+    assert evaluated.users.tolist() == [0, 0]
+    assert evaluated.positions.tolist() == [2, 3]
     assert item_ids(successive, successive.candidates["valid"].targets) == "cd"
 
 
@@ -207,10 +207,10 @@ def test_a_first_purchase_after_the_cut_is_no_target() -> None:
     days = {"Ann": [0, 1, 2, 3, 4, 5, 6, 7], "New": [8, 9]}
     histories = {"Ann": "abcdefgh", "New": "ab"}
     splits = split(
-        store(histories, days),
-        no_titles(split="global_temporal", temporal_share=0.2, temporal_target="first"),
+        with_titles(histories, days),
+        without_negatives(split="global_temporal", temporal_share=0.2, temporal_target="first"),
     )
-    assert targets(splits, "test") == {"New": ("a", "b")}  # not a, which nothing precedes
+    assert targets(splits, "test") == {"New": ("a", "b")}  # not a, which has no history
 
 
 @settings(max_examples=10, deadline=None)
@@ -226,30 +226,38 @@ def test_no_training_time_lies_after_the_cut(
 ) -> None:
     histories = {f"U{u}": [chr(97 + p) for p in range(len(row))] for u, row in enumerate(days)}
     times = {f"U{u}": row for u, row in enumerate(days)}
-    config = no_titles(split="global_temporal", temporal_share=share, temporal_target=target)
-    splits = split(store(histories, times), config)
+    config = without_negatives(
+        split="global_temporal", temporal_share=share, temporal_target=target
+    )
+    splits = split(with_titles(histories, times), config)
     train = splits.train.timestamps
     held_out = {
-        part: splits.sequences.timestamps[splits.sequences.offsets[found.users] + found.positions]
-        for part, found in splits.targets.items()
+        part: splits.sequences.timestamps[
+            splits.sequences.offsets[targets.users] + targets.positions
+        ]
+        for part, targets in splits.targets.items()
     }
     for later in held_out.values():
         assert train.max(initial=-1) < later.min(initial=10**18)
     assert held_out["valid"].max(initial=-1) < held_out["test"].min(initial=10**18)
-    for row in range(splits.num_users):  # what a user does after the first cut never trains
+    for row in range(splits.num_users):  # no purchase after the first cut is training data
         rest = splits.sequences.times(row)[splits.train_lengths[row] :]
         assert train.max(initial=-1) < rest.min(initial=10**18)
 
 
 @settings(deadline=None)
 @given(days=st.lists(st.integers(0, 9), min_size=5, max_size=60), share=st.floats(0.05, 0.45))
-def test_periods_depend_on_time_alone_and_cut_near_the_share(days: list[int], share: float) -> None:
+def test_temporal_parts_depend_on_time_only_and_have_about_the_share(
+    days: list[int], share: float
+) -> None:
     times = np.array(days, dtype=np.int64)
-    parts = periods(times, share)
+    parts = temporal_parts(times, share)
     order = np.argsort(times, kind="stable")
-    assert (np.diff(parts[order]) >= 0).all()  # later is never an earlier part
+    assert (np.diff(parts[order]) >= 0).all()  # a later purchase is never in an earlier part
     for day in set(days):
-        assert len(set(parts[times == day].tolist())) == 1  # one moment is one part
+        assert (
+            len(set(parts[times == day].tolist())) == 1
+        )  # purchases of one moment are in one part
     assert (parts == 2).sum() >= int(len(days) * share)
     ties = max(days.count(day) for day in set(days))
     assert (parts == 2).sum() <= len(days) * share + ties + 1
@@ -257,8 +265,8 @@ def test_periods_depend_on_time_alone_and_cut_near_the_share(days: list[int], sh
 
 def test_statistics_by_hand() -> None:
     times = {"Ann": [1, 1, 2, 3], "Bob": [1, 2, 2, 2], "Cem": [1, 2, 3], "Dee": [5, 6], "Eve": [7]}
-    found = statistics(split(store(FIVE, times), no_titles()))
-    assert found == {
+    statistics = split_statistics(split(with_titles(FIVE, times), without_negatives()))
+    assert statistics == {
         "users": 5,
         "items": 4,
         "interactions": 14,
@@ -275,7 +283,7 @@ def test_statistics_by_hand() -> None:
     }
 
 
-def test_nobody_left_is_an_error() -> None:
-    config = no_titles(kcore="single_pass", user_threshold=9)
+def test_no_remaining_user_is_an_error() -> None:
+    config = without_negatives(kcore="single_pass", user_threshold=9)
     with pytest.raises(DataError, match="no user survives the thresholds"):
-        split(store(FIVE), config)
+        split(with_titles(FIVE), config)

@@ -1,4 +1,4 @@
-"""DuckDB and Spark in local mode run one program to the same rows; the splits are the same to the byte."""
+"""DuckDB and Spark in local mode give the same rows and byte-identical splits."""
 
 import gc
 import shutil
@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from llmsrec.core.config import from_mapping
 from llmsrec.core.errors import ConfigError, DataError
 from llmsrec.core.files import sha256
-from llmsrec.parsing.ingest import PARSED, InteractionsConfig, ingest, order_interactions
+from llmsrec.parsing.ingest import PARSED_SCHEMA, InteractionsConfig, ingest, order_interactions
 from llmsrec.preprocessing.candidates import draw_candidates
 from llmsrec.preprocessing.k_core import iterative_core
-from llmsrec.preprocessing.splitting import split, statistics
+from llmsrec.preprocessing.splitting import split, split_statistics
 from llmsrec.relational import sql_engine
 from llmsrec.relational.interactions import Interactions
 from llmsrec.relational.sql_engine import (
@@ -48,18 +48,20 @@ ABSENT = (
     else None
 )
 on_spark = pytest.mark.skipif(ABSENT is not None, reason=ABSENT or "")
-QUICK_START = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # the better compiler never pays off here
+QUICK_START = (
+    "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # the optimizing compiler does not pay off here
+)
 CONFIGS: dict[str, dict[str, Any]] = {
     "leave one out": {},
     "ready split, single pass, sampled": {"kcore": "single_pass", "sample_rate": 0.6},
     "iterative, sampled": {"sample_rate": 0.7, "seed": 3, "max_users": 5},
-    "one cut in time": {"split": "global_temporal", "temporal_target": "successive"},
+    "global temporal": {"split": "global_temporal", "temporal_target": "successive"},
 }
 
 
 @pytest.fixture(scope="session")
 def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Any]]:
-    """One connection of each engine for all tests, opened when first asked for."""
+    """One connection per engine for all tests, opened on first use."""
     opened: dict[str, Any] = {}
     used: list[Any] = []
 
@@ -71,28 +73,28 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
                 patch.setenv("JAVA_TOOL_OPTIONS", QUICK_START)
                 opened[name] = used[-1].__enter__()
             if name == "spark":
-                opened[name].raw_sql("SET spark.sql.shuffle.partitions=2")  # small stores
+                opened[name].raw_sql("SET spark.sql.shuffle.partitions=2")  # for small tables
         return opened[name]
 
     yield connection
     for context in used:
         context.__exit__(None, None, None)
     if ABSENT is None and "spark" in opened:
-        _end_of_java()
+        _stop_java()
 
 
-def _end_of_java() -> None:
-    """PySpark leaves its sockets to the garbage collector, which names them in another test."""
+def _stop_java() -> None:
+    """Close PySpark's sockets here; the garbage collector would report them in another test."""
     from pyspark import SparkContext
 
     SparkContext._gateway.shutdown()
     SparkContext._gateway.proc.stdin.close()
-    SparkContext._gateway.proc.wait(timeout=20)
+    SparkContext._gateway.proc.wait(timeout=240)
     SparkContext._gateway = SparkContext._jvm = None
     gc.collect()
 
 
-def moved(interactions: Interactions, connection: Any) -> Interactions:
+def on_engine(interactions: Interactions, connection: Any) -> Interactions:
     return Interactions(
         register(to_arrow(interactions.rows), connection),
         register(to_arrow(interactions.items), connection),
@@ -110,16 +112,16 @@ def digests(splits: Any, folder: Path) -> dict[str, str]:
 
 @on_spark
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_twelve_users_are_cut_alike(name: str, connect: Any, tmp_path: Path) -> None:
+def test_both_engines_split_the_twelve_users_alike(name: str, connect: Any, tmp_path: Path) -> None:
     config = splits_config(
         **{"user_threshold": 2, "item_threshold": 2, "negatives": 0, "generation_negatives": 0},
         **CONFIGS[name],
     )
-    saved = []
+    results = []
     for engine_name in ("duckdb", "spark"):
-        splits = split(moved(twelve(), connect(engine_name)), config)
-        saved.append((digests(splits, tmp_path / engine_name), statistics(splits)))
-    assert saved[0] == saved[1]
+        splits = split(on_engine(twelve(), connect(engine_name)), config)
+        results.append((digests(splits, tmp_path / engine_name), split_statistics(splits)))
+    assert results[0] == results[1]
 
 
 PURCHASES = st.lists(
@@ -143,53 +145,53 @@ PURCHASES = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(purchases=PURCHASES)
-def test_any_small_store_is_ordered_and_cut_alike(
+def test_both_engines_order_and_filter_any_interactions_alike(
     purchases: list[tuple[Any, ...]], connect: Any
 ) -> None:
-    """Capitals, accents, white space and other scripts sort by their bytes, nulls last; ties by the same hash."""
+    """Capitals, accents, white space and other scripts are sorted by bytes, nulls last; ties by the same hash."""
     users, items, days, ratings, parts = zip(*purchases, strict=True)
     times = [(12_000 + day) * DAY for day in days]
     columns = [users, items, times, ratings, range(len(users)), parts]
-    arrays = [pa.array(c, f.type) for c, f in zip(columns, PARSED, strict=True)]
-    parsed = pa.table(arrays, schema=PARSED)
-    found = []
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, PARSED_SCHEMA, strict=True)]
+    parsed = pa.table(arrays, schema=PARSED_SCHEMA)
+    results = []
     for name in ("duckdb", "spark"):
         table = order_interactions(register(parsed, connect(name)), tie_seed=7)
         rows = to_arrow(table.order_by(["user_id", "position"]))
         try:
             core = iterative_core(register(rows, connect(name)), 2, 2)
-            left = to_arrow(core.order_by(["user_id", "position"]))
+            remaining = to_arrow(core.order_by(["user_id", "position"]))
         except DataError:
-            left = None
-        found.append((rows, left))
-    assert found[0] == found[1]
-    assert found[0][0].num_rows == len({purchase[:2] for purchase in purchases})
+            remaining = None
+        results.append((rows, remaining))
+    assert results[0] == results[1]
+    assert results[0][0].num_rows == len({purchase[:2] for purchase in purchases})
 
 
 @on_spark
-def test_the_sample_store_is_built_alike(connect: Any, tmp_path: Path) -> None:
-    """From raw lines to candidates: counts, rows, and every byte that others read."""
+def test_both_engines_build_the_sample_alike(connect: Any, tmp_path: Path) -> None:
+    """From raw lines to candidates: counts, rows and every byte of the splits."""
     raw = tmp_path / "raw"
     raw.mkdir()
-    sample.generate(raw)
+    sample.write_sample(raw)
     counts, rows, saved = [], [], []
     for relational in (DUCKDB, SPARK):
         out = tmp_path / relational.engine
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("llmsrec.parsing.ingest.engine", shared(connect))
             rejects = tmp_path / "rejects.parquet"
-            counts.append(ingest(raw, out, CONFIG, rejects_kept=rejects, relational=relational))
+            counts.append(ingest(raw, out, CONFIG, rejects_file=rejects, relational=relational))
         rows.append(pq.read_table(out / "interactions.parquet"))
         config = splits_config(user_threshold=5, item_threshold=5, generation_negatives=19)
         interactions = Interactions.load(out, connect(relational.engine))
         saved.append(digests(split(interactions, config), tmp_path / f"{relational.engine}-splits"))
     assert counts[0] == counts[1]
-    assert rows[0].cast(rows[1].schema).equals(rows[1])  # DuckDB also notes which have no null
+    assert rows[0].cast(rows[1].schema).equals(rows[1])  # DuckDB marks columns without nulls
     assert saved[0] == saved[1]
 
 
 def shared(connect: Any) -> Any:
-    """The session's connection in the place of a new one."""
+    """The connection of the test session instead of a new one."""
     from contextlib import contextmanager
 
     @contextmanager
@@ -200,57 +202,57 @@ def shared(connect: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["duckdb", pytest.param("spark", marks=on_spark)])
-def test_rows_keep_their_order_and_types_in_whatever_pieces(
+def test_batches_keep_order_and_types(
     name: str, connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_engine, "BATCH", 100)
+    monkeypatch.setattr(sql_engine, "BATCH_ROWS", 100)
     rows = pa.table({"n": [*range(1000, 0, -1)], "text": [None, *map(str, range(999))]})
     table = materialize(register(rows, connect(name)).order_by("n"))
     expected = rows.sort_by("n")
-    pieces = list(batches(table.order_by("n")))
-    assert len(pieces) > 1
-    assert pa.Table.from_batches(pieces).equals(expected)
+    parts = list(batches(table.order_by("n")))
+    assert len(parts) > 1
+    assert pa.Table.from_batches(parts).equals(expected)
     write(table.order_by("n"), tmp_path / "rows.parquet")
     assert pq.read_table(tmp_path / "rows.parquet").cast(expected.schema).equals(expected)
 
 
-def test_an_engine_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_engine_removes_its_files(tmp_path: Path) -> None:
     with engine(DUCKDB, tmp_path / "scratch") as connection:
         materialize(
             register(pa.table({"n": [2]}), connection)
-        )  # held by nobody when the connection closes
+        )  # without a reference when the connection closes
         assert to_arrow(register(pa.table({"n": [1]}), connection)).to_pydict() == {"n": [1]}
         assert len(list((tmp_path / "scratch").iterdir())) == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_true_core_has_no_more_rounds_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chain falls from its end; what is left at the fixed point is read once more and no further."""
+def test_the_k_core_stops_at_the_fixed_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain is dropped from its end, and one more round confirms the fixed point."""
     rounds = []
 
-    def counted(table: ibis.Table, **others: Any) -> ibis.Table:
+    def count(table: ibis.Table, **arguments: Any) -> ibis.Table:
         rounds.append(table)
-        return materialize(table, **others)
+        return materialize(table, **arguments)
 
-    monkeypatch.setattr("llmsrec.preprocessing.k_core.kept", counted)
-    core = {"A": "xy", "B": "xy", "C": "yz", "D": "zw"}  # w, then D, then z, then C
-    rows = interactions_of({user: list(items) for user, items in core.items()}).rows
-    left = iterative_core(rows, 2, 2).to_pandas()
-    assert sorted(zip(left["user_id"], left["item_id"], strict=True)) == [
+    monkeypatch.setattr("llmsrec.preprocessing.k_core.materialize", count)
+    histories = {"A": "xy", "B": "xy", "C": "yz", "D": "zw"}  # w, then D, then z, then C
+    rows = interactions_of({user: list(items) for user, items in histories.items()}).rows
+    core = iterative_core(rows, 2, 2).to_pandas()
+    assert sorted(zip(core["user_id"], core["item_id"], strict=True)) == [
         (user, item) for user in "AB" for item in "xy"
     ]
     assert len(rounds) == 3
 
 
-def test_candidates_do_not_depend_on_how_many_rows_are_worked_on(
+def test_candidates_do_not_depend_on_the_chunk_size(
     monkeypatch: pytest.MonkeyPatch, markov_splits: Any
 ) -> None:
     import numpy as np
 
-    labels = np.arange(markov_splits.num_items + 1) // 2  # half of them clash
-    found = []
+    labels = np.arange(markov_splits.num_items + 1) // 2  # pairs of items share a label
+    results = []
     for chunk in (1, 7, 20_000):
-        monkeypatch.setattr("llmsrec.preprocessing.candidates.CHUNK", chunk)
+        monkeypatch.setattr("llmsrec.preprocessing.candidates.CHUNK_ROWS", chunk)
         targets = markov_splits.targets["test"]
         drawn = draw_candidates(
             markov_splits.sequences,
@@ -260,14 +262,14 @@ def test_candidates_do_not_depend_on_how_many_rows_are_worked_on(
             labels,
             np.random.default_rng(5),
         )
-        found.append((drawn.items.tolist(), drawn.target_columns.tolist()))
-    assert found[0] == found[1] == found[2]
+        results.append((drawn.items.tolist(), drawn.target_columns.tolist()))
+    assert results[0] == results[1] == results[2]
 
 
-# --- what cannot be ---
+# --- errors ---
 
 
-def test_spark_wants_a_heap_that_it_starts_with() -> None:
+def test_too_small_a_heap_for_spark_is_an_error() -> None:
     with pytest.raises(ConfigError, match="memory_mb of at least 512"):
         from_mapping(
             RelationalConfig, {"engine": "spark", "memory_mb": 100, "threads": 1}, "relational"
@@ -279,12 +281,12 @@ def test_without_pyspark_the_error_says_what_to_install(
 ) -> None:
     import sys
 
-    import llmsrec.data
+    import llmsrec.relational
 
     monkeypatch.setitem(sys.modules, "pyspark", None)
     monkeypatch.setitem(sys.modules, "pyspark.errors", None)
     monkeypatch.delitem(sys.modules, "llmsrec.relational.spark", raising=False)
-    monkeypatch.delattr(llmsrec.data, "spark", raising=False)
+    monkeypatch.delattr(llmsrec.relational, "spark", raising=False)
     with (
         pytest.raises(ConfigError, match=r"pip install .*'llmsrec\[spark\]'"),
         engine(SPARK, tmp_path),
@@ -295,7 +297,7 @@ def test_without_pyspark_the_error_says_what_to_install(
 
 @pytest.mark.skipif(find_spec("pyspark") is None, reason="pyspark is not installed")
 def test_without_java_the_error_says_what_to_install(tmp_path: Path) -> None:
-    """In a process of its own: one that has started Java once does not look for it again."""
+    """In a child process, because a process that has started Java once does not search for it again."""
     import os
     import subprocess
     import sys
@@ -308,12 +310,12 @@ def test_without_java_the_error_says_what_to_install(tmp_path: Path) -> None:
     environment |= {"PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     bash = shutil.which("bash")
     assert bash is not None
-    for tool in ("bash", "dirname", "ps"):  # what Spark's own launcher needs
-        if found := shutil.which(tool):
-            (tmp_path / tool).symlink_to(found)
-    done = subprocess.run(
+    for tool in ("bash", "dirname", "ps"):  # needed by Spark's launcher
+        if path := shutil.which(tool):
+            (tmp_path / tool).symlink_to(path)
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 1
-    assert "ConfigError: Spark does not start" in done.stderr
-    assert "it needs Java 17 or newer" in done.stderr
+    assert process.returncode == 1
+    assert "ConfigError: Spark does not start" in process.stderr
+    assert "it needs Java 17 or newer" in process.stderr

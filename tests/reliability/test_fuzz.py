@@ -70,7 +70,7 @@ def test_a_run_stops_after_its_minutes(run: Callable[..., Any]) -> None:
     assert (code, found["inputs"]) == (0, 100)  # a batch
 
 
-def dropping(block: line_reader.Block) -> tuple[list[Any], list[int]]:
+def dropping(block: line_reader.LineBlock) -> tuple[list[Any], list[int]]:
     """Of a block's lines one, unless it stands alone."""
     return [], list(range(len(block) - (len(block) > 1)))
 
@@ -78,7 +78,7 @@ def dropping(block: line_reader.Block) -> tuple[list[Any], list[int]]:
 def planted(patch: pytest.MonkeyPatch, defect: str) -> str:
     """Puts a defect into a parser; says into which."""
     if defect == "a line is dropped":
-        patch.setattr(reviews, "_split_off", lambda block, period: dropping(block))
+        patch.setattr(reviews, "_parse_with_arrow", lambda block, dates: dropping(block))
         return "reviews"
     if defect == "an empty user is taken":
         check = reviews.check_record
@@ -94,14 +94,14 @@ def planted(patch: pytest.MonkeyPatch, defect: str) -> str:
         patch.setattr(reviews, "_finite", lambda rating: rating if type(rating) is float else None)
         return "reviews"
     if defect == "texts keep what is invisible":
-        patch.setattr(metadata, "clean", lambda value: value if type(value) is str else None)
+        patch.setattr(metadata, "clean_text", lambda value: value if type(value) is str else None)
         return "metadata"
     if defect == "numbers are off by one":
         block = line_reader._block
         patch.setattr(line_reader, "_block", lambda first, text: block(first + (first > 1), text))
         return "lines"
     if defect == "underscores are digits":
-        patch.setattr(csv_reviews, "WHOLE", csv_reviews.re.compile(r"[-+]?[0-9_]+"))
+        patch.setattr(csv_reviews, "INTEGER", csv_reviews.re.compile(r"[-+]?[0-9_]+"))
         return "csv"
     if defect == "a damaged gzip ends early":
         patch.setattr(line_reader, "DataError", StopIteration)

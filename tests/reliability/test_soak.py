@@ -5,7 +5,10 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -142,7 +145,7 @@ def test_leftovers_are_found(project: Path) -> None:
     ("command", "step"),
     [
         ("python -m llmsrec.stages.train_teacher --splits x", "train_teacher"),
-        ("/venv/bin/python3.11 -m llmsrec.stages.arrivals take --dataset d", "arrivals take"),
+        ("/venv/bin/python3.11 -m llmsrec.stages.arrivals import --dataset d", "arrivals import"),
         ("python -m dvc --wait-for-lock repro --single-item a@b", "dvc repro"),
         ("python -m orchestration.run", None),
         ("tail -F x", None),
@@ -159,24 +162,43 @@ child = subprocess.Popen([sys.executable, "-m", "llmsrec.stages.slow"])
 print(child.pid, flush=True)
 sys.exit(child.wait() != 0)
 """
-STEP = "import time\ntime.sleep(3)\n"
+# It ends when the file `go` comes, or after two minutes.
+STEP = """
+import time
+from pathlib import Path
+for _ in range(1200):
+    if Path("go").exists():
+        break
+    time.sleep(0.1)
+"""
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> Path:
-    """A project whose run has one step, which sleeps for three seconds."""
+def pipeline(tmp_path: Path) -> Iterator[Path]:
+    """A project whose run has one step, which waits for a file."""
     root = tmp_path / "project"
     for name, text in {"orchestration/run.py": PIPELINE, "llmsrec/stages/slow.py": STEP}.items():
         (root / name).parent.mkdir(parents=True)
         (root / name).write_text(text)
     for package in ("orchestration", "llmsrec", "llmsrec/stages"):
         (root / package / "__init__.py").touch()
-    return root
+    yield root
+    (root / "go").touch()  # for a step that was spared
 
 
 def alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def ends(pid: int) -> bool:
+    """A kill takes a moment to arrive; the step would wait for two minutes."""
+    deadline = time.monotonic() + 60
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not alive(pid)
 
 
 @pytest.mark.parametrize(
@@ -190,20 +212,46 @@ def test_a_strike_hits_what_it_is_meant_for(
     assert found.struck
     assert found.returncode == returncode
     assert {RUN, "slow"} == set(found.spans)
-    assert alive(int(found.said)) is spared
+    assert alive(int(found.said)) if spared else ends(int(found.said))
 
 
-def test_an_unstruck_run_is_watched_to_its_end(pipeline: Path) -> None:
+def test_an_unstruck_run_is_watched_to_its_end(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its step ends after twenty looks at it."""
+    looks, steps = 0, attempts._steps
+
+    def counted(pid: int) -> list[tuple[str, int]]:
+        nonlocal looks
+        found = list(steps(pid))
+        looks += "slow" in dict(found)
+        if looks == 20:
+            (pipeline / "go").touch()
+        return found
+
+    monkeypatch.setattr(attempts, "_steps", counted)
     found = attempt(pipeline, "http://127.0.0.1:1")
     assert (found.returncode, found.struck) == (0, False)
     first, last = found.spans["slow"]
-    assert 2.5 < last - first < 60
+    assert last - first >= 19 * attempts.LOOK
+    begun, over = found.spans[RUN]
+    assert begun <= first < last <= over
 
 
-def test_a_run_that_hangs_is_ended_and_said_to_hang(pipeline: Path) -> None:
-    found = attempt(pipeline, "http://127.0.0.1:1", patience=1.0)
+def test_a_run_that_hangs_is_ended_and_said_to_hang(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour goes by as soon as it has said something."""
+
+    def monotonic() -> float:
+        said = any(log.stat().st_size for log in pipeline.parent.glob("said-*.txt"))
+        return time.monotonic() + 3600 * said
+
+    clock = SimpleNamespace(monotonic=monotonic, monotonic_ns=time.monotonic_ns, sleep=time.sleep)
+    monkeypatch.setattr(attempts, "time", clock)
+    found = attempt(pipeline, "http://127.0.0.1:1", patience=600)
     assert found.hung
-    assert not alive(int(found.said))
+    assert ends(int(found.said))
 
 
 FILLED = """

@@ -1,10 +1,12 @@
 """What is let through and what is not, on users whose numbers are made up."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from llmsrec.core.config import load_section
 from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, UserMetrics
 from llmsrec.report.gates import GATES, GatesConfig, evaluate_gates
 
@@ -66,6 +68,31 @@ def test_each_gate_fails_for_its_own_reason(
     assert report["success"] is not fatal
 
 
+@pytest.mark.parametrize(
+    ("student", "failed"),
+    [
+        ({}, set()),
+        ({"student_shuffled": 0.49}, {"order"}),
+        ({"student_shuffled": 0.6}, {"order"}),
+        ({"similarity": 0.999}, {"similarity"}),
+        ({"student": 0.15, "student_shuffled": 0.05}, {"popularity", "teacher"}),
+        ({"student": 0.35, "student_shuffled": 0.25}, {"teacher"}),
+        # all users alike: it recommends to everybody what is popular
+        (
+            {"student": 0.2, "student_shuffled": 0.2, "similarity": 1.0},
+            {"order", "similarity", "teacher"},
+        ),
+    ],
+)
+def test_the_gates_of_the_project_refuse_who_does_not_read_order(
+    student: dict[str, float], failed: set[str]
+) -> None:
+    """Far from the bounds of params.yaml, on either side."""
+    gates = load_section(GatesConfig, "gates", Path(__file__).parents[2] / "params.yaml")
+    passed = verdicts(evaluate_gates(user_metrics(**student), gates, CONFIG))
+    assert {name for name in GATES if not passed[name]} == failed
+
+
 def test_noise_refuses_nobody() -> None:
     """The student stands a little below popularity, within what 400 users can tell."""
     report = evaluate_gates(
@@ -87,5 +114,5 @@ def test_where_there_is_no_order_none_is_asked_for() -> None:
 def test_without_shuffles_order_is_not_judged() -> None:
     some = user_metrics()
     table = {name: rows for name, rows in some.table.items() if "shuffled" not in name}
-    report = evaluate_gates(UserMetrics(table, {}, {}), GatesConfig(**BOUNDS), CONFIG)
+    report = evaluate_gates(Found(table, {}, {}), GatesConfig(**BOUNDS), CONFIG)
     assert set(verdicts(report)) == {"popularity", "teacher"}

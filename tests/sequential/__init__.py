@@ -1,1 +1,1 @@
-"""Tests of llmsrec.teacher; a package, so that files of one name may stand in several folders."""
+"""A package, so that files of one name may stand in several folders of tests."""

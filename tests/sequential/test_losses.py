@@ -1,4 +1,4 @@
-"""The teacher's losses against slow sums of the formulas in SPEC 4.1 and 9, in float64."""
+"""The teacher's losses against slow sums of the formulas in specification 4.1 and 9, in float64."""
 
 from math import exp, log
 
@@ -19,7 +19,7 @@ score = st.floats(-8, 8)
 
 @st.composite
 def scored(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores of some next items, and of as many negatives for each."""
+    """Scores of next items, and of the same number of negatives for each."""
     rows, count = draw(st.integers(1, 5)), draw(st.integers(1, 6))
     positive = draw(st.lists(score, min_size=rows, max_size=rows))
     negative = draw(st.lists(score, min_size=rows * count, max_size=rows * count))
@@ -48,8 +48,8 @@ def test_full_loss_is_the_cross_entropy_of_the_catalogue(
         -log(exp(row[target]) / sum(map(exp, row)))
         for row, target in zip(table.tolist(), targets, strict=True)
     ]
-    found = full_loss(table, torch.tensor(targets)).item()
-    assert found == pytest.approx(sum(slow) / len(slow))
+    actual = full_loss(table, torch.tensor(targets)).item()
+    assert actual == pytest.approx(sum(slow) / len(slow))
 
 
 @given(scored())
@@ -81,8 +81,8 @@ def test_gbce_weighs_the_positive_by_beta(
         -(beta * log(sigmoid(positive)) + sum(log(1 - sigmoid(value)) for value in negative))
         for positive, negative in zip(scores[0].tolist(), scores[1].tolist(), strict=True)
     ]
-    found = generalised_binary_loss(*scores, num_items=num_items, t=t).item()
-    assert found == pytest.approx(sum(slow) / len(slow))
+    actual = generalised_binary_loss(*scores, num_items=num_items, t=t).item()
+    assert actual == pytest.approx(sum(slow) / len(slow))
 
 
 @given(scored(), st.integers(10, 1000))
@@ -91,11 +91,12 @@ def test_gbce_without_t_is_plain_binary_cross_entropy(
 ) -> None:
     """beta = 1: the positive counts once, and so does each negative, however many items there are."""
     positive, negative = scores
-    found = generalised_binary_loss(positive, negative, num_items, t=0.0)
+    actual = generalised_binary_loss(positive, negative, num_items, t=0.0)
     none = torch.full_like(negative, -1e9)  # a negative that costs nothing
-    alone = binary_loss(positive, none)
+    positives_only = binary_loss(positive, none)
     torch.testing.assert_close(
-        found, alone + negative.shape[1] * (binary_loss(positive, negative) - alone)
+        actual,
+        positives_only + negative.shape[1] * (binary_loss(positive, negative) - positives_only),
     )
     single = generalised_binary_loss(positive, negative[:, :1], num_items, t=0.0)
     torch.testing.assert_close(single, binary_loss(positive, negative[:, :1]))

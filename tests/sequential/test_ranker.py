@@ -1,4 +1,4 @@
-"""Scores that are products of vectors: of all items, of some, and what evaluation makes of either."""
+"""Rankers by dot product: scores of all items and of candidates, and the evaluation of both."""
 
 import numpy as np
 import pytest
@@ -40,32 +40,32 @@ class ScoresAlone:
 def test_some_items_score_as_they_do_among_all(
     gathered: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranker, "GATHERED", gathered)
+    monkeypatch.setattr(ranker, "GATHERED_VALUES", gathered)
     model = ByLastItem(20)
     histories = from_rows([[1, 2], [5], [], [20, 7, 7], [3]])
     items = np.random.default_rng(0).integers(0, 21, (5, 3))
-    some = model.score_candidates(model.user_vectors(histories), items)
+    scores = model.score_candidates(model.user_vectors(histories), items)
     whole = np.take_along_axis(model.score(histories), items, axis=1)
-    np.testing.assert_allclose(some, whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scores, whole, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("full", [False, True])
 def test_ranks_are_those_of_a_ranker_without_vectors(markov_splits: Splits, full: bool) -> None:
     model = ByLastItem(markov_splits.num_items)
     rows = np.array([250, 3, 77, 4])
-    found = evaluate(model, markov_splits, "valid", rows=rows, full=full)
+    actual = evaluate(model, markov_splits, "valid", rows=rows, full=full)
     plain = evaluate(ScoresAlone(model), markov_splits, "valid", rows=rows)
     for name in ("better", "ties", "num_candidates"):
-        assert getattr(found.sampled, name).tolist() == getattr(plain.sampled, name).tolist()
-    assert found.sampled.ties.sum() > 0
-    assert (found.full is None) == (not full)
+        assert getattr(actual.sampled, name).tolist() == getattr(plain.sampled, name).tolist()
+    assert actual.sampled.ties.sum() > 0
+    assert (actual.full is None) == (not full)
 
 
 def test_the_scores_of_other_items_are_not_computed(
     markov_splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = ByLastItem(markov_splits.num_items)
-    monkeypatch.setattr(model, "products", None)
+    monkeypatch.setattr(model, "score_users", None)
     assert len(evaluate(model, markov_splits, "test", full=False).sampled.better) > 0
 
 

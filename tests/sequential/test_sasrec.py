@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmsrec.data.sequences import from_rows
 from llmsrec.sequential import network as network_module
-from llmsrec.sequential.network import by_length
+from llmsrec.sequential.network import batches_by_length
 from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 
 ITEMS = 30
@@ -36,7 +36,7 @@ def network(**changes: Any) -> SASRec:
 
 
 def slow_states(model: SASRec, history: list[int]) -> np.ndarray:
-    """SPEC 4.1, one row in float64: every position of the full width, sums written out, the last real state last."""
+    """Specification 4.1, one row in float64, in loops over all positions of the full width; the last state is last."""
     config = model.config
     w = {name: value.double().numpy() for name, value in model.state_dict().items()}
     size, width = config.embedding_size, config.max_length
@@ -161,8 +161,8 @@ histories = st.lists(st.lists(st.integers(1, ITEMS), max_size=20), min_size=1, m
 def test_a_state_does_not_depend_on_its_batch_mates(rows: list[list[int]], random: Any) -> None:
     model = network(norm="pre")
     together = model.represent(from_rows(rows))
-    alone = torch.cat([model.represent(from_rows([row])) for row in rows])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    separate = torch.cat([model.represent(from_rows([row])) for row in rows])
+    torch.testing.assert_close(together, separate, atol=1e-5, rtol=1e-5)
     order = random.sample(range(len(rows)), len(rows))
     permuted = model.represent(from_rows([rows[row] for row in order]))
     torch.testing.assert_close(permuted, together[order], atol=1e-5, rtol=1e-5)
@@ -174,8 +174,8 @@ def test_more_padding_changes_nothing(norm: str, layers: str) -> None:
     model = network(norm=norm, layers=layers)
     row = from_rows([[5, 9, 2]])
     for width in (3, 4, 12):
-        found = model(torch.from_numpy(row.padded(width))).detach()[:, -1]
-        torch.testing.assert_close(found, model.represent(row), atol=1e-5, rtol=1e-5)
+        actual = model(torch.from_numpy(row.padded(width))).detach()[:, -1]
+        torch.testing.assert_close(actual, model.represent(row), atol=1e-5, rtol=1e-5)
 
 
 def test_the_future_changes_no_earlier_state() -> None:
@@ -187,19 +187,19 @@ def test_the_future_changes_no_earlier_state() -> None:
 
 def test_an_empty_history_is_zero_and_disturbs_no_other() -> None:
     model = network()
-    found = model.represent(from_rows([[], [5, 9, 2], []]))
-    assert (found[[0, 2]] == 0).all()
-    torch.testing.assert_close(found[1:2], model.represent(from_rows([[5, 9, 2]])))
+    actual = model.represent(from_rows([[], [5, 9, 2], []]))
+    assert (actual[[0, 2]] == 0).all()
+    torch.testing.assert_close(actual[1:2], model.represent(from_rows([[5, 9, 2]])))
     assert model.represent(from_rows([[]])).shape == (1, 8)
 
 
 def test_only_the_last_max_length_purchases_count() -> None:
     model = network()
     long = list(range(1, 31))
-    found = model.represent(from_rows([long, long[-12:], [30, *long[-12:]], long[-11:]]))
-    torch.testing.assert_close(found[0], found[1])
-    torch.testing.assert_close(found[0], found[2])
-    assert not torch.allclose(found[0], found[3], atol=1e-2)
+    actual = model.represent(from_rows([long, long[-12:], [30, *long[-12:]], long[-11:]]))
+    torch.testing.assert_close(actual[0], actual[1])
+    torch.testing.assert_close(actual[0], actual[2])
+    assert not torch.allclose(actual[0], actual[3], atol=1e-2)
 
 
 def test_positions_are_the_states_of_the_prefixes() -> None:
@@ -230,10 +230,10 @@ def test_chunks_hold_every_row_that_has_a_length_once_within_the_budget(
 ) -> None:
     sizes = np.array(lengths, dtype=np.int64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_module, "BATCH_TOKENS", budget)
-        chunks = list(by_length(sizes))
-    found = np.concatenate([*chunks, np.zeros(0, np.int64)])
-    assert sorted(found) == [row for row, length in enumerate(lengths) if length]
+        patch.setattr(network_module, "BATCH_POSITIONS", budget)
+        chunks = list(batches_by_length(sizes))
+    actual = np.concatenate([*chunks, np.zeros(0, np.int64)])
+    assert sorted(actual) == [row for row, length in enumerate(lengths) if length]
     assert all(len(set(sizes[chunk])) == 1 for chunk in chunks)
     assert all(len(chunk) == 1 or sizes[chunk].sum() <= budget for chunk in chunks)
 

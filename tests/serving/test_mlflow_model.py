@@ -145,7 +145,9 @@ def test_a_server_answers_over_http_as_the_command_line(model: Path, trained_sto
     document = {"dataframe_records": [{"history": HISTORY}, {"history": []}], "params": {"k": 4}}
     with served(model) as url:
         answers = httpx.post(f"{url}/invocations", json=document, timeout=60).json()["predictions"]
-        refused = httpx.post(f"{url}/invocations", json=document | {"params": {"k": 99}})
+        refused = httpx.post(
+            f"{url}/invocations", json=document | {"params": {"k": 99}}, timeout=60
+        )
     for answer, history in zip(answers, (HISTORY, []), strict=True):
         said = typed(trained_store, history, 4)
         assert answer["items"] == [item["item_id"] for item in said["items"]]

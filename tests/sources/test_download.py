@@ -1,4 +1,4 @@
-"""Raw files arrive whole and verified or not at all, from folders, real HTTP and S3 servers, and the sample store."""
+"""Raw files are fetched completely and verified or not at all: from folders, real HTTP and S3 servers, the sample."""
 
 import base64
 import gzip
@@ -22,42 +22,46 @@ from typing import Any
 import pytest
 
 from llmsrec.core.errors import SourceError
-from llmsrec.sources import download
-from llmsrec.sources.download import fetch, upload
-from llmsrec.sources.remote import S3Remote
+from llmsrec.sources import download, remote
+from llmsrec.sources.download import fetch
+from llmsrec.sources.s3 import S3Remote, upload
 
 MIB = 1 << 20
-TRIPLE = ("train", "valid", "test")
+PARTS = ("train", "valid", "test")
 
 
-def packed(seed: int, size: int = 3_000_000) -> bytes:
-    """A gzip that takes about `size` bytes."""
+def gzipped(seed: int, size: int = 3_000_000) -> bytes:
+    """A gzip of about `size` bytes."""
     return gzip.compress(random.Random(seed).randbytes(size), compresslevel=1, mtime=0)
 
 
-BODY, OTHER = packed(1), packed(2)
-SMALL = packed(3, 1_000)
+BODY, OTHER = gzipped(1), gzipped(2)
+SMALL = gzipped(3, 1_000)
 
 
 @dataclass
 class Site:
-    """A server of files: what it holds, how it misbehaves, what it was asked."""
+    """An HTTP server: its files, its faults, and the requests it received."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     address: str = ""
     ranges: bool = True
     tags: bool = True
-    sizes: bool = True  # HEAD tells them
-    packs: bool = False  # texts are sent gzipped to those who take it
-    announced: dict[str, int] = field(default_factory=dict)  # HEAD lies
-    statuses: list[int] = field(default_factory=list)  # of the next answers
-    drops: list[int] = field(default_factory=list)  # bytes after which the next long answers end
+    sizes: bool = True  # HEAD sends content-length
+    compresses: bool = False  # sends gzip to clients that accept it
+    announced: dict[str, int] = field(default_factory=dict)  # false sizes in HEAD
+    statuses: list[int] = field(default_factory=list)  # of the next responses
+    drops: list[int] = field(default_factory=list)  # bytes after which the next long responses end
     at_drop: Callable[[], object] = lambda: None
-    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
 
     def reads(self, path: str) -> list[str | None]:
-        """The ranges asked of a file, in order."""
-        return [span for method, name, span in self.asked if (method, name) == ("GET", path)]
+        """The requested ranges of a file, in order."""
+        return [
+            range_header
+            for method, name, range_header in self.requests
+            if (method, name) == ("GET", path)
+        ]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -69,14 +73,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         site: Site = self.server.site
-        site.asked.append((self.command, self.path, self.headers["range"]))
+        site.requests.append((self.command, self.path, self.headers["range"]))
         if site.statuses:
             return self.reply(site.statuses.pop(0), b"")
         if self.path not in site.files:
-            return self.reply(404, b"<html>not here</html>")
+            return self.reply(404, b"<html>not found</html>")
         content = site.files[self.path]
         headers = {}
-        if site.packs and "gzip" in self.headers.get("accept-encoding", ""):
+        if site.compresses and "gzip" in self.headers.get("accept-encoding", ""):
             content, headers["content-encoding"] = gzip.compress(content), "gzip"
         tag = f'"{hashlib.md5(content).hexdigest()}"'
         if site.tags:
@@ -117,7 +121,7 @@ class Server(ThreadingHTTPServer):
     site: Site
 
     def handle_error(self, *_: object) -> None:
-        """A client that was killed leaves a broken pipe."""
+        """Ignore the broken pipe of a killed client."""
 
 
 @pytest.fixture
@@ -132,8 +136,8 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "PAUSE", 0.0001)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "RETRY_PAUSE", 0.0001)
 
 
 @pytest.fixture
@@ -142,7 +146,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files that are there, partial ones apart."""
+    """The files of a folder except hidden ones."""
     if not folder.is_dir():
         return {}
     return {file.name: file.read_bytes() for file in folder.iterdir() if file.name[0] != "."}
@@ -152,8 +156,8 @@ def leftovers(folder: Path) -> list[str]:
     return [file.name for file in folder.parent.rglob(".*")]
 
 
-def refused(source: str, folder: Path) -> str:
-    """The one clear line; nothing is under a final name that was not there before."""
+def error_of(source: str, folder: Path) -> str:
+    """The message of the failed fetch, one line; no file was added or changed."""
     before = contents(folder)
     with pytest.raises(SourceError) as caught:
         fetch("store", source, folder)
@@ -165,20 +169,20 @@ def refused(source: str, folder: Path) -> str:
 # --- HTTP ---
 
 
-def test_reviews_and_metadata_are_fetched_as_they_are(site: Site, folder: Path) -> None:
+def test_reviews_and_metadata_are_fetched_unchanged(site: Site, folder: Path) -> None:
     site.files = {"/a/store.jsonl.gz": BODY, "/a/meta_store.jsonl.gz": SMALL}
-    found = fetch("store", f"{site.address}/a/", folder)
-    assert found == [folder / "store.jsonl.gz", folder / "meta_store.jsonl.gz"]
+    files = fetch("store", f"{site.address}/a/", folder)
+    assert files == [folder / "store.jsonl.gz", folder / "meta_store.jsonl.gz"]
     assert contents(folder) == {"store.jsonl.gz": BODY, "meta_store.jsonl.gz": SMALL}
     assert leftovers(folder) == []
 
 
-def test_a_dropped_connection_goes_on_from_where_it_was(site: Site, folder: Path) -> None:
+def test_a_dropped_connection_is_resumed(site: Site, folder: Path) -> None:
     site.files = {"/store.jsonl.gz": BODY}
     site.drops = [1_500_000, 1_200_000]
     fetch("store", site.address, folder)
     assert contents(folder) == {"store.jsonl.gz": BODY}
-    # what had come is kept in whole chunks of a MiB
+    # the partial file grows in chunks of a MiB
     assert site.reads("/store.jsonl.gz") == [None, f"bytes={MIB}-", f"bytes={2 * MIB}-"]
 
 
@@ -190,7 +194,7 @@ def test_a_server_without_ranges_starts_over(site: Site, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("tags", [True, False])
-def test_a_file_that_changes_under_way_is_not_mixed_with_the_old_one(
+def test_a_file_that_changes_during_the_download_is_not_mixed_with_the_old_one(
     site: Site, folder: Path, tags: bool
 ) -> None:
     site.files, site.tags, site.drops = {"/store.jsonl": bytes(3 * MIB)}, tags, [2 * MIB]
@@ -200,7 +204,9 @@ def test_a_file_that_changes_under_way_is_not_mixed_with_the_old_one(
     assert contents(folder) == {"store.jsonl": changed}
 
 
-def test_nothing_of_a_longer_file_is_left_behind_a_shorter_one(site: Site, folder: Path) -> None:
+def test_a_shorter_new_file_is_not_followed_by_bytes_of_the_old_one(
+    site: Site, folder: Path
+) -> None:
     site.files, site.sizes, site.drops = {"/store.jsonl": bytes(3 * MIB)}, False, [2 * MIB]
     site.at_drop = lambda: site.files.update({"/store.jsonl": b"short\n"})
     fetch("store", site.address, folder)
@@ -212,18 +218,18 @@ def test_a_file_that_changed_between_two_runs_is_not_mixed_with_the_old_one(
 ) -> None:
     site.files = {"/store.jsonl": bytes(3 * MIB)}
     site.drops = [2 * MIB]
-    site.at_drop = lambda: site.statuses.extend([503] * download.ATTEMPTS)
-    assert "gave up" in refused(site.address, folder)
+    site.at_drop = lambda: site.statuses.extend([503] * remote.ATTEMPTS)
+    assert "gave up" in error_of(site.address, folder)
     changed = b"x" * (3 * MIB)
     site.files = {"/store.jsonl": changed}
     fetch("store", site.address, folder)
     assert contents(folder) == {"store.jsonl": changed}
 
 
-def test_the_next_run_goes_on_where_one_gave_up(site: Site, folder: Path) -> None:
+def test_the_next_run_resumes_where_one_gave_up(site: Site, folder: Path) -> None:
     site.files, site.drops = {"/store.jsonl.gz": BODY}, [2 * MIB]
-    site.at_drop = lambda: site.statuses.extend([503] * download.ATTEMPTS)
-    refused(site.address, folder)
+    site.at_drop = lambda: site.statuses.extend([503] * remote.ATTEMPTS)
+    error_of(site.address, folder)
     fetch("store", site.address, folder)
     assert contents(folder) == {"store.jsonl.gz": BODY}
     assert site.reads("/store.jsonl.gz")[-1] == f"bytes={2 * MIB}-"
@@ -231,45 +237,43 @@ def test_the_next_run_goes_on_where_one_gave_up(site: Site, folder: Path) -> Non
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 408])
-def test_what_may_pass_is_tried_again(site: Site, folder: Path, status: int) -> None:
+def test_transient_errors_are_retried(site: Site, folder: Path, status: int) -> None:
     site.files, site.statuses = {"/store.jsonl.gz": SMALL}, [status, status]
     fetch("store", site.address, folder)
     assert contents(folder) == {"store.jsonl.gz": SMALL}
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_server_that_stays_broken_is_given_up(site: Site, folder: Path, status: int) -> None:
+def test_a_permanent_server_error_ends_the_retries(site: Site, folder: Path, status: int) -> None:
     site.files, site.statuses = {"/store.jsonl.gz": SMALL}, [status] * 100
-    assert refused(site.address, folder) == (
+    assert error_of(site.address, folder) == (
         f"{site.address}/store.jsonl.gz: gave up after 6 attempts (the server answered {status})"
     )
-    assert len(site.asked) == download.ATTEMPTS
+    assert len(site.requests) == remote.ATTEMPTS
 
 
-def test_a_refusal_that_will_not_pass_is_told_at_once(site: Site, folder: Path) -> None:
+def test_a_client_error_is_not_retried(site: Site, folder: Path) -> None:
     site.files, site.statuses = {"/store.jsonl.gz": SMALL}, [401]
-    assert refused(site.address, folder).endswith("/store.jsonl.gz: the server answered 401")
+    assert error_of(site.address, folder).endswith("/store.jsonl.gz: the server answered 401")
 
 
-def test_a_server_that_is_not_there_is_given_up(folder: Path) -> None:
+def test_an_unreachable_server_ends_the_retries(folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
-    said = refused(address, folder)
-    assert said.startswith(f"{address}/store.jsonl.gz: gave up after 6 attempts (ConnectError")
+    message = error_of(address, folder)
+    assert message.startswith(f"{address}/store.jsonl.gz: gave up after 6 attempts (ConnectError")
 
 
-def test_files_that_are_not_there_are_told_by_all_the_names_looked_for(
+def test_the_error_for_missing_files_lists_the_names_that_were_tried(
     site: Site, folder: Path
 ) -> None:
-    said = refused(f"{site.address}/here", folder)
+    message = error_of(f"{site.address}/here", folder)
     for name in ("store.jsonl.gz", "store.jsonl", "store.csv.gz", "store.csv", "store.train.csv"):
-        assert f"{site.address}/here/{name}" in said
+        assert f"{site.address}/here/{name}" in message
 
 
-def test_metadata_may_be_missing(
-    site: Site, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_metadata_is_optional(site: Site, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site.files = {"/store.jsonl": b"{}\n"}
     assert fetch("store", site.address, folder) == [folder / "store.jsonl"]
     assert "items will have placeholder titles" in capsys.readouterr().out
@@ -278,32 +282,34 @@ def test_metadata_may_be_missing(
 def test_more_bytes_than_announced_are_refused(site: Site, folder: Path) -> None:
     site.files = {"/store.jsonl": b"x" * 1000}
     site.announced = {"/store.jsonl": 900}
-    assert "1000 bytes came, 900 were announced" in refused(site.address, folder)
+    assert "1000 bytes were received, 900 were announced" in error_of(site.address, folder)
     assert leftovers(folder) == []
 
 
 def test_fewer_bytes_than_announced_are_refused(site: Site, folder: Path) -> None:
     site.files = {"/store.jsonl": b"x" * 1000}
     site.announced = {"/store.jsonl": 1100}
-    assert "gave up after 6 attempts (the connection closed early)" in refused(site.address, folder)
+    assert "gave up after 6 attempts (the connection closed early)" in error_of(
+        site.address, folder
+    )
 
 
-def test_a_file_of_unknown_size_is_fetched_and_gone_on_with(site: Site, folder: Path) -> None:
+def test_a_file_of_unknown_size_is_resumed(site: Site, folder: Path) -> None:
     site.files, site.sizes, site.drops = {"/store.jsonl.gz": BODY}, False, [2 * MIB]
     fetch("store", site.address, folder)
     assert contents(folder) == {"store.jsonl.gz": BODY}
     assert site.reads("/store.jsonl.gz") == [None, f"bytes={2 * MIB}-"]
 
 
-def test_a_file_of_unknown_size_that_had_come_whole_is_not_fetched_again(
+def test_a_complete_partial_file_of_unknown_size_is_not_fetched_again(
     site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     site.files, site.sizes = {"/store.jsonl.gz": BODY}, False
     publish = download._publish
-    monkeypatch.setattr(download, "_publish", stopped)  # just before the name is given
+    monkeypatch.setattr(download, "_publish", interrupt)  # just before the rename
     with pytest.raises(KeyboardInterrupt):
         fetch("store", site.address, folder)
     monkeypatch.setattr(download, "_publish", publish)
@@ -312,30 +318,32 @@ def test_a_file_of_unknown_size_that_had_come_whole_is_not_fetched_again(
     assert site.reads("/store.jsonl.gz") == [None, f"bytes={len(BODY)}-"]
 
 
-def test_a_server_that_packs_texts_on_the_way_gives_them_as_they_are(
+def test_a_server_that_compresses_responses_sends_the_file_unchanged(
     site: Site, folder: Path
 ) -> None:
-    text = b"user_id,parent_asin,timestamp\n" + b"u,i,1\n" * 10_000
-    site.files, site.packs = {"/store.csv": text}, True
+    content = b"user_id,parent_asin,timestamp\n" + b"u,i,1\n" * 10_000
+    site.files, site.compresses = {"/store.csv": content}, True
     fetch("store", site.address, folder)
-    assert contents(folder) == {"store.csv": text}
+    assert contents(folder) == {"store.csv": content}
 
 
 @pytest.mark.parametrize("spelling", ["{}", "{}  store.jsonl.gz\n", "{:upper} *store.jsonl.gz\n"])
-def test_a_stated_checksum_that_fits_is_accepted(site: Site, folder: Path, spelling: str) -> None:
+def test_a_matching_published_checksum_is_accepted(site: Site, folder: Path, spelling: str) -> None:
     digest = hashlib.sha256(BODY).hexdigest()
-    stated = spelling.replace("{:upper}", digest.upper()).replace("{}", digest)
-    site.files = {"/store.jsonl.gz": BODY, "/store.jsonl.gz.sha256": stated.encode()}
+    published = spelling.replace("{:upper}", digest.upper()).replace("{}", digest)
+    site.files = {"/store.jsonl.gz": BODY, "/store.jsonl.gz.sha256": published.encode()}
     fetch("store", site.address, folder)
     assert contents(folder) == {"store.jsonl.gz": BODY}
 
 
-def test_a_stated_checksum_that_does_not_fit_refuses_the_file(site: Site, folder: Path) -> None:
-    stated = hashlib.sha256(OTHER).hexdigest().encode()
-    site.files = {"/store.jsonl.gz": BODY, "/store.jsonl.gz.sha256": stated}
-    said = refused(site.address, folder)
-    assert said == (
-        f"{site.address}/store.jsonl.gz: the sha256 is not the stated one; the file was discarded"
+def test_a_file_with_another_checksum_than_the_published_one_is_refused(
+    site: Site, folder: Path
+) -> None:
+    published = hashlib.sha256(OTHER).hexdigest().encode()
+    site.files = {"/store.jsonl.gz": BODY, "/store.jsonl.gz.sha256": published}
+    message = error_of(site.address, folder)
+    assert message == (
+        f"{site.address}/store.jsonl.gz: the sha256 differs from the published one; the file was discarded"
     )
     assert leftovers(folder) == []
 
@@ -346,21 +354,21 @@ def test_a_stated_checksum_that_does_not_fit_refuses_the_file(site: Site, folder
         BODY[:-1000],
         BODY[: len(BODY) // 2],
         BODY[:1_000_000] + bytes([BODY[1_000_000] ^ 1]) + BODY[1_000_001:],
-        b"<html>not here</html>",
+        b"<html>not found</html>",
     ],
-    ids=["end missing", "half missing", "one bit", "another thing"],
+    ids=["end missing", "half missing", "one bit", "not a gzip"],
 )
 def test_a_damaged_gzip_is_refused(site: Site, folder: Path, damaged: bytes) -> None:
     site.files = {"/store.jsonl.gz": damaged}
-    assert refused(site.address, folder).startswith("store.jsonl.gz is a damaged gzip (")
+    assert error_of(site.address, folder).startswith("store.jsonl.gz is a damaged gzip (")
     assert leftovers(folder) == []
 
 
-def test_a_file_that_is_there_already_is_kept_and_not_fetched(
+def test_an_existing_file_is_kept_and_not_fetched(
     site: Site, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stated = hashlib.sha256(BODY).hexdigest().encode()
-    site.files = {"/store.jsonl.gz": BODY, "/store.jsonl.gz.sha256": stated}
+    published = hashlib.sha256(BODY).hexdigest().encode()
+    site.files = {"/store.jsonl.gz": BODY, "/store.jsonl.gz.sha256": published}
     fetch("store", site.address, folder)
     written = (folder / "store.jsonl.gz").stat()
     assert fetch("store", site.address, folder) == [folder / "store.jsonl.gz"]
@@ -369,16 +377,16 @@ def test_a_file_that_is_there_already_is_kept_and_not_fetched(
     assert site.reads("/store.jsonl.gz") == [None]
 
 
-@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("published", [True, False])
 def test_a_file_with_other_content_is_never_overwritten(
-    site: Site, folder: Path, stated: bool
+    site: Site, folder: Path, published: bool
 ) -> None:
     folder.mkdir(parents=True)
     (folder / "store.jsonl.gz").write_bytes(SMALL)
     site.files = {"/store.jsonl.gz": BODY}
-    if stated:
+    if published:
         site.files["/store.jsonl.gz.sha256"] = hashlib.sha256(BODY).hexdigest().encode()
-    assert "exists with other content" in refused(site.address, folder)
+    assert "exists with other content" in error_of(site.address, folder)
     assert contents(folder) == {"store.jsonl.gz": SMALL}
 
 
@@ -400,35 +408,35 @@ def test_a_ready_split_comes_as_its_three_files(
 ) -> None:
     monkeypatch.setattr(download, "AMAZON", site.address)
     parts = {
-        f"store.{part}.{kind}": packed(10 + number, 2_000) for number, part in enumerate(TRIPLE)
+        f"store.{part}.{kind}": gzipped(10 + number, 2_000) for number, part in enumerate(PARTS)
     }
     site.files = {f"/benchmark/5core/last_out/{name}": body for name, body in parts.items()}
     site.files["/raw/meta_categories/meta_store.jsonl.gz"] = SMALL
-    found = fetch("store", "amazon-5core", folder)
-    assert [file.name for file in found] == [*parts, "meta_store.jsonl.gz"]
+    files = fetch("store", "amazon-5core", folder)
+    assert [file.name for file in files] == [*parts, "meta_store.jsonl.gz"]
     assert contents(folder) == {**parts, "meta_store.jsonl.gz": SMALL}
 
 
-def test_a_ready_split_may_lie_at_any_address(site: Site, folder: Path) -> None:
-    parts = {f"store.{part}.csv": part.encode() for part in TRIPLE}
+def test_a_ready_split_is_fetched_from_any_address(site: Site, folder: Path) -> None:
+    parts = {f"store.{part}.csv": part.encode() for part in PARTS}
     site.files = {f"/{name}": body for name, body in parts.items()}
     fetch("store", site.address, folder)
     assert contents(folder) == parts
 
 
-def test_a_ready_split_with_a_part_missing_is_refused_before_any_is_fetched(
+def test_an_incomplete_ready_split_is_refused_before_any_file_is_fetched(
     site: Site, folder: Path
 ) -> None:
     site.files = {"/store.train.csv": b"x", "/store.test.csv": b"x"}
-    assert f"{site.address}/store.valid.csv" in refused(site.address, folder)
+    assert f"{site.address}/store.valid.csv" in error_of(site.address, folder)
 
 
-def test_a_download_that_is_killed_ends_in_the_same_bytes_when_run_again(
+def test_a_rerun_after_a_kill_gives_the_same_bytes(
     site: Site, folder: Path, tmp_path: Path
 ) -> None:
     site.files, site.drops = {"/store.jsonl.gz": BODY}, [2_500_000]
-    over = threading.Event()
-    site.at_drop = lambda: over.wait(60)
+    killed = threading.Event()
+    site.at_drop = lambda: killed.wait(60)
     (tmp_path / "params.yaml").write_text(f"datasets:\n  store: {site.address}\n")
     command = [sys.executable, "-m", "llmsrec.stages.download", "--dataset", "store"]
     command += ["--params", str(tmp_path / "params.yaml"), "--out", str(folder)]
@@ -439,7 +447,7 @@ def test_a_download_that_is_killed_ends_in_the_same_bytes_when_run_again(
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    over.set()
+    killed.set()
     assert contents(folder) == {}
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     assert contents(folder) == {"store.jsonl.gz": BODY}
@@ -450,91 +458,91 @@ def test_a_download_that_is_killed_ends_in_the_same_bytes_when_run_again(
 # --- S3 ---
 
 
-def put(s3: Any, **named: Any) -> None:
-    s3.put_object(Bucket="bucket", **named)
+def put(s3: Any, **arguments: Any) -> None:
+    s3.put_object(Bucket="bucket", **arguments)
 
 
-def put_in_two_parts(s3: Any, key: str, body: bytes) -> None:
-    """As large files come to S3: their ETag is no md5 of the whole."""
+def put_multipart(s3: Any, key: str, body: bytes) -> None:
+    """Upload in two parts, as for large files: the ETag is then not the md5 of the content."""
     target = {"Bucket": "bucket", "Key": key}
-    number = s3.create_multipart_upload(**target)["UploadId"]
+    upload_id = s3.create_multipart_upload(**target)["UploadId"]
     parts = []
     for part, piece in enumerate((body[: 5 * MIB], body[5 * MIB :]), start=1):
-        sent = s3.upload_part(**target, UploadId=number, PartNumber=part, Body=piece)
-        parts.append({"PartNumber": part, "ETag": sent["ETag"]})
-    s3.complete_multipart_upload(**target, UploadId=number, MultipartUpload={"Parts": parts})
+        uploaded = s3.upload_part(**target, UploadId=upload_id, PartNumber=part, Body=piece)
+        parts.append({"PartNumber": part, "ETag": uploaded["ETag"]})
+    s3.complete_multipart_upload(**target, UploadId=upload_id, MultipartUpload={"Parts": parts})
 
 
 @contextmanager
 def relay(
     endpoint: tuple[str, int], cut: int, at_cut: Callable[[], object] = lambda: None
 ) -> Iterator[tuple[str, list[str]]]:
-    """Passes bytes to the endpoint and back; ends the first connection that has brought `cut` of them.
+    """A proxy of the endpoint that ends the first connection after `cut` response bytes.
 
-    Gives its address and the list of ranges that were asked for."""
-    asked: list[str] = []
+    Yields its address and the list of requested ranges."""
+    ranges: list[str] = []
     cuts = [cut]
 
     class Relay(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            with socket.create_connection(endpoint) as onward:
-                sender = threading.Thread(target=self.send, args=(onward,))
+            with socket.create_connection(endpoint) as upstream:
+                sender = threading.Thread(target=self.send, args=(upstream,))
                 sender.start()
-                brought = 0
-                while data := onward.recv(1 << 16):
-                    brought += len(data)
+                received = 0
+                while data := upstream.recv(1 << 16):
+                    received += len(data)
                     self.request.sendall(data)
-                    if cuts and brought > cuts[0]:
+                    if cuts and received > cuts[0]:
                         cuts.clear()
                         at_cut()
                         break
-                for end in (self.request, onward):
+                for end in (self.request, upstream):
                     with suppress(OSError):
                         end.shutdown(socket.SHUT_RDWR)
                 sender.join()
 
-        def send(self, onward: socket.socket) -> None:
+        def send(self, upstream: socket.socket) -> None:
             with suppress(OSError):
                 while data := self.request.recv(1 << 16):
-                    asked.extend(re.findall(r"(?i)\brange: (bytes=\S+)", data.decode("latin-1")))
-                    onward.sendall(data)
-                onward.shutdown(socket.SHUT_RDWR)
+                    ranges.extend(re.findall(r"(?i)\brange: (bytes=\S+)", data.decode("latin-1")))
+                    upstream.sendall(data)
+                upstream.shutdown(socket.SHUT_RDWR)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield "http://{}:{}".format(*server.server_address), asked
+            yield "http://{}:{}".format(*server.server_address), ranges
         finally:
             server.shutdown()
             thread.join()
 
 
-def test_files_of_a_bucket_are_fetched_as_they_are(s3: Any, folder: Path) -> None:
+def test_files_are_fetched_unchanged_from_s3(s3: Any, folder: Path) -> None:
     put(s3, Key="raw/store.jsonl.gz", Body=BODY)
     put(s3, Key="raw/meta_store.jsonl.gz", Body=SMALL)
-    found = fetch("store", "s3://bucket/raw/", folder)
-    assert found == [folder / "store.jsonl.gz", folder / "meta_store.jsonl.gz"]
+    files = fetch("store", "s3://bucket/raw/", folder)
+    assert files == [folder / "store.jsonl.gz", folder / "meta_store.jsonl.gz"]
     assert contents(folder) == {"store.jsonl.gz": BODY, "meta_store.jsonl.gz": SMALL}
     assert leftovers(folder) == []
-    assert fetch("store", "s3://bucket/raw", folder) == found
+    assert fetch("store", "s3://bucket/raw", folder) == files
 
 
-def test_a_dropped_transfer_from_s3_goes_on_from_where_it_was(
+def test_a_dropped_transfer_from_s3_is_resumed(
     s3: Any, endpoint: tuple[str, int], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(s3, Key="raw/store.jsonl.gz", Body=BODY)
-    with relay(endpoint, cut=1_500_000) as (address, asked):
+    with relay(endpoint, cut=1_500_000) as (address, ranges):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         fetch("store", "s3://bucket/raw", folder)
     assert contents(folder) == {"store.jsonl.gz": BODY}
-    assert asked[0] == "bytes=0-"
-    (went_on,) = asked[1:]
-    assert MIB <= int(went_on.removeprefix("bytes=").removesuffix("-")) < 1_600_000
+    assert ranges[0] == "bytes=0-"
+    (resumed,) = ranges[1:]
+    assert MIB <= int(resumed.removeprefix("bytes=").removesuffix("-")) < 1_600_000
 
 
-def test_an_object_that_changes_under_way_is_not_mixed_with_the_old_one(
+def test_an_object_that_changes_during_the_download_is_not_mixed_with_the_old_one(
     s3: Any, endpoint: tuple[str, int], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(s3, Key="raw/store.jsonl", Body=bytes(3 * MIB))
@@ -545,84 +553,86 @@ def test_an_object_that_changes_under_way_is_not_mixed_with_the_old_one(
 
     with relay(endpoint, cut=1_500_000, at_cut=change) as (address, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        assert "PreconditionFailed" in refused("s3://bucket/raw", folder)
+        assert "PreconditionFailed" in error_of("s3://bucket/raw", folder)
         fetch("store", "s3://bucket/raw", folder)
     assert contents(folder) == {"store.jsonl": changed}
 
 
-def test_an_object_with_another_checksum_than_it_states_is_refused(s3: Any, folder: Path) -> None:
+def test_an_object_with_a_wrong_checksum_is_refused(s3: Any, folder: Path) -> None:
     wrong = base64.b64encode(hashlib.sha256(OTHER).digest()).decode()
     put(s3, Key="raw/store.jsonl.gz", Body=BODY, ChecksumAlgorithm="SHA256", ChecksumSHA256=wrong)
-    assert "the sha256 is not the stated one" in refused("s3://bucket/raw", folder)
+    assert "the sha256 differs from the published one" in error_of("s3://bucket/raw", folder)
     assert leftovers(folder) == []
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_an_object_sent_in_parts_is_checked_by_the_file_beside_it(
+def test_a_multipart_object_is_verified_by_its_sha256_file(
     s3: Any, folder: Path, right: bool
 ) -> None:
     large = random.Random(4).randbytes(6 * MIB)
-    put_in_two_parts(s3, "raw/store.jsonl", large)
-    stated = hashlib.sha256(large if right else BODY).hexdigest()
-    put(s3, Key="raw/store.jsonl.sha256", Body=f"{stated}  store.jsonl\n".encode())
+    put_multipart(s3, "raw/store.jsonl", large)
+    published = hashlib.sha256(large if right else BODY).hexdigest()
+    put(s3, Key="raw/store.jsonl.sha256", Body=f"{published}  store.jsonl\n".encode())
     if right:
         fetch("store", "s3://bucket/raw", folder)
         assert contents(folder) == {"store.jsonl": large}
     else:
-        assert "the sha256 is not the stated one" in refused("s3://bucket/raw", folder)
+        assert "the sha256 differs from the published one" in error_of("s3://bucket/raw", folder)
 
 
-def test_an_object_with_other_content_never_overwrites(s3: Any, folder: Path) -> None:
+def test_an_object_never_overwrites_other_content(s3: Any, folder: Path) -> None:
     put(s3, Key="raw/store.jsonl", Body=b"new")
     folder.mkdir(parents=True)
     (folder / "store.jsonl").write_bytes(b"old")
-    assert "exists with other content" in refused("s3://bucket/raw", folder)
+    assert "exists with other content" in error_of("s3://bucket/raw", folder)
     assert contents(folder) == {"store.jsonl": b"old"}
 
 
-@pytest.mark.parametrize("bucket", ["bucket", "nobodys"])
-def test_objects_that_are_not_there_are_told_by_the_names_looked_for(
+@pytest.mark.parametrize("bucket", ["bucket", "unknown"])
+def test_the_error_for_missing_objects_lists_the_names_that_were_tried(
     s3: Any, folder: Path, bucket: str
 ) -> None:
-    said = refused(f"s3://{bucket}/here", folder)
-    assert said.startswith("no complete set of review files found; looked for ")
-    assert f" s3://{bucket}/here/store.jsonl.gz, " in said
+    message = error_of(f"s3://{bucket}/here", folder)
+    assert message.startswith("no complete set of review files found; looked for ")
+    assert f" s3://{bucket}/here/store.jsonl.gz, " in message
 
 
-def test_without_credentials_the_message_says_what_to_set(
+def test_without_credentials_the_error_says_what_to_set(
     s3: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    said = refused("s3://bucket/raw", folder)
-    assert said.startswith("s3://bucket/raw/store.jsonl.gz: no AWS credentials; set AWS_ACCESS_KEY")
+    message = error_of("s3://bucket/raw", folder)
+    assert message.startswith(
+        "s3://bucket/raw/store.jsonl.gz: no AWS credentials; set AWS_ACCESS_KEY"
+    )
 
 
-def test_a_profile_that_does_not_exist_is_named(
+def test_the_error_names_a_profile_that_does_not_exist(
     s3: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
-    assert "nobody" in refused("s3://bucket/raw", folder)
+    monkeypatch.setenv("AWS_PROFILE", "unknown")
+    assert "unknown" in error_of("s3://bucket/raw", folder)
 
 
 @pytest.mark.parametrize("address", ["s3://", "s3:///store"])
 def test_an_address_without_a_bucket_is_refused(s3: Any, folder: Path, address: str) -> None:
-    assert refused(address, folder).endswith("nor s3://bucket/prefix")
+    assert error_of(address, folder).endswith("nor s3://bucket/prefix")
 
 
 def test_uploads_can_be_read_back_with_their_checksum(s3: Any, tmp_path: Path) -> None:
     files = [tmp_path / "items.parquet", tmp_path / "manifest.json"]
     for file, body in zip(files, (BODY, b"{}"), strict=True):
         file.write_bytes(body)
-    sent = upload(files, "s3://bucket/vectors/")
-    assert sent == ["s3://bucket/vectors/items.parquet", "s3://bucket/vectors/manifest.json"]
+    addresses = upload(files, "s3://bucket/vectors/")
+    assert addresses == ["s3://bucket/vectors/items.parquet", "s3://bucket/vectors/manifest.json"]
     for key, body in (("vectors/items.parquet", BODY), ("vectors/manifest.json", b"{}")):
-        found = s3.get_object(Bucket="bucket", Key=key, ChecksumMode="ENABLED")
-        assert found["Body"].read() == body
-        assert base64.b64decode(found["ChecksumSHA256"]) == hashlib.sha256(body).digest()
+        response = s3.get_object(Bucket="bucket", Key=key, ChecksumMode="ENABLED")
+        assert response["Body"].read() == body
+        assert base64.b64decode(response["ChecksumSHA256"]) == hashlib.sha256(body).digest()
 
 
-def test_an_upload_that_did_not_arrive_whole_is_an_error(
+def test_an_incomplete_upload_is_an_error(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = S3Remote._call
@@ -635,94 +645,98 @@ def test_an_upload_that_did_not_arrive_whole_is_an_error(
 
     monkeypatch.setattr(S3Remote, "_call", lossy)
     (tmp_path / "x").write_bytes(BODY)
-    with pytest.raises(SourceError, match=r"s3://bucket/x does not hold what was sent .*: upload"):
+    with pytest.raises(SourceError, match=r"s3://bucket/x does not hold the content of .*: upload"):
         upload([tmp_path / "x"], "s3://bucket")
 
 
-# --- folders and the sample store ---
+# --- folders and the sample ---
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Path:
-    """A local folder that serves as a source."""
-    path = tmp_path / "shelf"
+def source(tmp_path: Path) -> Path:
+    """A local folder as a source."""
+    path = tmp_path / "source"
     path.mkdir()
     return path
 
 
-def test_files_of_a_folder_are_copied(shelf: Path, folder: Path) -> None:
-    (shelf / "store.jsonl.gz").write_bytes(BODY)
-    (shelf / "meta_store.jsonl").write_bytes(b"{}\n")
-    (shelf / "another.jsonl").write_bytes(b"{}\n")
-    found = fetch("store", str(shelf), folder)
-    assert found == [folder / "store.jsonl.gz", folder / "meta_store.jsonl"]
+def test_files_of_a_folder_are_copied(source: Path, folder: Path) -> None:
+    (source / "store.jsonl.gz").write_bytes(BODY)
+    (source / "meta_store.jsonl").write_bytes(b"{}\n")
+    (source / "another.jsonl").write_bytes(b"{}\n")
+    files = fetch("store", str(source), folder)
+    assert files == [folder / "store.jsonl.gz", folder / "meta_store.jsonl"]
     assert contents(folder) == {"store.jsonl.gz": BODY, "meta_store.jsonl": b"{}\n"}
-    assert (shelf / "store.jsonl.gz").read_bytes() == BODY
-    assert fetch("store", str(shelf), folder) == found
+    assert (source / "store.jsonl.gz").read_bytes() == BODY
+    assert fetch("store", str(source), folder) == files
     assert leftovers(folder) == []
 
 
-@pytest.mark.parametrize("stated", ["{}", "{:upper}  store.jsonl\n", " \n"])
-def test_a_checksum_beside_a_file_is_respected(shelf: Path, folder: Path, stated: str) -> None:
-    (shelf / "store.jsonl").write_bytes(b"{}\n")
+@pytest.mark.parametrize("published", ["{}", "{:upper}  store.jsonl\n", " \n"])
+def test_a_matching_checksum_file_is_accepted(source: Path, folder: Path, published: str) -> None:
+    (source / "store.jsonl").write_bytes(b"{}\n")
     digest = hashlib.sha256(b"{}\n").hexdigest()
-    beside = stated.replace("{:upper}", digest.upper()).replace("{}", digest)
-    (shelf / "store.jsonl.sha256").write_text(beside)
-    fetch("store", str(shelf), folder)
+    line = published.replace("{:upper}", digest.upper()).replace("{}", digest)
+    (source / "store.jsonl.sha256").write_text(line)
+    fetch("store", str(source), folder)
     assert contents(folder) == {"store.jsonl": b"{}\n"}
 
 
 @pytest.mark.parametrize("name", ["store.jsonl", "meta_store.jsonl"])
-def test_a_checksum_beside_a_file_that_does_not_fit_refuses_it(
-    shelf: Path, folder: Path, name: str
+def test_a_file_with_another_checksum_than_its_checksum_file_is_refused(
+    source: Path, folder: Path, name: str
 ) -> None:
-    (shelf / "store.jsonl").write_bytes(b"{}\n")
-    (shelf / "meta_store.jsonl").write_bytes(b"{}\n")
-    (shelf / f"{name}.sha256").write_text(hashlib.sha256(BODY).hexdigest())
-    said = refused(str(shelf), folder)
-    assert said == f"{shelf / name} does not have the checksum stated in {name}.sha256"
+    (source / "store.jsonl").write_bytes(b"{}\n")
+    (source / "meta_store.jsonl").write_bytes(b"{}\n")
+    (source / f"{name}.sha256").write_text(hashlib.sha256(BODY).hexdigest())
+    message = error_of(str(source), folder)
+    assert message == f"{source / name} does not have the checksum in {name}.sha256"
 
 
-def test_a_damaged_gzip_of_a_folder_is_refused(shelf: Path, folder: Path) -> None:
-    (shelf / "store.jsonl.gz").write_bytes(BODY[:-100])
-    assert "store.jsonl.gz is a damaged gzip" in refused(str(shelf), folder)
+def test_a_damaged_gzip_of_a_folder_is_refused(source: Path, folder: Path) -> None:
+    (source / "store.jsonl.gz").write_bytes(BODY[:-100])
+    assert "store.jsonl.gz is a damaged gzip" in error_of(str(source), folder)
     assert leftovers(folder) == []
 
 
-def test_a_folder_never_overwrites_other_content(shelf: Path, folder: Path) -> None:
-    (shelf / "store.jsonl").write_bytes(b"new")
+def test_a_folder_never_overwrites_other_content(source: Path, folder: Path) -> None:
+    (source / "store.jsonl").write_bytes(b"new")
     folder.mkdir(parents=True)
     (folder / "store.jsonl").write_bytes(b"old")
-    assert "exists with other content" in refused(str(shelf), folder)
+    assert "exists with other content" in error_of(str(source), folder)
     assert contents(folder) == {"store.jsonl": b"old"}
 
 
-def test_a_folder_without_the_files_is_told_their_names(shelf: Path, folder: Path) -> None:
-    (shelf / "reviews.jsonl").write_bytes(b"{}\n")
-    said = refused(str(shelf), folder)
-    assert f"{shelf}/store.jsonl.gz" in said
-    assert f"{shelf}/store.train.csv" in said
+def test_the_error_for_a_folder_without_the_files_lists_the_names(
+    source: Path, folder: Path
+) -> None:
+    (source / "reviews.jsonl").write_bytes(b"{}\n")
+    message = error_of(str(source), folder)
+    assert f"{source}/store.jsonl.gz" in message
+    assert f"{source}/store.train.csv" in message
 
 
-def test_a_ready_split_of_a_folder_must_be_whole(shelf: Path, folder: Path) -> None:
+def test_a_ready_split_of_a_folder_must_be_complete(source: Path, folder: Path) -> None:
     for part in ("train", "test"):
-        (shelf / f"store.{part}.csv").write_text(part)
-    assert f"{shelf}/store.valid.csv" in refused(str(shelf), folder)
-    (shelf / "store.valid.csv").write_text("valid")
-    fetch("store", str(shelf), folder)
-    assert contents(folder) == {f"store.{part}.csv": part.encode() for part in TRIPLE}
+        (source / f"store.{part}.csv").write_text(part)
+    assert f"{source}/store.valid.csv" in error_of(str(source), folder)
+    (source / "store.valid.csv").write_text("valid")
+    fetch("store", str(source), folder)
+    assert contents(folder) == {f"store.{part}.csv": part.encode() for part in PARTS}
 
 
-def test_a_source_of_no_known_kind_is_told_the_kinds(folder: Path) -> None:
-    said = refused("ftp://somewhere", folder)
-    assert said.startswith("datasets.store: 'ftp://somewhere' is neither sample, amazon, ")
+def test_the_error_for_an_unknown_source_lists_the_kinds(folder: Path) -> None:
+    message = error_of("ftp://somewhere", folder)
+    assert message.startswith("datasets.store: 'ftp://somewhere' is neither sample, amazon, ")
 
 
-def test_the_sample_store_is_the_same_every_time(tmp_path: Path) -> None:
+def test_the_sample_is_the_same_every_time(tmp_path: Path) -> None:
     first = fetch("sample", "sample", tmp_path / "store")
     assert [file.name for file in first] == ["sample.jsonl", "meta_sample.jsonl"]
     before = contents(tmp_path / "store")
-    assert fetch("sample", "sample", tmp_path / "store") == first  # other bytes would be refused
+    assert (
+        fetch("sample", "sample", tmp_path / "store") == first
+    )  # different bytes would be an error
     assert contents(tmp_path / "store") == before
     assert [file.name for file in tmp_path.iterdir()] == ["store"]
 
@@ -730,30 +744,30 @@ def test_the_sample_store_is_the_same_every_time(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from llmsrec.data import sources
+from llmsrec.sources import download
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-def half(folder):
+def write_half(folder):
     (folder / "sample.jsonl").write_text("half of")
     die()
 
 if sys.argv[1] == "sample":
-    download.generate = half
+    download.write_sample = write_half
 os.replace = die
 download.fetch("store", sys.argv[1], Path(sys.argv[2]))
 """
 
 
 @pytest.mark.parametrize("kind", ["sample", "folder"])
-def test_a_copy_that_is_killed_leaves_nothing_to_see(shelf: Path, folder: Path, kind: str) -> None:
-    (shelf / "store.jsonl").write_bytes(b"{}\n")
-    source = "sample" if kind == "sample" else str(shelf)
-    run = subprocess.run([sys.executable, "-c", KILLED, source, str(folder)])
-    assert run.returncode == -signal.SIGKILL
+def test_a_killed_copy_leaves_no_visible_file(source: Path, folder: Path, kind: str) -> None:
+    (source / "store.jsonl").write_bytes(b"{}\n")
+    argument = "sample" if kind == "sample" else str(source)
+    process = subprocess.run([sys.executable, "-c", KILLED, argument, str(folder)])
+    assert process.returncode == -signal.SIGKILL
     assert contents(folder) == {}
-    fetch("store", source, folder)
+    fetch("store", argument, folder)
     names = {"sample": {"sample.jsonl", "meta_sample.jsonl"}, "folder": {"store.jsonl"}}
     assert contents(folder).keys() == names[kind]
     assert leftovers(folder) == []

@@ -1,4 +1,4 @@
-"""A store in trouble (500, 503, no answer, a lost or cut one) is asked again: fetching, sending, inbox come through."""
+"""Faults of S3 (500, 503, no response, a lost or truncated one) are retried: by fetch, upload and inbox."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,9 +11,9 @@ from botocore.retries.standard import ExponentialBackoff
 from llmsrec.arrivals.inbox import DONE, S3Inbox
 from llmsrec.core.errors import SourceError
 from llmsrec.core.files import sha256
-from llmsrec.sources import download
-from llmsrec.sources.download import fetch, upload
-from llmsrec.sources.remote import S3Remote
+from llmsrec.sources import remote
+from llmsrec.sources.download import fetch
+from llmsrec.sources.s3 import S3Remote, upload
 from reliability.proxy import CUT, HANG_UP, LOST, troubled
 
 TROUBLES = [500, 503, HANG_UP, LOST, CUT]
@@ -21,80 +21,76 @@ BODY = b'{"user_id": "U"}\n' * 1000
 
 
 class Trouble:
-    """What the next requests are answered instead of being passed on; `always` is kept."""
+    """The faults of the next requests; `always` applies to every request."""
 
     def __init__(self) -> None:
-        self.answers: list[int] = []
+        self.faults: list[int] = []
         self.always: int | None = None
-        self.met = 0
+        self.count = 0
 
     def next(self) -> int | None:
-        answer = (
-            self.always
-            if self.always is not None
-            else self.answers.pop(0)
-            if self.answers
-            else None
+        fault = (
+            self.always if self.always is not None else self.faults.pop(0) if self.faults else None
         )
-        self.met += answer is not None
-        return answer
+        self.count += fault is not None
+        return fault
 
 
 @pytest.fixture
 def trouble(
     s3: Any, endpoint: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Trouble]:
-    """Ours talks to a proxy before the store; the test's own client talks to the store itself."""
-    found = Trouble()
-    monkeypatch.setattr(download, "PAUSE", 0.001)
+    """The code under test connects through a faulty proxy; the client of the test connects directly."""
+    trouble = Trouble()
+    monkeypatch.setattr(remote, "RETRY_PAUSE", 0.001)
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
-    with troubled(endpoint, found.next) as address:
+    with troubled(endpoint, trouble.next) as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        yield found
+        yield trouble
 
 
-@pytest.mark.parametrize("answer", TROUBLES)
-def test_raw_files_come_through(trouble: Trouble, s3: Any, tmp_path: Path, answer: int) -> None:
+@pytest.mark.parametrize("fault", TROUBLES)
+def test_fetch_succeeds(trouble: Trouble, s3: Any, tmp_path: Path, fault: int) -> None:
     s3.put_object(Bucket="bucket", Key="raw/store.jsonl", Body=BODY)
-    trouble.answers = [answer, answer]
+    trouble.faults = [fault, fault]
     fetch("store", "s3://bucket/raw", tmp_path / "data")
     assert (tmp_path / "data/store.jsonl").read_bytes() == BODY
-    assert trouble.met == 2
+    assert trouble.count == 2
 
 
-@pytest.mark.parametrize("answer", TROUBLES)
-def test_an_export_comes_through(trouble: Trouble, s3: Any, tmp_path: Path, answer: int) -> None:
+@pytest.mark.parametrize("fault", TROUBLES)
+def test_upload_succeeds(trouble: Trouble, s3: Any, tmp_path: Path, fault: int) -> None:
     (tmp_path / "items.parquet").write_bytes(BODY)
-    trouble.answers = [answer, answer]
+    trouble.faults = [fault, fault]
     upload([tmp_path / "items.parquet"], "s3://bucket/vectors")
     assert s3.get_object(Bucket="bucket", Key="vectors/items.parquet")["Body"].read() == BODY
-    assert trouble.met == 2
+    assert trouble.count == 2
 
 
-@pytest.mark.parametrize("answer", TROUBLES)
-def test_an_inbox_comes_through(trouble: Trouble, s3: Any, tmp_path: Path, answer: int) -> None:
-    """Trouble before each of: list, read, and put away."""
+@pytest.mark.parametrize("fault", TROUBLES)
+def test_an_inbox_succeeds(trouble: Trouble, s3: Any, tmp_path: Path, fault: int) -> None:
+    """With a fault at each of list, read and move."""
     s3.put_object(Bucket="bucket", Key="in/new.jsonl", Body=BODY)
-    with closing(S3Remote()) as remote:
-        inbox = S3Inbox("s3://bucket/in", remote)
-        trouble.answers = [answer]
+    with closing(S3Remote()) as bucket:
+        inbox = S3Inbox("s3://bucket/in", bucket)
+        trouble.faults = [fault]
         (file,) = inbox.files()
-        trouble.answers = [answer]
+        trouble.faults = [fault]
         assert inbox.fetch(file, tmp_path / "new.jsonl")
-        trouble.answers = [answer]
-        inbox.put_away(file, sha256(tmp_path / "new.jsonl"), DONE)
+        trouble.faults = [fault]
+        inbox.move_to(file, sha256(tmp_path / "new.jsonl"), DONE)
         assert inbox.files() == []
     assert (tmp_path / "new.jsonl").read_bytes() == BODY
     assert s3.get_object(Bucket="bucket", Key="in/done/new.jsonl")["Body"].read() == BODY
-    assert trouble.met == 3
+    assert trouble.count == 3
 
 
-@pytest.mark.parametrize("answer", [503, HANG_UP])
-def test_a_store_that_stays_in_trouble_is_given_up_with_its_name(
-    trouble: Trouble, s3: Any, tmp_path: Path, answer: int
+@pytest.mark.parametrize("fault", [503, HANG_UP])
+def test_a_permanent_fault_is_an_error_that_names_the_object(
+    trouble: Trouble, s3: Any, tmp_path: Path, fault: int
 ) -> None:
     (tmp_path / "items.parquet").write_bytes(BODY)
-    trouble.always = answer
+    trouble.always = fault
     with pytest.raises(SourceError, match=r"s3://bucket/vectors/items\.parquet"):
         upload([tmp_path / "items.parquet"], "s3://bucket/vectors")
     trouble.always = None

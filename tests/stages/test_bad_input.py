@@ -1,4 +1,4 @@
-"""A stage that cannot do its work says why in one line, exits with 1, and leaves no part of an output."""
+"""A stage that fails prints one line, exits with 1, and leaves no partial output."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ STAGES: dict[str, tuple[str, Any, str]] = {
     "ingest": (
         "interactions",
         ingest.main,
-        "--raw raw --out out --scratch kept --metrics reports/m.json",
+        "--raw raw --out out --scratch cache --metrics reports/m.json",
     ),
     "split": (
         "splits",
@@ -84,9 +84,7 @@ INGEST = [
     "--out",
     "interactions",
     "--scratch",
-    "kept",
-    "--scratch",
-    "kept",
+    "cache",
     "--metrics",
     "reports/interactions.json",
 ]
@@ -100,73 +98,77 @@ def file_of(name: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Stages run in a working folder of their own."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working folder of the stage."""
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     assert not [path for path in tmp_path.rglob("*") if ".partial" in path.name]
 
 
-def refusal(name: str) -> str:
-    """The one line of a stage that fails; a text as exit code is printed, and the status is 1."""
+def error_of(name: str) -> str:
+    """The line that a failing stage prints; Python prints a string exit code and exits with 1."""
     _, main, arguments = STAGES[name]
     with pytest.raises(SystemExit) as caught:
         stages.run(partial(main, arguments.split()))
-    said = caught.value.code
-    assert isinstance(said, str)
-    assert said.startswith("error: ")
-    assert "\n" not in said
-    return said
+    message = caught.value.code
+    assert isinstance(message, str)
+    assert message.startswith("error: ")
+    assert "\n" not in message
+    return message
 
 
-def test_every_stage_is_tried_here_or_in_a_file_of_its_own() -> None:
-    folder, own = Path(stages.__file__).parent, Path(__file__).parent.glob("test_*.py")
-    tried = {"__init__", *STAGES, *(file.stem.removeprefix("test_") for file in own)}
-    assert {file.stem for file in folder.glob("*.py")} <= tried
+def test_every_stage_is_tested_here_or_in_its_own_file() -> None:
+    modules, tests = Path(stages.__file__).parent, Path(__file__).parent.glob("test_*.py")
+    tested = {"__init__", *STAGES, *(file.stem.removeprefix("test_") for file in tests)}
+    assert {file.stem for file in modules.glob("*.py")} <= tested
 
 
 # --- params.yaml ---
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_without_params_a_stage_says_where_to_run(name: str, here: Path) -> None:
-    assert refusal(name) == f"error: {file_of(name)} does not exist: run from the project's root"
-    assert list(here.iterdir()) == []
+def test_without_params_the_error_says_where_to_run(name: str, folder: Path) -> None:
+    assert error_of(name) == f"error: {file_of(name)} does not exist: run from the project's root"
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_missing_section_is_named(name: str, here: Path) -> None:
-    (here / file_of(name)).write_text("other: {}\n")
+def test_the_error_names_a_missing_section(name: str, folder: Path) -> None:
+    (folder / file_of(name)).write_text("other: {}\n")
     section = STAGES[name][0]
-    assert refusal(name).startswith(f"error: {file_of(name)} has no section '{section}:'")
+    assert error_of(name).startswith(f"error: {file_of(name)} has no section '{section}:'")
 
 
 @pytest.mark.parametrize("name", CONFIGURED)
-def test_an_unknown_key_is_named(name: str, here: Path, params: Callable[..., Path]) -> None:
+def test_the_error_names_an_unknown_key(
+    name: str, folder: Path, params: Callable[..., Path]
+) -> None:
     section = STAGES[name][0]
     params(**{section: {"colour": "blue"}})
-    assert refusal(name).startswith(
+    assert error_of(name).startswith(
         f"error: {file_of(name)}: {section}.colour is unknown; known keys: "
     )
-    assert sorted(file.name for file in here.iterdir()) == FILES
+    assert sorted(file.name for file in folder.iterdir()) == FILES
 
 
 @pytest.mark.parametrize("name", CONFIGURED)
-def test_a_missing_key_is_named(name: str, here: Path, params: Callable[..., Path]) -> None:
+def test_the_error_names_a_missing_key(
+    name: str, folder: Path, params: Callable[..., Path]
+) -> None:
     section = STAGES[name][0]
     file = params().with_name(file_of(name))
     document = yaml.safe_load(file.read_text())
     key = list(document[section])[-1]
     del document[section][key]
     file.write_text(yaml.safe_dump(document))
-    assert f"{file_of(name)}: {section}.{key} is missing" in refusal(name)
+    assert f"{file_of(name)}: {section}.{key} is missing" in error_of(name)
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "said"),
+    ("name", "change", "message"),
     [
         ("ingest", {"earliest": "2040-01-01"}, "interactions: earliest must be before latest"),
-        ("split", {"sample_rate": 0.0}, "splits: sample_rate of 0 keeps nobody"),
+        ("split", {"sample_rate": 0.0}, "splits: sample_rate must be above 0"),
         (
             "ingest",
             {"max_reject_share": 1.1},
@@ -194,14 +196,14 @@ def test_a_missing_key_is_named(name: str, here: Path, params: Callable[..., Pat
         ),
     ],
 )
-def test_an_impossible_value_is_named(
-    name: str, change: dict[str, Any], said: str, params: Callable[..., Path]
+def test_the_error_names_an_invalid_value(
+    name: str, change: dict[str, Any], message: str, params: Callable[..., Path]
 ) -> None:
     params(**{STAGES[name][0]: change})
-    assert f"{file_of(name)}: {said}" in refusal(name)
+    assert f"{file_of(name)}: {message}" in error_of(name)
 
 
-# --- inputs that are not there ---
+# --- missing inputs ---
 
 
 @pytest.mark.parametrize(
@@ -218,30 +220,32 @@ def test_an_impossible_value_is_named(
         ("compare_champion", "gates.json"),
     ],
 )
-def test_a_missing_input_is_named(
-    name: str, missing: str, here: Path, params: Callable[..., Path]
+def test_the_error_names_a_missing_input(
+    name: str, missing: str, folder: Path, params: Callable[..., Path]
 ) -> None:
     params()
-    said = refusal(name)
-    assert f" {missing} is " in said
-    assert "dvc repro" in said or "llmsrec download" in said
-    assert sorted(file.name for file in here.iterdir()) == FILES
+    message = error_of(name)
+    assert f" {missing} is " in message
+    assert "dvc repro" in message or "llmsrec download" in message
+    assert sorted(file.name for file in folder.iterdir()) == FILES
 
 
-def test_an_unknown_dataset_is_told_the_known_ones(here: Path, params: Callable[..., Path]) -> None:
+def test_the_error_for_an_unknown_dataset_lists_the_known_ones(
+    folder: Path, params: Callable[..., Path]
+) -> None:
     params(datasets={"toys": "sample", "games": "sample"})
-    assert refusal("download") == (
+    assert error_of("download") == (
         "error: params.yaml: datasets has no 'store'; it has toys, games"
     )
 
 
-def test_a_source_without_the_dataset_leaves_nothing(
-    here: Path, params: Callable[..., Path]
+def test_a_source_without_the_dataset_leaves_no_file(
+    folder: Path, params: Callable[..., Path]
 ) -> None:
-    (here / "shelf").mkdir()
-    params(datasets={"store": str(here / "shelf")})
-    assert f"looked for {here}/shelf/store.jsonl.gz" in refusal("download")
-    assert list((here / "out").iterdir()) == []
+    (folder / "source").mkdir()
+    params(datasets={"store": str(folder / "source")})
+    assert f"looked for {folder}/source/store.jsonl.gz" in error_of("download")
+    assert list((folder / "out").iterdir()) == []
 
 
 # --- raw files ---
@@ -254,41 +258,41 @@ def review(user: int, item: int, day: int) -> str:
 GOOD = [review(user, item, 12_000 + item) for user in range(30) for item in range(10)]
 
 
-def raw(here: Path, **files: bytes) -> None:
-    (here / "raw").mkdir()
+def raw(folder: Path, **files: bytes) -> None:
+    (folder / "raw").mkdir()
     for name, content in files.items():
-        (here / "raw" / name.replace("__", ".")).write_bytes(content)
+        (folder / "raw" / name.replace("__", ".")).write_bytes(content)
 
 
-def lines(*some: str) -> bytes:
-    return "".join(f"{line}\n" for line in some).encode()
+def lines(*texts: str) -> bytes:
+    return "".join(f"{line}\n" for line in texts).encode()
 
 
-def test_too_many_broken_lines_are_told_by_number_and_first_place(
-    here: Path, params: Callable[..., Path]
+def test_the_error_for_too_many_malformed_lines_has_counts_and_the_first_place(
+    folder: Path, params: Callable[..., Path]
 ) -> None:
     params()
-    raw(here, store__jsonl=lines(*GOOD[:7], '{"user_id": "U1"', *GOOD[7:8], "[]", '{"user_id": '))
-    said = refusal("ingest")
-    assert "3 of 11 lines are broken (27.3%; allowed 5.0%), most often 'broken JSON'" in said
-    assert "first store.jsonl line 8 (broken JSON)" in said
-    assert "raise interactions.max_reject_share" in said
-    assert not (here / "out").exists()
-    assert (here / "reports" / "rejects.parquet").exists()  # to look at
-    assert not (here / "reports" / "m.json").exists()
+    raw(folder, store__jsonl=lines(*GOOD[:7], '{"user_id": "U1"', *GOOD[7:8], "[]", '{"user_id": '))
+    message = error_of("ingest")
+    assert "3 of 11 lines are malformed (27.3%; allowed 5.0%), most often 'broken JSON'" in message
+    assert "first store.jsonl line 8 (broken JSON)" in message
+    assert "raise interactions.max_reject_share" in message
+    assert not (folder / "out").exists()
+    assert (folder / "reports" / "rejects.parquet").exists()
+    assert not (folder / "reports" / "m.json").exists()
 
 
-def test_an_earlier_output_survives_a_failure(here: Path, params: Callable[..., Path]) -> None:
+def test_an_earlier_output_survives_a_failure(folder: Path, params: Callable[..., Path]) -> None:
     params()
-    raw(here, store__jsonl=lines("no review"))
-    (here / "out").mkdir()
-    (here / "out" / "interactions.parquet").write_text("of before")
-    refusal("ingest")
-    assert [file.read_text() for file in (here / "out").iterdir()] == ["of before"]
+    raw(folder, store__jsonl=lines("no review"))
+    (folder / "out").mkdir()
+    (folder / "out" / "interactions.parquet").write_text("earlier")
+    error_of("ingest")
+    assert [file.read_text() for file in (folder / "out").iterdir()] == ["earlier"]
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({}, "raw holds no review file"),
         ({"meta_store__jsonl": b"{}\n"}, "raw holds no review file"),
@@ -306,73 +310,75 @@ def test_an_earlier_output_survives_a_failure(here: Path, params: Callable[..., 
         ({"store__csv": b"user_id,\xff\xfe,rating\n"}, "raw/store.csv, line 1"),
     ],
 )
-def test_raw_files_that_cannot_be_read_are_named(
-    files: dict[str, bytes], said: str, here: Path, params: Callable[..., Path]
+def test_the_error_names_unreadable_raw_files(
+    files: dict[str, bytes], message: str, folder: Path, params: Callable[..., Path]
 ) -> None:
     params()
-    raw(here, **files)
-    assert said in refusal("ingest")
-    assert not (here / "out").exists()
+    raw(folder, **files)
+    assert message in error_of("ingest")
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["store.jsonl.gz", "store.csv.gz", "meta_store.jsonl.gz"])
-def test_a_gzip_that_breaks_off_is_named(
-    name: str, here: Path, params: Callable[..., Path]
+def test_the_error_names_a_truncated_gzip(
+    name: str, folder: Path, params: Callable[..., Path]
 ) -> None:
     params()
-    raw(here, store__jsonl=lines(*GOOD))
-    whole = gzip.compress(lines("user_id,parent_asin,timestamp", *GOOD) * 100)
-    (here / "raw" / name).write_bytes(whole[: len(whole) // 2])
-    said = refusal("ingest")
-    assert f"raw/{name} breaks off after line " in said
-    assert not (here / "out").exists()
+    raw(folder, store__jsonl=lines(*GOOD))
+    content = gzip.compress(lines("user_id,parent_asin,timestamp", *GOOD) * 100)
+    (folder / "raw" / name).write_bytes(content[: len(content) // 2])
+    message = error_of("ingest")
+    assert f"raw/{name} breaks off after line " in message
+    assert not (folder / "out").exists()
 
 
-def test_as_a_process_a_stage_prints_the_line_and_exits_with_1(
-    here: Path, params: Callable[..., Path]
+def test_a_stage_as_a_process_prints_the_line_and_exits_with_1(
+    folder: Path, params: Callable[..., Path]
 ) -> None:
     params()
-    raw(here, store__csv=b"user_id,item,rating\nu,i,5\n")
+    raw(folder, store__csv=b"user_id,item,rating\nu,i,5\n")
     command = [sys.executable, "-m", "llmsrec.stages.ingest", *STAGES["ingest"][2].split()]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 1
-    assert run.stderr.splitlines()[-1].startswith("error: raw/store.csv, line 1: the header")
-    assert "Traceback" not in run.stderr
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith("error: raw/store.csv, line 1: the header")
+    assert "Traceback" not in process.stderr
 
 
 # --- splits ---
 
 
 @pytest.fixture
-def interactions(here: Path, params: Callable[..., Path]) -> None:
-    """What the stage before would have left."""
+def interactions(folder: Path, params: Callable[..., Path]) -> None:
+    """The output of the previous stage."""
     params()
-    raw(here, store__jsonl=lines(*GOOD))
+    raw(folder, store__jsonl=lines(*GOOD))
     ingest.main(INGEST)
 
 
 @pytest.mark.usefixtures("interactions")
-def test_thresholds_that_nothing_survives_are_named(
-    here: Path, params: Callable[..., Path]
+def test_the_error_names_thresholds_that_nothing_survives(
+    folder: Path, params: Callable[..., Path]
 ) -> None:
     params(splits={"user_threshold": 11})
-    said = refusal("split")
-    assert "no interaction survives user_threshold 11 and item_threshold 5: lower them" in said
-    assert not (here / "out").exists()
+    message = error_of("split")
+    assert "no interaction survives user_threshold 11 and item_threshold 5: lower them" in message
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.usefixtures("interactions")
-def test_too_few_items_for_the_negatives_are_told(here: Path, params: Callable[..., Path]) -> None:
-    params(splits={"negatives": 9})
-    assert "lower splits.negatives" in refusal("split")
-    assert not (here / "out").exists()
-
-
-@pytest.mark.usefixtures("interactions")
-def test_splits_that_fail_an_expectation_are_not_written_but_reported(
-    here: Path, params: Callable[..., Path]
+def test_the_error_for_too_few_items_says_what_to_do(
+    folder: Path, params: Callable[..., Path]
 ) -> None:
-    (here / "raw" / "store.jsonl").write_bytes(
+    params(splits={"negatives": 9})
+    assert "lower splits.negatives" in error_of("split")
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.usefixtures("interactions")
+def test_splits_that_fail_an_expectation_are_reported_and_not_written(
+    folder: Path, params: Callable[..., Path]
+) -> None:
+    (folder / "raw" / "store.jsonl").write_bytes(
         lines(
             *(review(user, (user + 7 * n) % 50, 12_000 + n) for user in range(60) for n in range(9))
         )
@@ -380,89 +386,93 @@ def test_splits_that_fail_an_expectation_are_not_written_but_reported(
     ingest.main(INGEST)
     small = {"negatives": 9, "generation_negatives": 0, "min_items": 1}
     params(splits={**small, "min_users": 1000})
-    said = refusal("split")
-    assert "the splits fail 1 expectations: enough_users (at least 1000 users" in said
-    assert "See reports/docs/index.html" in said
-    assert not (here / "out").exists()
-    assert not (here / "reports" / "m.json").exists()
-    assert json.loads((here / "reports" / "e.json").read_text())["success"] is False
-    assert (here / "reports" / "docs" / "index.html").exists()
+    message = error_of("split")
+    assert "the splits fail 1 expectations: enough_users (at least 1000 users" in message
+    assert "See reports/docs/index.html" in message
+    assert not (folder / "out").exists()
+    assert not (folder / "reports" / "m.json").exists()
+    assert json.loads((folder / "reports" / "e.json").read_text())["success"] is False
+    assert (folder / "reports" / "docs" / "index.html").exists()
 
 
 # --- models ---
 
 
-def test_histories_too_short_to_train_on_are_told(here: Path, params: Callable[..., Path]) -> None:
+def test_histories_too_short_to_train_on_are_an_error(
+    folder: Path, params: Callable[..., Path]
+) -> None:
     params()
     short = {user: items[:3] for user, items in markov_histories(40, 40, 0).items()}
     config = splits_config(generation_negatives=0)
-    split(interactions_of(short), config).save(here / "splits")
-    assert "no user has two training purchases" in refusal("train_teacher")
-    assert not (here / "out").exists()
-    assert not (here / "reports").exists()
+    split(interactions_of(short), config).save(folder / "splits")
+    assert "no user has two training purchases" in error_of("train_teacher")
+    assert not (folder / "out").exists()
+    assert not (folder / "reports").exists()
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
-        ("./nowhere", "backbone.model: ./nowhere is no folder"),
+        ("./nowhere", "backbone.model: ./nowhere is not a folder"),
         ("empty", "empty holds no .safetensors weights"),
-        ("nobody/no-such-model", "the hub does not give 'nobody/no-such-model' at revision main"),
+        ("nobody/no-such-model", "the hub does not serve 'nobody/no-such-model' at revision main"),
     ],
 )
-def test_a_language_model_that_cannot_be_had_is_named(
-    model: str, said: str, here: Path, params: Callable[..., Path]
+def test_the_error_names_an_unavailable_language_model(
+    model: str, message: str, folder: Path, params: Callable[..., Path]
 ) -> None:
-    (here / "empty").mkdir()
+    (folder / "empty").mkdir()
     params(backbone={"model": model})
-    assert said in refusal("build_backbone")
-    assert not (here / "out").exists()
+    assert message in error_of("build_backbone")
+    assert not (folder / "out").exists()
 
 
 @pytest.fixture
-def trained(here: Path, params: Callable[..., Path], markov_splits: Splits) -> None:
-    """Splits and a hardly trained teacher."""
+def trained(folder: Path, params: Callable[..., Path], markov_splits: Splits) -> None:
+    """Splits and a teacher trained for one epoch."""
     params(teacher={"epochs": 1, "embedding_size": 8, "max_length": 16})
-    markov_splits.save(here / "splits")
+    markov_splits.save(folder / "splits")
     arguments = STAGES["train_teacher"][2].replace("--out out", "--out teacher")
     train_teacher.main(arguments.split())
 
 
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("name", ["train_student", "export_embeddings", "evaluate"])
-def test_a_missing_backbone_is_named(name: str, here: Path) -> None:
-    assert "backbone/backbone.json is missing: run the step that writes it" in refusal(name)
-    assert not (here / "out").exists()
+def test_the_error_names_a_missing_backbone(name: str, folder: Path) -> None:
+    assert "backbone/backbone.json is missing: run the step that writes it" in error_of(name)
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.usefixtures("trained")
-def test_a_backbone_that_is_not_the_pinned_one_is_refused(here: Path, small_backbone: Path) -> None:
+def test_another_backbone_than_the_pinned_one_is_refused(
+    folder: Path, small_backbone: Path
+) -> None:
     reference = json.loads((small_backbone / "backbone.json").read_text())
     reference.update(kind="local", location=str(small_backbone / "model"), revision="0" * 64)
-    (here / "backbone").mkdir()
-    (here / "backbone" / "backbone.json").write_text(json.dumps(reference))
-    assert "is not the model that was pinned: rerun the backbone step" in refusal("train_student")
-    assert not (here / "out").exists()
+    (folder / "backbone").mkdir()
+    (folder / "backbone" / "backbone.json").write_text(json.dumps(reference))
+    assert "is not the model that was pinned: rerun the backbone step" in error_of("train_student")
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("name", ["export_embeddings", "evaluate"])
-def test_a_missing_student_is_named(name: str, here: Path, small_backbone: Path) -> None:
-    (here / "backbone").symlink_to(small_backbone)
-    assert "student/config.json is missing: run the step that writes it" in refusal(name)
-    assert not (here / "out").exists()
+def test_the_error_names_a_missing_student(name: str, folder: Path, small_backbone: Path) -> None:
+    (folder / "backbone").symlink_to(small_backbone)
+    assert "student/config.json is missing: run the step that writes it" in error_of(name)
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["train_student", "evaluate"])
-def test_a_missing_teacher_is_named(
+def test_the_error_names_a_missing_teacher(
     name: str,
-    here: Path,
+    folder: Path,
     params: Callable[..., Path],
     markov_splits: Splits,
     small_backbone: Path,
 ) -> None:
     params()
-    markov_splits.save(here / "splits")
-    (here / "backbone").symlink_to(small_backbone)
-    assert "teacher/config.json is missing: run the step that writes it" in refusal(name)
-    assert not (here / "out").exists()
+    markov_splits.save(folder / "splits")
+    (folder / "backbone").symlink_to(small_backbone)
+    assert "teacher/config.json is missing: run the step that writes it" in error_of(name)
+    assert not (folder / "out").exists()

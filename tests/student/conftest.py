@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from llmsrec.backbones.small import train_tokenizer
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import Backbone
-from llmsrec.llm.heads import LLMSRecConfig
+from llmsrec.llm.heads import PromptModelConfig
 from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.student.model import LLMSRec
 
@@ -54,7 +54,9 @@ def student(markov_splits: Splits, teacher: SASRec) -> Callable[..., LLMSRec]:
             "window": 10, "title_tokens": 48, "max_prompt_tokens": 1024, "user_vector_in_prompt": False,
             "backbone": backbone.digest, "teacher": teacher.digest, "item_vector_dropout": 0.0,
         }  # fmt: skip
-        config = LLMSRecConfig(**{**values, **changes})
-        return LLMSRec.from_scratch(config, backbone, teacher, markov_splits.catalog)
+        config = PromptModelConfig(**{**values, **changes})
+        model = LLMSRec(config, backbone, teacher, markov_splits.catalog)
+        model.init_soft_tokens()
+        return model
 
     return build

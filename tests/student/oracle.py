@@ -1,4 +1,4 @@
-"""The student the plain way: one prompt at a time, the whole causal language model, float64, nothing kept or shared."""
+"""A slow student: one prompt at a time through the whole causal language model, in float64, without any cache."""
 
 import copy
 from typing import Any
@@ -19,9 +19,9 @@ class Oracle:
         self.lm = copy.deepcopy(causal_lm).double()
 
     def user(self, items: np.ndarray, times: np.ndarray, teacher_user: Tensor | None) -> Tensor:
-        shown = items[-self.model.config.window :].tolist()
+        tail = items[-self.model.config.window :].tolist()
         tokens = self.model.prompts.user(items, times)
-        return self.heads.user_head(self._state(tokens, shown, teacher_user))
+        return self.heads.user_head(self._state(tokens, tail, teacher_user))
 
     def item(self, item: int) -> Tensor:
         return self.heads.item_head(self._state(self.model.prompts.item(item), [item], None))
@@ -44,16 +44,16 @@ class Oracle:
             if token >= 0:
                 vectors.append(table[token])
             elif token == HIST:
-                known = self.model.teacher.item_table[left.pop(0)].double()
-                vectors.append(self.heads.item_projector(known))
+                vector = self.model.teacher.item_table[left.pop(0)].double()
+                vectors.append(self.heads.item_projector(vector))
             elif token == UREP:
                 assert teacher_user is not None
                 vectors.append(self.heads.user_projector(teacher_user))
             else:
                 vectors.append(self.heads.soft_tokens[{UOUT: 0, IOUT: 1}[token]])
         assert not left
-        found = self.lm(inputs_embeds=torch.stack(vectors)[None], output_hidden_states=True)
-        return found.hidden_states[-1][0, -1]
+        actual = self.lm(inputs_embeds=torch.stack(vectors)[None], output_hidden_states=True)
+        return actual.hidden_states[-1][0, -1]
 
 
 def gradients(heads: torch.nn.Module) -> dict[str, Tensor]:
@@ -65,9 +65,9 @@ def gradients(heads: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def assert_close(
-    found: Tensor, wanted: Tensor, relative: float = 1e-5, least: float = 1e-12
+    actual: Tensor, expected: Tensor, relative: float = 1e-5, least: float = 1e-12
 ) -> None:
     """Relative to the largest value: float32 knows no more of the small ones."""
-    scale = max(float(wanted.detach().abs().max()), least)
-    error = float((found.detach().double() - wanted.detach()).abs().max()) / scale
+    scale = max(float(expected.detach().abs().max()), least)
+    error = float((actual.detach().double() - expected.detach()).abs().max()) / scale
     assert error < relative, f"relative error {error:.2e}"

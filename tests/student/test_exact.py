@@ -18,8 +18,8 @@ from llmsrec.llm import padding
 from llmsrec.llm.backbone import Backbone
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.trainer import Trainer
-from llmsrec.training.loop import generator
+from llmsrec.student.trainer import StudentTrainer
+from llmsrec.training.seeding import generator
 from tests.student.conftest import HIDDEN
 from tests.student.oracle import Oracle, assert_close, gradients
 
@@ -81,12 +81,12 @@ def test_a_growing_history_equals_separate_prompts(
     model, oracle = student(backbone), Oracle(student(backbone), causal_lm)
     histories = random_histories(seed, 4, longest, 40)
     first = np.random.default_rng(seed).integers(0, histories.lengths)
-    wanted = [
+    expected = [
         oracle.user(histories[row][:end], histories.times(row)[:end], None)
         for row in range(len(histories))
         for end in range(int(first[row]) + 1, int(histories.lengths[row]) + 1)
     ]
-    assert_close(model.represent_growing_users(histories, first), torch.stack(wanted))
+    assert_close(model.represent_growing_users(histories, first), torch.stack(expected))
 
 
 def test_cutting_into_chunks_changes_nothing(
@@ -116,29 +116,31 @@ def test_losses_and_gradients_equal_the_oracle(
     )
     model = student(backbone, window=4)
     model.cache_prefixes(cache)
-    trainer = Trainer(model, markov_splits, config)
+    trainer = StudentTrainer(model, markov_splits, config)
     oracle = Oracle(model, causal_lm)
     rows = np.array([3, 200, 11, 299])
     terms = trainer.losses(rows, generator(9))
     terms["loss"].backward()
-    wanted = oracle_losses(oracle, trainer, rows)
+    expected = oracle_losses(oracle, trainer, rows)
     for name, value in terms.items():
-        assert_close(value.detach(), wanted[name].detach())
-    wanted["loss"].backward()
-    found, slow = gradients(model.heads), gradients(oracle.heads)
-    assert found.keys() == slow.keys()
-    together = torch.cat([found[name].flatten() for name in slow])
+        assert_close(value.detach(), expected[name].detach())
+    expected["loss"].backward()
+    actual, slow = gradients(model.heads), gradients(oracle.heads)
+    assert actual.keys() == slow.keys()
+    together = torch.cat([actual[name].flatten() for name in slow])
     exact = torch.cat([gradient.flatten() for gradient in slow.values()])
     assert (together - exact).norm() / exact.norm() < 1e-5
-    for name, gradient in found.items():  # some are 0 in theory: the items' common bias, say
+    for name, gradient in actual.items():  # some are 0 in theory: the items' common bias, say
         assert_close(gradient, slow[name], 1e-4, least=float(exact.abs().max()) * 1e-3)
 
 
-def oracle_losses(oracle: Oracle, trainer: Trainer, rows: np.ndarray) -> dict[str, torch.Tensor]:
-    """SPEC 4.9 in loops; what is drawn at random is drawn again from the same generator."""
+def oracle_losses(
+    oracle: Oracle, trainer: StudentTrainer, rows: np.ndarray
+) -> dict[str, torch.Tensor]:
+    """Specification 4.9 in loops; what is drawn at random is drawn again from the same generator."""
     examples, config, draws = trainer.examples, trainer.config, generator(9)
-    reads = examples.reads(rows)
-    owners, ends = examples.owners()[reads], examples.ends()[reads]
+    read_outs = examples.read_outs(rows)
+    owners, ends = examples.read_out_users()[read_outs], examples.history_lengths()[read_outs]
     train = examples.train
     users, targets, taught = [], [], []
     for user, end in zip(owners.tolist(), ends.tolist(), strict=True):
@@ -147,9 +149,9 @@ def oracle_losses(oracle: Oracle, trainer: Trainer, rows: np.ndarray) -> dict[st
         targets.append(int(train[user][end]))
         one = train.take(np.array([user]), np.array([end]))
         taught.append(oracle.heads.teacher_head(trainer.model.teacher.represent(one)[0].double()))
-    own = trainer.negatives.draw(owners, config.train_negatives, draws)
+    negatives = trainer.negatives.draw(owners, config.train_negatives, draws)
     shared = trainer.pool.draw(draws)
-    drawn = [*own.ravel().tolist(), *shared.tolist()]
+    drawn = [*negatives.ravel().tolist(), *shared.tolist()]
     vectors = {item: oracle.item(item) for item in {*targets, *drawn}}
     retrieval = []
     for place, user in enumerate(owners.tolist()):
@@ -158,7 +160,7 @@ def oracle_losses(oracle: Oracle, trainer: Trainer, rows: np.ndarray) -> dict[st
             others = [item for item in vectors if item not in train[user]]
             log_weights = [-np.log(trainer.pool.inclusion_probability[item]) for item in others]
         else:
-            others, log_weights = own[place].tolist(), [0.0] * config.train_negatives
+            others, log_weights = negatives[place].tolist(), [0.0] * config.train_negatives
         scores = [
             users[place] @ vectors[item] + weight
             for item, weight in zip(others, log_weights, strict=True)
@@ -209,7 +211,7 @@ def test_other_architectures_equal_their_own_oracle(
     torch.manual_seed(4)
     lm = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     model = student(Backbone(lm.base_model, tokenizer, "random"))
-    assert model.soft_prompts.decoder.llama_shaped is (config.model_type == "qwen2")
+    assert model.soft_prompts.decoder.is_llama is (config.model_type == "qwen2")
     oracle, histories = Oracle(model, lm), random_histories(6, 4, 6, 40)
     assert_close(model.represent_users(histories), oracle.users(histories))
     growing = model.represent_growing_users(histories, histories.lengths - 1)

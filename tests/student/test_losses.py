@@ -1,4 +1,4 @@
-"""The terms of the objective against slow sums of SPEC 4.9, in float64, and what SPEC 10.6 asks of them."""
+"""The terms of the objective against slow sums in float64 (specification 4.9), and their properties (10.6)."""
 
 from itertools import product
 from math import exp, log, prod, sqrt
@@ -8,13 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmsrec.student.losses import (
-    catalogue_loss,
-    contrastive_loss,
-    distillation_loss,
-    retrieval_loss,
-    uniformity_loss,
-)
+from llmsrec.finetuning.losses import catalogue_loss, retrieval_loss
+from llmsrec.student.losses import contrastive_loss, distillation_loss, uniformity_loss
 
 Vectors = list[list[float]]
 SIZE = 4
@@ -92,23 +87,23 @@ def test_catalogue_loss_lets_an_item_stand_for_one_over_its_chance(
             if may[item] and item != target
         )
         total -= log(exp(row[target]) / (exp(row[target]) + rivals))
-    found = catalogue_loss(
+    actual = catalogue_loss(
         tensor(scores), torch.tensor(targets), torch.tensor(chance).double(), torch.tensor(allowed)
     )
-    assert found.item() == pytest.approx(total / len(scores), abs=1e-6)
+    assert actual.item() == pytest.approx(total / len(scores), abs=1e-6)
 
 
 def test_with_every_item_for_sure_the_catalogue_loss_is_the_cross_entropy() -> None:
     scores = tensor([[0.3, -1, 2], [0.1, 0.2, 0.3]])
     sure, all_of_them = torch.ones(3).double(), torch.ones(2, 3, dtype=torch.bool)
-    found = catalogue_loss(scores, torch.tensor([2, 0]), sure, all_of_them)
+    actual = catalogue_loss(scores, torch.tensor([2, 0]), sure, all_of_them)
     torch.testing.assert_close(
-        found, torch.nn.functional.cross_entropy(scores, torch.tensor([2, 0]))
+        actual, torch.nn.functional.cross_entropy(scores, torch.tensor([2, 0]))
     )
 
 
-def test_what_is_drawn_stands_for_the_catalogue_without_bias() -> None:
-    """Over all draws of five rivals, each with a chance of its own, the sum of their weights is the full one."""
+def test_the_weighted_sum_over_drawn_items_is_unbiased() -> None:
+    """Over all draws of five negatives with different probabilities, the expected weighted sum is the full sum."""
     target, rivals, chances = 0.4, [1.0, -0.5, 0.2, 2.0, 0.0], [0.1, 0.9, 0.5, 0.3, 1.0]
     mean = 0.0
     for comes in product([True, False], repeat=5):
@@ -135,32 +130,32 @@ def test_distillation_is_the_squared_distance(
         student, teacher = [unit(row) for row in student], [unit(row) for row in teacher]
     slow = sum(map(squared_distance, student, teacher)) / len(student)
     slow /= SIZE if reduction == "mean" else 1
-    found = distillation_loss(
+    actual = distillation_loss(
         tensor(vectors[0]), tensor(vectors[1]), normalize=normalize, reduction=reduction
     )
-    assert found.item() == pytest.approx(slow, abs=1e-9)
+    assert actual.item() == pytest.approx(slow, abs=1e-9)
 
 
 @given(st.lists(vector, min_size=1, max_size=5), st.floats(0.1, 50))
 def test_equal_directions_are_no_distance_whatever_their_length(
     student: Vectors, factor: float
 ) -> None:
-    found = distillation_loss(
+    actual = distillation_loss(
         tensor(student), factor * tensor(student), normalize=True, reduction="mean"
     )
-    assert found.item() == pytest.approx(0, abs=1e-12)
+    assert actual.item() == pytest.approx(0, abs=1e-12)
 
 
 @given(st.integers(0, 1000))
 def test_distillation_on_the_sphere_is_at_most_four_over_the_size(seed: int) -> None:
-    """SPEC 10.6: 2 (1 - cos) / 128 a user, so opposite directions give 4 / 128."""
+    """Specification 10.6: 2 (1 - cos) / 128 a user, so opposite directions give 4 / 128."""
     draws = torch.Generator().manual_seed(seed)
     student = torch.randn(5, 128, generator=draws, dtype=torch.float64)
     teacher = torch.randn(5, 128, generator=draws, dtype=torch.float64)
-    found = distillation_loss(student, teacher, normalize=True, reduction="mean").item()
+    actual = distillation_loss(student, teacher, normalize=True, reduction="mean").item()
     cosines = torch.cosine_similarity(student, teacher).tolist()
-    assert found == pytest.approx(sum(2 * (1 - cosine) / 128 for cosine in cosines) / 5)
-    assert 0 <= found <= 4 / 128
+    assert actual == pytest.approx(sum(2 * (1 - cosine) / 128 for cosine in cosines) / 5)
+    assert 0 <= actual <= 4 / 128
     opposite = distillation_loss(student, -3 * student, normalize=True, reduction="mean").item()
     assert opposite == pytest.approx(4 / 128)
 
@@ -170,11 +165,11 @@ def test_contrastive_is_infonce_from_student_to_teacher(vectors: tuple[Vectors, 
     """Each user's own teacher vector among all of the batch, cosine over 0.07."""
     student, teacher = ([unit(row) for row in side] for side in vectors)
     total = 0.0
-    for user, mine in enumerate(student):
-        weights = [exp(dot(mine, other) / 0.07) for other in teacher]
+    for user, vector in enumerate(student):
+        weights = [exp(dot(vector, other) / 0.07) for other in teacher]
         total -= log(weights[user] / sum(weights))
-    found = contrastive_loss(tensor(vectors[0]), tensor(vectors[1])).item()
-    assert found == pytest.approx(total / len(student), abs=1e-9)
+    actual = contrastive_loss(tensor(vectors[0]), tensor(vectors[1])).item()
+    assert actual == pytest.approx(total / len(student), abs=1e-9)
 
 
 def test_contrastive_has_a_direction() -> None:
@@ -195,8 +190,8 @@ def test_uniformity_is_the_mean_over_distinct_pairs(vectors: Vectors) -> None:
     pairs = [
         exp(-2 * squared_distance(units[u], units[v])) for v in range(len(units)) for u in range(v)
     ]
-    found = uniformity_loss(tensor(vectors)).item()
-    assert found == pytest.approx(sum(pairs) / len(pairs), abs=1e-9)
+    actual = uniformity_loss(tensor(vectors)).item()
+    assert actual == pytest.approx(sum(pairs) / len(pairs), abs=1e-9)
 
 
 @given(st.lists(st.tuples(vector, st.integers(0, 2)), min_size=1, max_size=6))
@@ -208,13 +203,13 @@ def test_two_moments_of_one_user_are_no_pair(drawn: list[tuple[list[float], int]
         for u in range(v)
         if owners[u] != owners[v]
     ]
-    found = uniformity_loss(tensor([row for row, _ in drawn]), torch.tensor(owners)).item()
-    assert found == pytest.approx(sum(pairs) / len(pairs) if pairs else 0, abs=1e-9)
+    actual = uniformity_loss(tensor([row for row, _ in drawn]), torch.tensor(owners)).item()
+    assert actual == pytest.approx(sum(pairs) / len(pairs) if pairs else 0, abs=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_collapsed_vectors_give_two_on_both_sides(dtype: torch.dtype) -> None:
-    """SPEC 10.6. Directions count: users that differ in length alone have collapsed too."""
+    """Specification 10.6. Directions count: users that differ in length alone have collapsed too."""
     lengths = torch.tensor([[1.0], [2.0], [0.5]], dtype=dtype)
     users = lengths * torch.tensor([[0.3, -1.0, 2.0]], dtype=dtype)
     total = uniformity_loss(users) + uniformity_loss(-users)
@@ -226,7 +221,7 @@ def test_opposite_vectors_are_as_uniform_as_two_can_be() -> None:
 
 
 def test_one_user_has_no_pair() -> None:
-    """SPEC 6.12: 0, not NaN, and a gradient of 0."""
+    """Specification 6.12: 0, not NaN, and a gradient of 0."""
     user = tensor([[1, 2, 3]]).requires_grad_()
     loss = uniformity_loss(user)
     loss.backward()

@@ -13,7 +13,7 @@ from llmsrec.core.errors import ArtifactError, ConfigError
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import Backbone, BackboneConfig, load_backbone, pin
-from llmsrec.llm.heads import Heads, LLMSRecConfig
+from llmsrec.llm.heads import Heads, PromptModelConfig
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.student.model import LLMSRec
 
@@ -21,14 +21,14 @@ Build = Callable[..., LLMSRec]
 
 
 def test_the_paper_s_student_has_its_number_of_parameters() -> None:
-    """SPEC 3: 22,797,056 on Llama-3.2-3B (hidden size 3072) with a teacher of width 64."""
-    config = LLMSRecConfig(64, 3072, 128, 2048, 10, 48, 1024, False, "", "", 0.0)
+    """Specification 3: 22,797,056 on Llama-3.2-3B (hidden size 3072) with a teacher of width 64."""
+    config = PromptModelConfig(64, 3072, 128, 2048, 10, 48, 1024, False, "", "", 0.0)
     assert sum(parameter.numel() for parameter in Heads(config).parameters()) == 22_797_056
 
 
 def test_soft_tokens_start_like_the_backbone_s_tokens() -> None:
     torch.manual_seed(0)
-    heads = Heads(LLMSRecConfig(4, 4096, 4, 4, 10, 48, 1024, False, "", "", 0.0))
+    heads = Heads(PromptModelConfig(4, 4096, 4, 4, 10, 48, 1024, False, "", "", 0.0))
     table = 3.0 + 0.5 * torch.randn(200, 4096)
     heads.init_soft_tokens(table)
     assert heads.soft_tokens.mean().item() == pytest.approx(3.0, abs=0.05)
@@ -41,13 +41,13 @@ def test_vectors_are_dropped_while_it_learns_and_whole_when_it_recommends(
 ) -> None:
     model, whole = student(backbone, item_vector_dropout=0.5), student(backbone)
     items, histories = np.array([1, 2, 3]), from_rows([[1, 2, 3], [4, 5]])
-    wanted = whole.eval().represent_items(items), whole.represent_users(histories)
+    expected = whole.eval().represent_items(items), whole.represent_users(histories)
     model.train()
-    assert not torch.equal(model.represent_items(items), wanted[0])
-    assert not torch.equal(model.represent_users(histories), wanted[1])
+    assert not torch.equal(model.represent_items(items), expected[0])
+    assert not torch.equal(model.represent_users(histories), expected[1])
     model.eval()
-    assert torch.equal(model.represent_items(items), wanted[0])
-    assert torch.equal(model.represent_users(histories), wanted[1])
+    assert torch.equal(model.represent_items(items), expected[0])
+    assert torch.equal(model.represent_users(histories), expected[1])
 
 
 def test_a_saved_student_comes_back_and_holds_only_what_was_trained(
@@ -85,8 +85,8 @@ def test_the_small_backbone_is_pinned_by_its_content(small_backbone: Path, tmp_p
 
     folder = tmp_path / "backbone"
     shutil.copytree(small_backbone, folder)
-    found = load_backbone(folder)
-    assert not any(parameter.requires_grad for parameter in found.model.parameters())
+    actual = load_backbone(folder)
+    assert not any(parameter.requires_grad for parameter in actual.model.parameters())
     config = folder / "model" / "config.json"
     config.write_text(config.read_text() + "\n")
     with pytest.raises(ArtifactError, match="not the model that was pinned"):

@@ -1,35 +1,29 @@
-"""Teacher and student lose under shuffling where order decides what comes next, and nowhere else (SPEC 10.8).
+"""Teacher and student lose under shuffling only where order decides what comes next (specification 10.8)."""
 
-The gates of params.yaml pass that student, and refuse one that was taught without distillation and uniformity.
-"""
-
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from llmsrec.backbones.small import build_small
-from llmsrec.core.config import load_section
 from llmsrec.core.files import write_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
 from llmsrec.evaluation.per_user import EvaluationConfig, UserMetrics, evaluate_all, summarise
 from llmsrec.llm.backbone import Backbone, BackboneConfig, folder_digest, load_backbone
+from llmsrec.llm.ranker import RetrievalRanker, encode_items
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking.ranker import Ranker
-from llmsrec.report.gates import GatesConfig, evaluate_gates
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import train_teacher
-from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.student.trainer import train_student
-from llmsrec.training.loop import Checkpoints, MetricLog
-from tests.conftest import interactions_of, splits_config, with_texts
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
+from tests.conftest import MADE_UP, interactions_of, splits_config, with_texts
 from tests.sequential.test_trainer import teacher_config
 from tests.student.test_exact import student_config
 
-ROOT = Path(__file__).parents[2]
 EVALUATION = EvaluationConfig(bootstrap=500, shuffles=2, shuffle_window=None, scores_mb=32, seed=0)
 
 
@@ -44,13 +38,13 @@ def taste_histories(users: int, items: int, seed: int) -> dict[str, list[str]]:
     return histories
 
 
-def store(histories: dict[str, list[str]]) -> Splits:
+def splits_of(histories: dict[str, list[str]]) -> Splits:
     return with_texts(split(interactions_of(histories), splits_config(generation_negatives=0)))
 
 
 @pytest.fixture(scope="module")
 def reader(markov_splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    """A language model that has learned to read titles and slots; both stores have the same titles."""
+    """A small backbone trained on the titles, which are the same in both datasets."""
     folder = tmp_path_factory.mktemp("reader")
     config = BackboneConfig(
         model="small", revision=None, dtype="float32", num_layers=2, hidden_size=64, num_heads=2,
@@ -85,7 +79,7 @@ def evaluated(splits: Splits, teacher: SASRec, backbone: Backbone, **changes: An
     rankers: dict[str, Ranker] = {
         "popularity": Popularity(splits),
         "teacher": SequentialRanker(teacher),
-        "student": StudentRanker(student, encode_items(student, splits.num_items)),
+        "student": RetrievalRanker(student, encode_items(student, splits.num_items)),
     }
     return evaluate_all(rankers, splits, EVALUATION)
 
@@ -100,52 +94,21 @@ def cost_of_shuffling(found: UserMetrics, splits: Splits) -> dict[str, dict[str,
     }
 
 
-def verdicts(found: UserMetrics) -> dict[str, bool]:
-    gates = load_section(GatesConfig, "gates", ROOT / "params.yaml")
-    return {
-        row["name"]: row["success"] for row in evaluate_gates(found, gates, EVALUATION)["results"]
-    }
-
-
-def test_both_lose_what_order_tells_and_every_gate_is_passed(
+def test_both_lose_what_order_tells(
     markov_splits: Splits, markov_teacher: SASRec, reader: Backbone
 ) -> None:
-    found = evaluated(markov_splits, markov_teacher, reader)
-    lost = cost_of_shuffling(found, markov_splits)
+    """A student trained on last purchases only, without distillation and uniformity, has more similar users."""
+    actual = evaluated(markov_splits, markov_teacher, reader)
+    lost = cost_of_shuffling(actual, markov_splits)
     assert lost["teacher"]["high"] < -0.2
     assert lost["student"]["high"] < -0.05
-    assert all(verdicts(found).values())
-
-
-@pytest.mark.parametrize(
-    ("changes", "failed"),
-    [
-        ({}, {"order", "teacher"}),
-        ({"examples": "last_item"}, {"order", "similarity", "teacher"}),  # users are all alike
-    ],
-    ids=["at every purchase", "at the last purchase"],
-)
-def test_a_student_without_distillation_and_uniformity_fails_the_gates(
-    markov_splits: Splits,
-    markov_teacher: SASRec,
-    reader: Backbone,
-    changes: dict[str, Any],
-    failed: set[str],
-) -> None:
-    found = evaluated(
-        markov_splits,
-        markov_teacher,
-        reader,
-        distillation_weight=0.0,
-        uniformity_weight=0.0,
-        **changes,
-    )
-    assert {name for name, passed in verdicts(found).items() if not passed} == failed
+    bare = {"examples": "last_item", "distillation_weight": 0.0, "uniformity_weight": 0.0}
+    baseline = evaluated(markov_splits, markov_teacher, reader, **bare)
+    assert baseline.similarity["student"].mean() > actual.similarity["student"].mean() + 0.2
 
 
 def test_neither_loses_where_order_tells_nothing(reader: Backbone) -> None:
-    splits = store(taste_histories(300, 40, 0))
-    found = evaluated(splits, teacher_of(splits), reader)
-    for row in cost_of_shuffling(found, splits).values():
-        assert row["low"] <= 0 <= row["high"]
-        assert row["low"] > -0.05
+    splits = splits_of(taste_histories(300, 40, MADE_UP))
+    actual = evaluated(splits, teacher_of(splits), reader)
+    for row in cost_of_shuffling(actual, splits).values():
+        assert abs(row["value"]) < 0.05

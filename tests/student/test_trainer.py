@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from llmsrec.data.splits import Splits
+from llmsrec.finetuning import trainer as train_module
+from llmsrec.finetuning.losses import catalogue_loss
 from llmsrec.llm.backbone import Backbone
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.student import trainer as train_module
-from llmsrec.student.losses import catalogue_loss
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.trainer import Trainer, train_student
+from llmsrec.student.trainer import StudentTrainer, train_student
 from llmsrec.training import loop
-from llmsrec.training.loop import Checkpoints, MetricLog
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
 from tests.student.test_exact import student_config
 
 Build = Callable[..., LLMSRec]
@@ -25,7 +26,7 @@ def test_after_a_step_only_the_heads_have_moved(
     student: Build, backbone: Backbone, markov_splits: Splits
 ) -> None:
     model = student(backbone)
-    trainer = Trainer(model, markov_splits, student_config())
+    trainer = StudentTrainer(model, markov_splits, student_config())
     frozen = [*backbone.model.parameters(), *model.teacher.parameters()]
     before = [parameter.clone() for parameter in frozen]
     heads = {name: value.clone() for name, value in model.heads.named_parameters()}
@@ -37,14 +38,14 @@ def test_after_a_step_only_the_heads_have_moved(
     assert still == []
 
 
-def test_the_teacher_says_the_same_while_it_teaches(
+def test_the_teacher_is_in_evaluation_mode_in_training(
     student: Build, backbone: Backbone, markov_splits: Splits
 ) -> None:
-    """SPEC 6.1: its dropout is off, though the student is in training."""
+    """Specification 6.1: its dropout is off, though the student is in training."""
     model = student(backbone)
     model.train()
-    some = markov_splits.train.take(np.arange(8))
-    assert torch.equal(model.teacher.represent(some), model.teacher.represent(some))
+    histories = markov_splits.train.take(np.arange(8))
+    assert torch.equal(model.teacher.represent(histories), model.teacher.represent(histories))
 
 
 class Stop(Exception):
@@ -52,7 +53,7 @@ class Stop(Exception):
 
 
 class StoppingLog(MetricLog):
-    """Fails after some validations, like a machine that goes away."""
+    """Fails after some validations, as an interrupted machine does."""
 
     def __init__(self, after: int) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize(("select_by", "other"), [("hr@10", "ndcg@10"), ("ndcg@10", "hr@10")])
-def test_the_learning_rate_falls_after_every_look_and_the_best_look_is_kept(
+def test_the_learning_rate_decays_and_the_best_validation_is_kept(
     backbone: Backbone,
     teacher: SASRec,
     markov_splits: Splits,
@@ -101,13 +102,15 @@ def test_the_learning_rate_falls_after_every_look_and_the_best_look_is_kept(
     select_by: str,
     other: str,
 ) -> None:
-    found = iter([0.2, 0.5, 0.5, 0.4, 0.9])
+    actual = iter([0.2, 0.5, 0.5, 0.4, 0.9])
     monkeypatch.setattr(
-        train_module, "validate", lambda *_: {select_by: (value := next(found)), other: 1 - value}
+        train_module, "validate", lambda *_: {select_by: (value := next(actual)), other: 1 - value}
     )
-    kept: list[dict[str, torch.Tensor]] = []
-    copy = loop.copied
-    monkeypatch.setattr(loop, "copied", lambda network: kept.append(copy(network)) or kept[-1])
+    copies: list[dict[str, torch.Tensor]] = []
+    copy = loop.copy_weights
+    monkeypatch.setattr(
+        loop, "copy_weights", lambda network: copies.append(copy(network)) or copies[-1]
+    )
     config = student_config(
         epochs=5,
         batch_size=300,
@@ -119,47 +122,54 @@ def test_the_learning_rate_falls_after_every_look_and_the_best_look_is_kept(
     )
     log = MetricLog()
     model = train_student(markov_splits, teacher, backbone, config, log, Checkpoints(None, ""))
-    assert [row[select_by] for row in log.rows] == [0.2, 0.5, 0.5, 0.4]  # two looks without a gain
+    assert [row[select_by] for row in log.rows] == [
+        0.2,
+        0.5,
+        0.5,
+        0.4,
+    ]  # two validations without a gain
     rates = [row["learning_rate"] / config.learning_rate for row in log.rows]
     assert rates == pytest.approx([1, 0.5, 0.25, 0.125])
-    assert len(kept) == 3  # the start, and the two strict gains
+    assert len(copies) == 3  # the start, and the two strict gains
     assert all(
-        torch.equal(value, kept[2][name]) for name, value in model.heads.state_dict().items()
+        torch.equal(value, copies[2][name]) for name, value in model.heads.state_dict().items()
     )
 
 
-def test_what_fills_slots_learns_at_a_rate_of_its_own(
+def test_projectors_and_soft_tokens_have_a_learning_rate_multiplier(
     student: Build, backbone: Backbone, markov_splits: Splits
 ) -> None:
     """Adam's first step moves every weight by the rate."""
     config = student_config(lr_schedule="decay", learning_rate=1e-3, projector_lr_multiplier=5.0)
     model = student(backbone)
     before = {name: value.clone() for name, value in model.heads.named_parameters()}
-    Trainer(model, markov_splits, config).step(0)
+    StudentTrainer(model, markov_splits, config).step(0)
     moved = {
         name: float((value - before[name]).detach().abs().max())
         for name, value in model.heads.named_parameters()
     }
-    slots = {name for name in moved if name.startswith(("item_projector", "soft_tokens"))}
-    assert len(slots) == 7
+    inputs = {name for name in moved if name.startswith(("item_projector", "soft_tokens"))}
+    assert len(inputs) == 7
     for name, change in moved.items():
-        rate = 5e-3 if name in slots else 1e-3
+        rate = 5e-3 if name in inputs else 1e-3
         assert 0.5 * rate < change < 1.01 * rate, name
 
 
-def test_the_chance_of_an_item_is_how_often_it_comes(
+def test_inclusion_probability_is_the_frequency_of_an_item(
     student: Build, backbone: Backbone, markov_splits: Splits
 ) -> None:
     config = student_config(
         examples="auto_regressive", batch_size=8, train_negatives=1, catalogue_negatives=3
     )
-    trainer = Trainer(student(backbone), markov_splits, config)
+    trainer = StudentTrainer(student(backbone), markov_splits, config)
     count, steps = np.zeros(markov_splits.num_items + 1), 600
     draws = np.random.default_rng(0)
     for _ in range(steps):
-        reads = trainer.examples.reads(draws.integers(len(trainer.examples), size=8))
-        own = trainer.negatives.draw(trainer.owners[reads], 1, draws)
-        count[np.unique([*trainer.targets[reads], *own.ravel(), *trainer.pool.draw(draws)])] += 1
+        read_outs = trainer.examples.read_outs(draws.integers(len(trainer.examples), size=8))
+        negatives = trainer.negatives.draw(trainer.users[read_outs], 1, draws)
+        count[
+            np.unique([*trainer.targets[read_outs], *negatives.ravel(), *trainer.pool.draw(draws)])
+        ] += 1
     assert np.abs(count / steps - trainer.pool.inclusion_probability)[1:].max() < 0.1
     assert np.abs(count / steps - trainer.pool.inclusion_probability)[1:].mean() < 0.03
 
@@ -168,13 +178,13 @@ def test_with_the_whole_catalogue_drawn_the_loss_is_its_cross_entropy() -> None:
     torch.manual_seed(0)
     scores, targets = torch.randn(5, 9), torch.tensor([0, 3, 3, 8, 1])
     allowed = torch.rand(5, 9) < 0.7
-    wanted = []
+    expected = []
     for row, target in enumerate(targets.tolist()):
         others = [item for item in range(9) if allowed[row, item] and item != target]
         among = torch.cat([scores[row, [target]], scores[row, others]])
-        wanted.append(-torch.log_softmax(among, 0)[0])
-    found = catalogue_loss(scores, targets, torch.ones(9), allowed)
-    assert found.item() == pytest.approx(torch.stack(wanted).mean().item(), rel=1e-6)
+        expected.append(-torch.log_softmax(among, 0)[0])
+    actual = catalogue_loss(scores, targets, torch.ones(9), allowed)
+    assert actual.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-6)
 
 
 def test_the_pool_sums_to_the_catalogue_in_expectation(markov_splits: Splits) -> None:
@@ -185,7 +195,7 @@ def test_the_pool_sums_to_the_catalogue_in_expectation(markov_splits: Splits) ->
     assert (came / chance @ values).mean() == pytest.approx(values.sum(), rel=0.01)
 
 
-def test_nothing_to_tell_the_target_from_is_refused() -> None:
+def test_settings_without_negatives_are_refused() -> None:
     with pytest.raises(ValueError, match="set train_negatives or in_batch"):
         student_config(train_negatives=0, in_batch=False, catalogue_negatives=0)
     with pytest.raises(ValueError, match="set in_batch: true"):

@@ -104,5 +104,7 @@ def test_a_longer_prompt_takes_the_place_of_the_shorter(model: LLMSRec) -> None:
     users.represent(shoppers([1, 2]))
     users.represent(shoppers([1, 2, 3]))
     assert len(users.entries) == 1
-    total = sum(part.nbytes for layers in users.entries.values() for pair in layers for part in pair)
+    total = sum(
+        part.nbytes for layers in users.entries.values() for pair in layers for part in pair
+    )
     assert users.bytes == total

@@ -102,7 +102,7 @@ def test_the_mask_is_no_candidate(network: BERT4Rec) -> None:
 def test_the_rate_rises_and_falls_to_zero_in_lines(tmp_path: Path, markov_splits: Splits) -> None:
     made = trainer(tmp_path, markov_splits, warm_up=10, epochs=20, learning_rate=0.5)
     total = 20 * made.steps_per_epoch
-    rates = [made.rate(step) for step in range(total)]
+    rates = [made.learning_rate(step) for step in range(total)]
     np.testing.assert_allclose(rates[:9], 0.5 * np.arange(1, 10) / 10)
     np.testing.assert_allclose(rates[10:], 0.5 * (1 - np.arange(10, total) / total))
     made.step(0)

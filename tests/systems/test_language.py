@@ -33,7 +33,9 @@ from llmsrec.student.trainer import train_student
 from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import Answerer, TrainingInput
 from llmsrec.systems.training import num_trained, train_system
-from llmsrec.training.loop import Checkpoints, MetricLog, seed_torch
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
+from llmsrec.training.seeding import seed_torch
 from tests.conftest import interactions_of, splits_config
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -60,14 +62,14 @@ def params(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="module")
-def titled(markov_splits: Splits) -> Splits:
+def titled(few_splits: Splits) -> Splits:
     """With candidates for mode G, 9 of which are not the target."""
-    labels, drawn = title_labels(markov_splits.catalog), {}
-    for part, stored in markov_splits.candidates.items():
+    labels, drawn = title_labels(few_splits.catalog), {}
+    for part, stored in few_splits.candidates.items():
         drawn[part] = draw_candidates(
-            markov_splits.sequences, markov_splits.targets[part], stored.rows, 9, labels, np.random.default_rng(1)
+            few_splits.sequences, few_splits.targets[part], stored.rows, 9, labels, np.random.default_rng(1)
         )  # fmt: skip
-    return replace(markov_splits, generation_candidates=drawn)
+    return replace(few_splits, generation_candidates=drawn)
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from llmsrec.sequential.trainer import train_teacher
 from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import TrainingInput
 from llmsrec.systems.training import num_trained, train_system
-from llmsrec.training.loop import Checkpoints, MetricLog
+from llmsrec.training.checkpoints import Checkpoints
+from llmsrec.training.loop import MetricLog
 from tests.systems.small import PARAMS, small_given, small_system
 
 

@@ -15,16 +15,16 @@ NUM_ITEMS = 60
 histories = st.lists(
     st.lists(st.integers(1, NUM_ITEMS), min_size=2, max_size=40), min_size=1, max_size=12
 )
-Lesson = tuple[int, tuple[int, ...], int]  # a user, what is shown, the next item
+Position = tuple[int, tuple[int, ...], int]  # a user, the prefix, the next item
 
 
-def slow_lessons(rows: list[list[int]], users: list[int], max_length: int) -> Counter[Lesson]:
-    """What SPEC 4.1 trains on: each of the last purchases after the ones before it."""
-    found: Counter[Lesson] = Counter()
+def slow_positions(rows: list[list[int]], users: list[int], max_length: int) -> Counter[Position]:
+    """The positions of specification 4.1: each of the last purchases after its prefix."""
+    actual: Counter[Position] = Counter()
     for user in users:
         window = rows[user][-(max_length + 1) :]
-        found.update((user, tuple(window[:end]), window[end]) for end in range(1, len(window)))
-    return found
+        actual.update((user, tuple(window[:end]), window[end]) for end in range(1, len(window)))
+    return actual
 
 
 @given(histories, st.integers(1, 30), st.data())
@@ -34,16 +34,16 @@ def test_every_position_is_followed_by_its_next_item(
 ) -> None:
     """For every user of the batch, also one drawn twice, whichever group it came into."""
     users = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=15))
-    found: Counter[Lesson] = Counter()
+    actual: Counter[Position] = Counter()
     for group in bucket_by_length(from_rows(rows), np.array(users), max_length):
         targets, owners = iter(group.targets.tolist()), iter(group.users.tolist())
         for inputs in group.inputs.tolist():
-            shown = [item for item in inputs if item]
-            assert inputs == [0] * (len(inputs) - len(shown)) + shown  # left padded
-            for end in range(1, len(shown) + 1):
-                found[next(owners), tuple(shown[:end]), next(targets)] += 1
+            prefix = [item for item in inputs if item]
+            assert inputs == [0] * (len(inputs) - len(prefix)) + prefix  # left padded
+            for end in range(1, len(prefix) + 1):
+                actual[next(owners), tuple(prefix[:end]), next(targets)] += 1
         assert not [*targets, *owners]
-    assert found == slow_lessons(rows, users, max_length)
+    assert actual == slow_positions(rows, users, max_length)
 
 
 @given(histories)
@@ -77,10 +77,10 @@ def test_with_replacement_draws_as_many_batches_as_fit(
     num_users: int, batch_size: int, batches: int
 ) -> None:
     draws = np.random.default_rng(0)
-    found = list(epoch_users(num_users, batch_size, "with_replacement", draws))
-    assert len(found) == batches
-    assert all(len(batch) == min(num_users, batch_size) for batch in found)
-    assert all(((batch >= 0) & (batch < num_users)).all() for batch in found)
+    actual = list(epoch_users(num_users, batch_size, "with_replacement", draws))
+    assert len(actual) == batches
+    assert all(len(batch) == min(num_users, batch_size) for batch in actual)
+    assert all(((batch >= 0) & (batch < num_users)).all() for batch in actual)
 
 
 def test_with_replacement_repeats_some_users_and_skips_none_for_ever() -> None:

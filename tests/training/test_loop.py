@@ -1,4 +1,4 @@
-"""What every training shares: when to stop, what a checkpoint gives back, where metrics go."""
+"""The training loop: early stopping, checkpoints, metrics."""
 
 import json
 from pathlib import Path
@@ -9,15 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from llmsrec.training.loop import (
-    Checkpoints,
-    EarlyStopping,
-    MetricLog,
-    TrainingPlan,
-    fingerprint,
-    generator,
-    train,
-)
+from llmsrec.training.checkpoints import Checkpoints, fingerprint
+from llmsrec.training.loop import EarlyStopping, MetricLog, TrainingPlan, train
+from llmsrec.training.seeding import generator
 
 
 def test_only_a_strictly_better_value_is_the_best() -> None:
@@ -90,7 +84,7 @@ class Run:
 
 
 class Worsening:
-    """A training whose every step takes a point of what is looked at."""
+    """Every step lowers the validation metric by one."""
 
     def __init__(self) -> None:
         self.network = nn.Linear(1, 1, bias=False)
@@ -110,21 +104,23 @@ class Worsening:
         self.network.load_state_dict(state["network"])
 
 
-@pytest.mark.parametrize(("looks", "kept"), [([1, 2, 3], 4.0), ([0, 1, 2, 3], 5.0)])
+@pytest.mark.parametrize(("eval_steps", "best"), [([1, 2, 3], 4.0), ([0, 1, 2, 3], 5.0)])
 def test_a_look_before_the_first_step_keeps_what_is_not_bettered(
-    tmp_path: Path, looks: list[int], kept: float
+    tmp_path: Path, eval_steps: list[int], best: float
 ) -> None:
     trainer, log = Worsening(), MetricLog()
-    plan = TrainingPlan("x", lambda: {"it": trainer.network.weight.item()}, looks, 2, "it")
+    plan = TrainingPlan("x", lambda: {"it": trainer.network.weight.item()}, eval_steps, 2, "it")
     train(trainer, plan, log, Checkpoints(tmp_path / "c", "key"))
-    assert trainer.network.weight.item() == kept
-    assert [row["step"] for row in log.rows] == looks[:3]  # the best, and two without a better one
+    assert trainer.network.weight.item() == best
+    assert [row["step"] for row in log.rows] == eval_steps[
+        :3
+    ]  # the best, and two without a better one
     again, second = (
         Worsening(),
         MetricLog(),
     )  # from the last look: it does not look at its start again
     train(again, plan, second, Checkpoints(tmp_path / "c", "key"))
-    assert again.network.weight.item() == kept
+    assert again.network.weight.item() == best
     assert second.rows == log.rows
 
 
@@ -154,9 +150,9 @@ def test_an_optimizers_state_keeps_its_whole_number_keys(tmp_path: Path) -> None
     assert list(state["optimizer"]["state"]) == [0, 1, 2, 3]
     for number, moments in run.optimizer.state_dict()["state"].items():
         for name, value in moments.items():
-            found = state["optimizer"]["state"][number][name]
-            assert found.dtype == value.dtype
-            assert torch.equal(found, value)
+            actual = state["optimizer"]["state"][number][name]
+            assert actual.dtype == value.dtype
+            assert torch.equal(actual, value)
     assert torch.equal(state["random"], torch.get_rng_state())
 
 
@@ -173,20 +169,20 @@ def test_a_checkpoint_gives_back_nested_values_and_tensors_of_every_kind(tmp_pat
         "empty": {},
     }
     Checkpoints(tmp_path / "c", "key").save(state)
-    found = Checkpoints(tmp_path / "c", "key").load()
-    assert found is not None
-    assert list(found) == list(state)
-    assert (found["rows"], found["none"], found["flag"], found["empty"]) == (
+    actual = Checkpoints(tmp_path / "c", "key").load()
+    assert actual is not None
+    assert list(actual) == list(state)
+    assert (actual["rows"], actual["none"], actual["flag"], actual["empty"]) == (
         state["rows"],
         None,
         True,
         {},
     )
-    for kept, given in zip(found["tensors"], state["tensors"], strict=True):
-        assert kept.dtype == given.dtype
-        assert torch.equal(kept, given)
-    assert torch.equal(found["half"], state["half"])
-    assert (found["a/b"].item(), found["a"]["b"].item(), found["a"][0].item()) == (0, 1, 2)
+    for loaded, saved in zip(actual["tensors"], state["tensors"], strict=True):
+        assert loaded.dtype == saved.dtype
+        assert torch.equal(loaded, saved)
+    assert torch.equal(actual["half"], state["half"])
+    assert (actual["a/b"].item(), actual["a"]["b"].item(), actual["a"][0].item()) == (0, 1, 2)
 
 
 def test_a_checkpoint_of_another_run_is_not_given(tmp_path: Path) -> None:
@@ -200,9 +196,9 @@ def test_the_newest_checkpoint_counts_and_clearing_leaves_nothing(tmp_path: Path
     assert checkpoints.load() is None
     checkpoints.save({"step": 1, "weight": torch.zeros(2)})
     checkpoints.save({"step": 2, "weight": torch.ones(2)})
-    found = checkpoints.load()
-    assert found is not None
-    assert (found["step"], found["weight"].tolist()) == (2, [1, 1])
+    actual = checkpoints.load()
+    assert actual is not None
+    assert (actual["step"], actual["weight"].tolist()) == (2, [1, 1])
     checkpoints.clear()
     assert checkpoints.load() is None
     assert list(tmp_path.iterdir()) == []
@@ -228,7 +224,7 @@ def test_a_fingerprint_depends_on_every_part() -> None:
         (1, 23),
         (12, 3),
     ]
-    assert len({fingerprint(*some) for some in parts}) == len(parts)
+    assert len({fingerprint(*part) for part in parts}) == len(parts)
     assert fingerprint("config", values) == fingerprint("config", np.arange(12)[:6])
 
 

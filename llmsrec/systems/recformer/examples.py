@@ -5,7 +5,7 @@ from jaxtyping import Int
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.training.batches import Epochs, trainable_users
-from llmsrec.training.loop import generator
+from llmsrec.training.seeding import generator
 
 
 class Examples:

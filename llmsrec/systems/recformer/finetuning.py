@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.sequential.trainer import every_few
+from llmsrec.sequential.trainer import epoch_steps
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
 from llmsrec.systems.recformer.network import Recformer, RecformerRanker
@@ -79,7 +79,7 @@ def stage(
     plan = TrainingPlan(
         "recformer, items read anew" if rereads else "recformer, items fixed",
         lambda: look(network, splits, config, seed),
-        [0, *every_few(epochs, config.validate_every, trainer.steps_per_epoch)],
+        [0, *epoch_steps(epochs, config.validate_every, trainer.steps_per_epoch)],
         config.patience if rereads else config.second_patience,
         "ndcg@10",
         steps_per_log_unit=trainer.steps_per_epoch,

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from llmsrec.data.sequences import Sequences, ranges
 from llmsrec.data.splits import Splits
-from llmsrec.sequential.trainer import every_few
+from llmsrec.sequential.trainer import epoch_steps
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.examples import Examples
 from llmsrec.systems.recformer.finetuning import look, rate
@@ -124,7 +124,7 @@ def stage(network: Recformer, splits: Splits, config: RecformerConfig, seed: int
     """On the store's own training histories; the best look is the one that ranks best untuned."""
     examples = Examples(splits.train, config.pretrain_batch_size, seed, 0)
     trainer = Pretraining(network, examples, config)
-    looks = every_few(config.pretrain_epochs, config.validate_every, trainer.steps_per_epoch)
+    looks = epoch_steps(config.pretrain_epochs, config.validate_every, trainer.steps_per_epoch)
 
     def validate() -> dict[str, float]:
         network.read_items()
