@@ -114,5 +114,5 @@ def test_where_there_is_no_order_none_is_asked_for() -> None:
 def test_without_shuffles_order_is_not_judged() -> None:
     some = user_metrics()
     table = {name: rows for name, rows in some.table.items() if "shuffled" not in name}
-    report = evaluate_gates(Found(table, {}, {}), GatesConfig(**BOUNDS), CONFIG)
+    report = evaluate_gates(UserMetrics(table, {}, {}), GatesConfig(**BOUNDS), CONFIG)
     assert set(verdicts(report)) == {"popularity", "teacher"}
