@@ -28,8 +28,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = load_section(PromotionConfig, "promotion", OPERATIONS)
     evaluation = load_section(EvaluationConfig, "evaluation")
-    student = sha256(args.artifacts / "student" / "model.safetensors")
     gates = read_json(args.gates)
+    student = sha256(args.artifacts / "student" / "model.safetensors")
     if gates.get("model") != student:
         raise ArtifactError(
             f"{args.gates} judges another student than {args.artifacts}: run the evaluation first"
