@@ -13,6 +13,7 @@ import yaml
 from torch import Tensor
 
 from llmsrec.backbones.small import build_small
+from llmsrec.core.config import read_section
 from llmsrec.core.errors import ConfigError
 from llmsrec.core.files import read_json, write_json
 from llmsrec.data.catalog import Catalog
@@ -423,7 +424,7 @@ def reader(themed: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def taught(themed: Splits, reader: Path) -> TrainingInput:
-    section = yaml.safe_load(PARAMS.read_text())["teacher"]
+    section = read_section("teacher", PARAMS)
     config = TeacherConfig(**section | {"embedding_size": TEACHER, "epochs": 8, "num_blocks": 1})
     teacher = train_teacher(themed, config, MetricLog(), Checkpoints(None, ""))
     return TrainingInput(themed, teacher.requires_grad_(False), reader, seed=0)
