@@ -130,8 +130,8 @@ def returning_users(recommender: Recommender, histories: Sequences) -> Iterator[
         difference = max(difference, float((first - second).abs().max() / first.abs().max()))
     print(
         f"one interaction more: {np.median(plain) * 1000:.1f} ms without, {np.median(cached) * 1000:.1f} ms with the "
-        f"cache ({users.bytes / len(users.kept) / 1e6:.2f} MB each); {within.mean():.0%} of {len(grown)} users fit the "
-        f"window; largest difference {difference:.0e} of the largest value"
+        f"cache ({users.bytes / len(users.entries) / 1e6:.2f} MB each); {within.mean():.0%} of {len(grown)} users "
+        f"fit the window; largest difference {difference:.0e} of the largest value"
     )
     if difference > 1e-5:
         raise SystemExit("the cache changes the result")
@@ -146,7 +146,7 @@ def without_server(recommender: Recommender, rows: list[list[str]], requests: in
     times = []
     for (row,) in batches(rows, 1, requests):
         start = time.perf_counter()
-        recommender.answer([UserHistory(row)], K)
+        recommender.recommend_batch([UserHistory(row)], K)
         times.append(time.perf_counter() - start)
     show("without HTTP, 1 row", times)
     return times

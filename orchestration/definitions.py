@@ -25,22 +25,17 @@ JOB = "pipeline"
 PIPELINES = ("dvc.yaml", "studies/dvc.yaml")
 
 
-def section(name: str, root: Path) -> dict[str, Any]:
-    document = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    return dict(document.get(name) or {})
-
-
 def datasets(root: Path = ROOT) -> dict[str, str]:
-    return section("datasets", root)
+    document = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    return dict(document["datasets"])
 
 
-def of_datasets(name: str, root: Path) -> dict[str, Any]:
-    """A section with an entry for each dataset; what is said of one that is not (or no longer) there sleeps."""
-    return {
-        dataset: values
-        for dataset, values in section(name, root).items()
-        if dataset in datasets(root)
-    }
+def operations(name: str, root: Path) -> dict[str, Any]:
+    """A section of operations.yaml without the entries of datasets that params.yaml does not name."""
+    file = root / "operations.yaml"
+    document = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+    entries = document.get(name) or {}
+    return {dataset: values for dataset, values in entries.items() if dataset in datasets(root)}
 
 
 def study_jobs(assets: list[Any]) -> list[Any]:
@@ -61,7 +56,7 @@ def build(root: Path = ROOT) -> dg.Definitions:
     """All Dagster definitions of the project at `root`."""
     project = DvcProject(root, external=(FOLDER,), pipelines=PIPELINES)
     tracker = MlflowRuns(root, experiment="llmsrec")
-    inboxes = {name: one for name, one in of_datasets("inbox", root).items() if one is not None}
+    inboxes = {name: one for name, one in operations("inbox", root).items() if one is not None}
     assets = [
         raw_reviews_asset(project, datasets(root), tracker),
         arrivals_asset(project, list(datasets(root)), inboxes),
@@ -81,7 +76,7 @@ def build(root: Path = ROOT) -> dg.Definitions:
             retraining_job,
         ],
         sensors=[inbox_sensor(project, list(inboxes)), dvc_lock_sensor(project), dead_runs_sensor],
-        schedules=retraining_schedules(project, of_datasets("schedules", root)),
+        schedules=retraining_schedules(project, operations("schedules", root)),
         loggers={"terminal": terminal_logger},
         executor=locking_executor,  # in process: each step starts a child process
     )

@@ -173,7 +173,7 @@ class _Promotion:
             raise StageFailed(f"{stage}@{self.dataset}", result)
 
     def _parameters(self) -> Any:
-        text = (self.project.root / "params.yaml").read_text(encoding="utf-8")
+        text = (self.project.root / "operations.yaml").read_text(encoding="utf-8")
         return yaml.safe_load(text)["promotion"]
 
 

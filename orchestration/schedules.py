@@ -48,7 +48,7 @@ class Schedule:
 def retraining_schedules(
     project: DvcProject, schedules: Mapping[str, Mapping[str, Any] | None]
 ) -> list[dg.ScheduleDefinition]:
-    """A schedule for each dataset whose entry is not null; raises ValueError for a wrong entry."""
+    """A schedule for each dataset whose entry in operations.yaml is not null; raises ValueError for a wrong entry."""
     return [
         _schedule(project, dataset, parse_schedule(dataset, values))
         for dataset, values in schedules.items()
@@ -62,13 +62,13 @@ def parse_schedule(dataset: str, values: Mapping[str, Any]) -> Schedule:
         schedule = Schedule(**values)
     except TypeError as error:
         raise ValueError(
-            f"params.yaml: schedules.{dataset} is {dict(values)} ({error}); expected cron, timezone and "
+            f"operations.yaml: schedules.{dataset} is {dict(values)} ({error}); expected cron, timezone and "
             "min_new_interactions, or null"
         ) from None
     minimum = schedule.min_new_interactions
     if type(minimum) is not int or minimum < 0:
         raise ValueError(
-            f"params.yaml: schedules.{dataset}.min_new_interactions is {minimum!r}; expected a whole "
+            f"operations.yaml: schedules.{dataset}.min_new_interactions is {minimum!r}; expected a whole "
             "number of at least 0"
         )
     return schedule

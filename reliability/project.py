@@ -47,17 +47,20 @@ class CommandFailed(Exception):
 def write_project(
     root: Path, dataset: str, source: str, changes: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Path:
-    """Copy the checkout with one dataset; `changes` override the small settings, by section of params.yaml."""
+    """Copy the checkout with one dataset; `changes` override the small settings, by section of either file."""
     for name in tracked():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(CHECKOUT / name, root / name)
-    document = yaml.safe_load((root / "params.yaml").read_text())
-    document["datasets"] = {dataset: source}
-    for section, values in SMALL.items():
-        document[section].update({k: v for k, v in values.items() if k in document[section]})
-    for section, changed in (changes or {}).items():
-        document[section].update(changed)
-    (root / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    for name in ("params.yaml", "operations.yaml"):
+        document = yaml.safe_load((root / name).read_text())
+        if name == "params.yaml":
+            document["datasets"] = {dataset: source}
+        for section in document.keys() & SMALL.keys():
+            small = SMALL[section].items()
+            document[section].update({k: v for k, v in small if k in document[section]})
+        for section in document.keys() & (changes or {}).keys():
+            document[section].update((changes or {})[section])
+        (root / name).write_text(yaml.safe_dump(document, sort_keys=False))
     call(root, "git", "init", "--quiet")
     call(root, "git", "add", "--all")
     identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]

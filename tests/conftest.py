@@ -58,8 +58,8 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 def splits_config(**changes: Any) -> SplitsConfig:
     values: dict[str, Any] = {
-        "split": "loo", "kcore": "iterative", "user_threshold": 1, "item_threshold": 1,
-        "sample_rate": 1.0, "seed": 0, "gts_share": 0.1, "gts_target": "last", "negatives": 9,
+        "split": "leave_one_out", "kcore": "iterative", "user_threshold": 1, "item_threshold": 1,
+        "sample_rate": 1.0, "seed": 0, "temporal_share": 0.1, "temporal_target": "last", "negatives": 9,
         "generation_negatives": 4, "max_users": None, "min_users": 1, "min_items": 1,
     }  # fmt: skip
     return SplitsConfig(**{**values, **changes})
@@ -241,17 +241,17 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def params(tmp_path: Path) -> Callable[..., Path]:
-    """A copy of the project's params.yaml with some sections changed."""
+    """Write copies of the project's params.yaml and operations.yaml with some sections changed."""
     import yaml
 
     def write(**sections: dict[str, Any]) -> Path:
-        root = Path(__file__).parents[1]
-        document = yaml.safe_load((root / "params.yaml").read_text())
-        for name, values in sections.items():
-            document[name] = values if name == "datasets" else {**document[name], **values}
-        path = tmp_path / "params.yaml"
-        path.write_text(yaml.safe_dump(document, sort_keys=False))
-        return path
+        for name in ("params.yaml", "operations.yaml"):
+            document = yaml.safe_load((Path(__file__).parents[1] / name).read_text())
+            for section in sections.keys() & document.keys():
+                old = {} if section == "datasets" else document[section]
+                document[section] = {**old, **sections[section]}
+            (tmp_path / name).write_text(yaml.safe_dump(document, sort_keys=False))
+        return tmp_path / "params.yaml"
 
     return write
 

@@ -31,7 +31,7 @@ variable "pipeline_service_account" {
 }
 
 variable "inbox_prefix" {
-  description = "Where new interactions arrive (params.yaml, inbox: s3://bucket/prefix)."
+  description = "Where new interactions arrive (operations.yaml, inbox: s3://bucket/prefix)."
   type        = string
   default     = "inbox"
 }

@@ -25,7 +25,7 @@ DONE, REJECTED = "done", "rejected"
 
 @dataclass(frozen=True)
 class InboxConfig:
-    """The inbox of one dataset in params.yaml."""
+    """The inbox of one dataset in operations.yaml."""
 
     source: str | None  # a folder, or s3://bucket/prefix
     settled_seconds: Natural
@@ -155,7 +155,7 @@ def ready_and_waiting(
 
 
 def inbox_configs(params: Path) -> dict[str, InboxConfig]:
-    """The inbox of each dataset that has one in params.yaml; ConfigError if an entry is invalid."""
+    """The inbox of each dataset that has one in operations.yaml; ConfigError if an entry is invalid."""
     configs = {}
     for dataset, values in read_section("inbox", params).items():
         where = f"{params}: inbox.{dataset}"

@@ -1,54 +1,63 @@
-"""Read one section of params.yaml into a frozen dataclass: complete, typed, no hidden default."""
+"""Read one section of params.yaml or operations.yaml into a frozen dataclass: complete, typed, no hidden default."""
 
 import contextlib
 import dataclasses
-import math
-import re
+import functools
 import reprlib
-import types
-import typing
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from llmsrec.core.errors import ConfigError
 
 T = TypeVar("T")
 
-# PyYAML lets through what int(), date() and a dict say to `!!int x`, `2001-99-99` and `!!bool x`.
+PARAMS, OPERATIONS = Path("params.yaml"), Path("operations.yaml")
+SEEDED = ("teacher", "backbone", "student")  # sections that share the top-level `seed`
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+# PyYAML passes on the errors of int(), date() and dict for `!!int x`, `2001-99-99` and `!!bool x`.
 _NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
-_HALVES = re.compile("[\ud800-\udfff]")  # of a pair: no text, and nothing could write it
+# A limit of length makes pydantic refuse half a pair of surrogates, which no file can hold.
+_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, str_max_length=10**6)
+# YAML 1.1 reads 1e-4 as a text and knows no tuples; dates are quoted, since DVC's templates refuse YAML's own.
+_CONVERSIONS: dict[str, tuple[type, Any]] = {
+    "float_type": (str, float),
+    "date_type": (str, date.fromisoformat),
+    "tuple_type": (list, tuple),
+}
+_MESSAGES = {  # by pydantic's type of error
+    "missing": "{path} is missing; see docs/parameters.md",
+    "int_type": "{path} is {value}; expected a whole number",
+    "float_type": "{path} is {value}; expected a number",
+    "string_type": "{path} is {value}; expected a text",
+    "string_unicode": "{path} is {value}; expected a text",
+    "bool_type": "{path} is {value}; expected true or false",
+    "date_type": '{path} is {value}; expected a date such as "1995-07-16"',
+    "tuple_type": "{path} is {value}; expected a list",
+    "literal_error": "{path} is {value}; choose from {expected}",
+    "greater_than_equal": "{path} is {value}; it must be at least {ge:g}",
+    "less_than_equal": "{path} is {value}; it must be at most {le:g}",
+}
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 3, 10, 10
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 200
 
 
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """What a number may be, both ends included."""
-
-    low: int | float
-    high: int | float = math.inf
-
-
-Count = Annotated[int, Range(1)]
-Natural = Annotated[int, Range(0)]
-Amount = Annotated[float, Range(0)]
-Share = Annotated[float, Range(0, 1)]
-
-# YAML 1.1 reads 1e-4 as a text; dates are quoted, since DVC's templates refuse YAML's own.
-_FROM_TEXT: dict[Any, Any] = {float: float, date: date.fromisoformat}
-
-
-def load_section(cls: type[T], section: str, params: Path = Path("params.yaml")) -> T:
-    """The section of params.yaml that configures `cls`."""
+def load_section(cls: type[T], section: str, params: Path = PARAMS) -> T:
+    """The section of `params` that configures `cls`; a ConfigError is one line that names file and key."""
     return from_mapping(cls, read_section(section, params), where=f"{params}: {section}")
 
 
 def read_section(section: str, params: Path) -> dict[str, Any]:
-    """A section as it stands."""
+    """The mapping below `section`, unchecked; those of the models contain the common `seed`."""
     try:
         document = yaml.safe_load(params.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -56,83 +65,71 @@ def read_section(section: str, params: Path) -> dict[str, Any]:
     except _NOT_YAML as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{params} is not YAML: {reason}") from None
-    if not isinstance(document, dict) or not isinstance(document.get(section), dict):
-        raise ConfigError(f"{params} has no section '{section}:'; presets/ shows a complete file")
-    return document[section]
+    values = document.get(section) if isinstance(document, dict) else None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{params} has no section '{section}:'; see docs/parameters.md")
+    if section not in SEEDED:
+        return values
+    if "seed" in values or "seed" not in document:
+        raise ConfigError(
+            f"{params}: {section}.seed is read from the top-level key 'seed'; set it there"
+        )
+    return values | {"seed": document["seed"]}
 
 
 def from_mapping(cls: type[T], values: dict[str, Any], where: str) -> T:
-    """`cls(**values)`, refusing unknown, missing and mistyped keys by name."""
-    hints = typing.get_type_hints(cls, include_extras=True)
+    """`cls(**values)`; a ConfigError names the key that is unknown, missing, of another type or out of range."""
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
-            shown = key if isinstance(key, str) else _shown(key)
-            raise ConfigError(f"{where}.{shown} is unknown; known keys: {', '.join(names)}")
-    for name in names:
-        if name not in values:
-            raise ConfigError(f"{where}.{name} is missing; presets/ shows a complete file")
-    checked = {name: _check(values[name], hints[name], f"{where}.{name}") for name in names}
+            path = f"{where}.{key if isinstance(key, str) else _shown(key)}"
+            raise ConfigError(f"{path} is unknown; known keys: {', '.join(names)}")
     try:
-        return cls(**checked)
+        return cls(**_checked(_model(cls), values))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigError(_message(error, where)) from None
     except ValueError as error:  # raised by a __post_init__
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _check(value: Any, hint: Any, where: str) -> Any:
-    origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in options:
-            known = ", ".join(map(str, options))
-            raise ConfigError(f"{where} is {_shown(value)}; choose from {known}")
-        return value
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in options:
-            return None
-        (hint,) = [option for option in options if option is not type(None)]
-    if origin is tuple:
-        return _each(value, options[0], where)
-    if typing.get_origin(hint) is Annotated:
-        return _within(hint.__metadata__[0], _check(value, hint.__origin__, where), where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):
-            return float(value)
-    if hint in _FROM_TEXT and isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return _FROM_TEXT[hint](value)
-    # `isinstance` would take true for 1, and a moment for a date
-    if type(value) is not hint or (hint is str and _HALVES.search(value)):
-        raise ConfigError(f"{where} is {_shown(value)}; expected {_name(hint)}")
-    return value
+@functools.cache
+def _model(cls: type[Any]) -> type[BaseModel]:
+    """The fields of the dataclass `cls` as a strict pydantic model."""
+    hints = get_type_hints(cls, include_extras=True)
+    fields: Any = {field.name: (hints[field.name], ...) for field in dataclasses.fields(cls)}
+    return create_model(cls.__name__, __config__=_STRICT, **fields)
 
 
-def _each(value: Any, hint: Any, where: str) -> tuple[Any, ...]:
-    """A list, all of one kind."""
-    if not isinstance(value, list):
-        raise ConfigError(f"{where} is {_shown(value)}; expected a list")
-    return tuple(_check(part, hint, f"{where}[{place}]") for place, part in enumerate(value))
+def _checked(model: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return dict(model.model_validate(values))
+    except ValidationError as failed:
+        converted = dict(values)
+        for error in failed.errors():
+            source, convert = _CONVERSIONS.get(error["type"], (None, str))
+            if type(error["input"]) is source:
+                with contextlib.suppress(ValueError):
+                    converted[str(error["loc"][0])] = convert(error["input"])
+        return dict(model.model_validate(converted))
 
 
-def _within(allowed: Range, value: int | float, where: str) -> int | float:
-    if allowed.low <= value <= allowed.high:
-        return value
-    upper = "" if allowed.high == math.inf else f" and at most {allowed.high:g}"
-    raise ConfigError(f"{where} is {_shown(value)}; it must be at least {allowed.low:g}{upper}")
+def _message(failed: ValidationError, where: str) -> str:
+    """One line: on the first key that is missing, or else on the first wrong value."""
+    error = min(failed.errors(), key=lambda error: error["type"] != "missing")
+    key, *places = error["loc"]
+    context = {"expected": "", **error.get("ctx", {})}
+    context["expected"] = context["expected"].replace("'", "").replace(" or ", ", ")
+    return _MESSAGES.get(error["type"], "{path} is {value}; {message}").format(
+        path=f"{where}.{key}" + "".join(f"[{place}]" for place in places),
+        value=_shown(error["input"]),
+        message=error["msg"],
+        **context,
+    )
 
 
 def _shown(value: Any) -> str:
-    """In an error; not endless, as numbers, and lists of the same list, can be."""
+    """At most 500 letters; numbers, and lists of the same list, can be endless."""
     try:
         return _SHORT.repr(value)[:500]
     except ValueError:  # Python writes no number of more than 4,300 digits
         return "a number of thousands of digits"
-
-
-def _name(hint: Any) -> str:
-    return {
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        bool: "true or false",
-        date: 'a date such as "1995-07-16"',
-    }.get(hint, str(hint))

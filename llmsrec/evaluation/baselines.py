@@ -1,4 +1,4 @@
-"""Popularity and a first-order Markov chain: what a model must beat before its order means anything (SPEC 9)."""
+"""Popularity and a first-order Markov chain as baselines of sequence models (specification 9)."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,7 +10,7 @@ from llmsrec.ranking.ranker import Ranker
 
 
 def baselines(splits: Splits, seed: int) -> dict[str, Ranker]:
-    """What needs no training; the chain that counted on shuffled histories tells whether order says anything."""
+    """The baselines by name; `markov_unordered` counts on shuffled histories and measures the value of order."""
     unordered = splits.train.shuffled(np.random.default_rng(seed))
     return {
         "popularity": Popularity(splits),
@@ -20,7 +20,7 @@ def baselines(splits: Splits, seed: int) -> dict[str, Ranker]:
 
 
 class Popularity:
-    """How often an item was bought in training."""
+    """Scores an item by its number of training interactions."""
 
     def __init__(self, splits: Splits) -> None:
         counts = np.bincount(splits.train.items, minlength=splits.num_items + 1)
@@ -31,22 +31,22 @@ class Popularity:
 
 
 class MarkovChain:
-    """How often an item directly followed the user's last one; popularity orders what never did."""
+    """Scores an item by how often it directly followed the user's last one; popularity breaks ties."""
 
     def __init__(self, splits: Splits, train: Sequences | None = None) -> None:
         train = splits.train if train is None else train
         size = splits.num_items + 1
-        first = np.ones(len(train.items), dtype=bool)
-        first[train.offsets[:-1][train.lengths > 0]] = False  # a user's first purchase follows none
-        after = np.flatnonzero(first)
-        pairs = (train.items[after - 1], train.items[after])
-        ones = np.ones(len(after), dtype=np.float32)
+        follows = np.ones(len(train.items), dtype=bool)
+        follows[train.offsets[:-1][train.lengths > 0]] = False  # a user's first item follows none
+        places = np.flatnonzero(follows)
+        pairs = (train.items[places - 1], train.items[places])
+        ones = np.ones(len(places), dtype=np.float32)
         self.follows = sparse.csr_matrix((ones, pairs), shape=(size, size))
         popularity = Popularity(splits).counts
         self.backoff = popularity / (popularity.max() + 1)  # below 1, so below any count
 
     def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
         last: Int[np.ndarray, users] = np.zeros(len(histories), dtype=np.int64)
-        known = histories.lengths > 0
-        last[known] = histories.items[histories.offsets[1:][known] - 1]
+        nonempty = histories.lengths > 0
+        last[nonempty] = histories.items[histories.offsets[1:][nonempty] - 1]
         return np.asarray(self.follows[last].toarray() + self.backoff)

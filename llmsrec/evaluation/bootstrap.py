@@ -1,11 +1,11 @@
-"""95% intervals by resampling users; all columns share the resamples, so any two can be paired (SPEC 2)."""
+"""95% bootstrap intervals over users; all columns share the resamples, so any two are paired (specification 2)."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-CHUNK_VALUES = 1 << 24  # weights held at a time: 64 MB
+CHUNK_VALUES = 1 << 24  # weights in memory at a time: 64 MB
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Interval:
 def resampled_means(
     values: Float[np.ndarray, "users columns"], resamples: int, seed: int
 ) -> Float[np.ndarray, "resamples columns"]:
-    """The column means of each resample of the users: how often a user is drawn, times its values."""
+    """Column means of each resample: the number of times a user is drawn, times its values."""
     users, exact = len(values), values.astype(np.float32)
     generator = np.random.default_rng(seed)
     means = np.empty((resamples, values.shape[1]))
@@ -35,19 +35,19 @@ def resampled_means(
 
 
 def interval(value: float, means: Float[np.ndarray, "resamples"]) -> Interval:
+    """`value` with the 2.5 and 97.5 percentiles of its resampled means."""
     low, high = np.percentile(means, [2.5, 97.5])
     return Interval(value, float(low), float(high))
 
 
 def two_sided_p(means: Float[np.ndarray, "resamples"]) -> float:
-    """Of a difference being 0; never below what the number of resamples can tell."""
+    """The p value of a mean difference of 0; at least 2 / (resamples + 1)."""
     side = min((means <= 0).sum(), (means >= 0).sum()) + 1
     return float(min(1.0, 2 * side / (len(means) + 1)))
 
 
 def holm(p: Float[np.ndarray, "tests"]) -> Float[np.ndarray, "tests"]:
-    """Each p corrected for the others having been looked at too (SPEC 9): the smallest counts once for every test,
-    the next once for every one but the smallest, and so on; none falls below one that was smaller."""
+    """Holm's correction for several tests (specification 9), in the order of `p`."""
     order = np.argsort(p, kind="stable")
     stepped = p[order] * np.arange(len(p), 0, -1)
     corrected = np.empty(len(p))

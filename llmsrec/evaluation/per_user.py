@@ -1,4 +1,4 @@
-"""Systems -> per-user metrics -> the numbers of metrics.json, each with its interval, and paired differences."""
+"""Metrics of each system and user, and their means with intervals and paired differences for metrics.json."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from llmsrec.ranking.ranker import Ranker, VectorRanker
 
 PROTOCOLS = ("sampled", "full")
 METRICS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
-COMPARED = [
+COMPARED_PAIRS = [
     ("student", "teacher"),
     ("student", "popularity"),
     ("teacher", "markov"),
@@ -35,27 +35,32 @@ class EvaluationConfig:
     seed: int
 
 
-Table = dict[str, dict[str, Float[np.ndarray, "users metrics"]]]  # system -> protocol -> values
+MetricTable = dict[
+    str, dict[str, Float[np.ndarray, "users metrics"]]
+]  # system -> protocol -> values
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found of each test user, in the order of the stored candidates."""
+class UserMetrics:
+    """Values of each test user in the order of the stored candidates, by system.
 
-    table: Table
-    similarity: dict[
-        str, Float[np.ndarray, "users"]
-    ]  # of a user and the same user shuffled (SPEC E5)
-    users: dict[str, Float[np.ndarray, "users _"]]  # the vectors of those models that have some
+    `similarity` is the cosine of a user and the same user shuffled (specification E5), `users` are the vectors of the
+    systems that have some."""
+
+    table: MetricTable
+    similarity: dict[str, Float[np.ndarray, "users"]]
+    users: dict[str, Float[np.ndarray, "users _"]]
 
 
-def evaluate_all(rankers: dict[str, Ranker], splits: Splits, config: EvaluationConfig) -> Found:
-    """Every system on the test users; `shuffled` rows see the same history in another order (SPEC E4)."""
-    true = {
+def evaluate_all(
+    rankers: dict[str, Ranker], splits: Splits, config: EvaluationConfig
+) -> UserMetrics:
+    """Evaluate every system on the test users, teacher and student also on shuffled histories (specification E4)."""
+    evaluations = {
         name: evaluate(ranker, splits, "test", scores_mb=config.scores_mb)
         for name, ranker in rankers.items()
     }
-    table = {name: _values(found) for name, found in true.items()}
+    table = {name: _values(evaluation) for name, evaluation in evaluations.items()}
     similarity: dict[str, Float[np.ndarray, users]] = {}
     for name in ("teacher", "student"):
         if name not in rankers or not config.shuffles:
@@ -70,14 +75,14 @@ def evaluate_all(rankers: dict[str, Ranker], splits: Splits, config: EvaluationC
         }
         if isinstance(rankers[name], VectorRanker):
             similarity[name] = np.mean(
-                [cosine(true[name].users, run.users) for run in runs], axis=0
+                [cosine(evaluations[name].users, run.users) for run in runs], axis=0
             )
-    vectors = {name: found.users for name, found in true.items() if found.users.shape[1]}
-    return Found(table, similarity, vectors)
+    vectors = {name: run.users for name, run in evaluations.items() if run.users.shape[1]}
+    return UserMetrics(table, similarity, vectors)
 
 
 def shuffled_histories(splits: Splits, part: Part, config: EvaluationConfig) -> list[Sequences]:
-    """The whole history permuted, or its last `shuffle_window` purchases; each model then cuts its own window."""
+    """`shuffles` permutations of each history, or of its last `shuffle_window` items."""
     return [
         splits.histories(part).shuffled(
             np.random.default_rng((config.seed, number)), config.shuffle_window
@@ -92,6 +97,7 @@ def _values(evaluation: Evaluation) -> dict[str, Float[np.ndarray, "users metric
 
 
 def per_user(ranks: Ranks) -> Float[np.ndarray, "users metrics"]:
+    """The columns are METRICS."""
     cuts = {"hr": hit_rate, "ndcg": ndcg}
     columns = []
     for metric in METRICS:
@@ -101,14 +107,14 @@ def per_user(ranks: Ranks) -> Float[np.ndarray, "users metrics"]:
 
 
 def summarise(
-    table: Table, splits: Splits, config: EvaluationConfig, dataset: str
+    table: MetricTable, splits: Splits, config: EvaluationConfig, dataset: str
 ) -> dict[str, Any]:
-    """metrics.json: each mean with its 95% interval, and the paired differences."""
+    """The content of metrics.json: each mean with its 95% interval, and the paired differences."""
     keys = [(system, protocol) for system in table for protocol in PROTOCOLS]
-    pairs = [pair for pair in COMPARED if set(pair) <= table.keys()]
-    # a difference is resampled as a column of its own: that of equal systems is 0, whatever a product rounds
+    pairs = [pair for pair in COMPARED_PAIRS if set(pair) <= table.keys()]
+    # a difference is a column of its own: it is exactly 0 for equal systems, whatever a product rounds
     values = np.column_stack(
-        [*(table[system][protocol] for system, protocol in keys), *_gaps(table, pairs)]
+        [*(table[system][protocol] for system, protocol in keys), *_ndcg_differences(table, pairs)]
     )
     resampled = resampled_means(values, config.bootstrap, config.seed)
     intervals = [
@@ -117,9 +123,9 @@ def summarise(
     ]
     systems: dict[str, dict[str, dict[str, Any]]] = {}
     for place, (system, protocol) in enumerate(keys):
-        found = intervals[place * len(METRICS) : (place + 1) * len(METRICS)]
+        columns = intervals[place * len(METRICS) : (place + 1) * len(METRICS)]
         systems.setdefault(system, {})[protocol] = {
-            metric: row.as_dict() for metric, row in zip(METRICS, found, strict=True)
+            metric: column.as_dict() for metric, column in zip(METRICS, columns, strict=True)
         }
     differences = []
     rows = ((*pair, protocol) for pair in pairs for protocol in PROTOCOLS)
@@ -151,8 +157,10 @@ def summarise(
     }
 
 
-def _gaps(table: Table, pairs: list[tuple[str, str]]) -> list[Float[np.ndarray, "users"]]:
-    """What each pair differs by in NDCG@10, user by user."""
+def _ndcg_differences(
+    table: MetricTable, pairs: list[tuple[str, str]]
+) -> list[Float[np.ndarray, "users"]]:
+    """The difference of each pair of systems in NDCG@10, by user."""
     at = METRICS.index("ndcg@10")
     return [
         table[first][protocol][:, at] - table[second][protocol][:, at]
@@ -164,6 +172,6 @@ def _gaps(table: Table, pairs: list[tuple[str, str]]) -> list[Float[np.ndarray, 
 def cosine(
     first: Float[np.ndarray, "users size"], second: Float[np.ndarray, "users size"]
 ) -> Float[np.ndarray, "users"]:
-    """Row by row: how alike a user's representation stays when the history is shuffled (SPEC E5)."""
+    """Cosine similarity of each pair of rows."""
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return (first * second).sum(axis=1) / np.maximum(norms, 1e-12)

@@ -73,7 +73,7 @@ def _tables(splits: Splits, config: SplitsConfig) -> list[ExpectedTable]:
 
 def _users(splits: Splits, config: SplitsConfig) -> ExpectedTable:
     frame = pd.DataFrame({"user_id": splits.user_ids, "train_length": splits.train_lengths})
-    min_train = 1 if config.split == "loo" else 0
+    min_train = 1 if config.split == "leave_one_out" else 0
     return ExpectedTable("users", frame, [
         ("enough_users", f"at least {config.min_users} users (splits.min_users)",
          gxe.ExpectTableRowCountToBeBetween(min_value=config.min_users)),
@@ -138,7 +138,7 @@ def _targets(part: str, splits: Splits, targets: Targets, config: SplitsConfig) 
         (f"{part}_after_known", f"{part} targets come after all earlier parts",
          _between("after_known", 0)),
     ]  # fmt: skip
-    if not (config.split == "gts" and config.gts_target == "successive"):
+    if not (config.split == "global_temporal" and config.temporal_target == "successive"):
         expectations.append((f"one_{part}_target", f"one {part} target a user",
                              gxe.ExpectColumnValuesToBeUnique(column="user_index")))  # fmt: skip
     return ExpectedTable(f"{part}_targets", frame, expectations)

@@ -20,16 +20,16 @@ COLUMNS = ["user_id", "item_id", "timestamp", "part", "position", "first_row"]
 
 @dataclass(frozen=True)
 class SplitsConfig:
-    """Filter, split and candidates; `loo` is leave-one-out, `gts` the global temporal split."""
+    """Settings of the k-core, of the split and of the candidates."""
 
-    split: Literal["loo", "gts"]
+    split: Literal["leave_one_out", "global_temporal"]
     kcore: Literal["iterative", "single_pass"]
     user_threshold: Count
     item_threshold: Count
     sample_rate: Share
     seed: int
-    gts_share: float
-    gts_target: Literal["last", "first", "successive"]
+    temporal_share: float
+    temporal_target: Literal["last", "first", "successive"]
     negatives: Count
     generation_negatives: Natural
     max_users: Count | None
@@ -39,11 +39,13 @@ class SplitsConfig:
     def __post_init__(self) -> None:
         if self.sample_rate == 0:
             raise ValueError("sample_rate must be above 0: 0 selects no user")
-        if not 0 < self.gts_share < 0.5:
-            raise ValueError("gts_share must lie in (0, 0.5): valid and test each get that share")
-        if self.split == "gts" and self.kcore == "single_pass":
+        if not 0 < self.temporal_share < 0.5:
             raise ValueError(
-                "kcore: single_pass counts leave-one-out training items; use iterative with gts"
+                "temporal_share must lie in (0, 0.5): valid and test each get that share"
+            )
+        if self.split == "global_temporal" and self.kcore == "single_pass":
+            raise ValueError(
+                "kcore: single_pass counts leave-one-out training items; use iterative with global_temporal"
             )
 
 

@@ -31,8 +31,8 @@ def split(interactions: Interactions, config: SplitsConfig) -> Splits:
     rows = select_interactions(interactions, config)
     catalog = _catalog(interactions, rows)
     user_ids, sequences, parts = _histories(rows, catalog)
-    if config.split == "gts":
-        parts = temporal_parts(sequences.timestamps, config.gts_share)
+    if config.split == "global_temporal":
+        parts = temporal_parts(sequences.timestamps, config.temporal_share)
     targets: dict[Part, Targets] = {
         "valid": _targets(parts == VALID, sequences, config),
         "test": _targets(parts == TEST, sequences, config),
@@ -121,13 +121,13 @@ def _catalog(interactions: Interactions, rows: ibis.Table) -> Catalog:
 
 
 def _targets(held_out: np.ndarray, sequences: Sequences, config: SplitsConfig) -> Targets:
-    """The held-out purchases that have a history; with `gts`, one per user unless `gts_target` is successive."""
+    """The held-out purchases that have a history; `temporal_target` selects one per user unless successive."""
     rows = np.flatnonzero(held_out)
     users = sequences.row_indices[rows]
     positions = rows - sequences.offsets[users]
     selected = positions > 0
-    if config.split == "gts" and config.gts_target != "successive":
-        duplicated = pd.Series(users[selected]).duplicated(keep=config.gts_target)
+    if config.split == "global_temporal" and config.temporal_target != "successive":
+        duplicated = pd.Series(users[selected]).duplicated(keep=config.temporal_target)
         selected[selected] = ~duplicated.to_numpy()
     return Targets(users[selected], positions[selected])
 

@@ -1,7 +1,7 @@
-"""HR@k, NDCG@k and MRR of each user from the rank of its target (SPEC 2); ties count in expectation.
+"""HR@k, NDCG@k and MRR of each user from the rank of its target (specification 2); ties count in expectation.
 
-With b candidates scoring higher and t scoring the same, the target's rank is uniform on b+1 .. b+t+1, and a
-metric is its mean over those ranks: a constant scorer gets chance, whatever order a sort would have left.
+If b candidates score higher and t others score the same, the target's rank is uniform on b+1 .. b+t+1, and a metric is
+its mean over these ranks. A constant scorer thus gets the value of chance.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where each target stands among `num_candidates` (itself included)."""
+    """The position of each target among its `num_candidates`, which include it."""
 
     better: Int[np.ndarray, "users"]  # candidates that score strictly higher
     ties: Int[np.ndarray, "users"]  # other candidates that score the same
@@ -23,19 +23,22 @@ class Ranks:
 
 
 def hit_rate(ranks: Ranks, k: int) -> Float[np.ndarray, "users"]:
+    """HR@k of each user: 1 if the target is among the first k."""
     return _expected(ranks, np.ones(k))
 
 
 def ndcg(ranks: Ranks, k: int) -> Float[np.ndarray, "users"]:
+    """NDCG@k of each user: 1 / log2(rank + 1) if the target is among the first k."""
     return _expected(ranks, 1 / np.log2(np.arange(1, k + 1) + 1))
 
 
 def mrr(ranks: Ranks) -> Float[np.ndarray, "users"]:
+    """1 / rank of each user's target."""
     return _expected(ranks, 1 / np.arange(1, int(ranks.num_candidates.max(initial=1)) + 1))
 
 
 def _expected(ranks: Ranks, gains: Float[np.ndarray, "cut"]) -> Float[np.ndarray, "users"]:
-    """Mean gain over the tied ranks; gains[r - 1] is that of rank r, later ranks gain nothing."""
+    """Mean gain over the tied ranks; gains[r - 1] is the gain of rank r, later ranks have gain 0."""
     total = np.concatenate([[0.0], np.cumsum(gains)])
     first = np.minimum(ranks.better, len(gains))
     last = np.minimum(ranks.better + ranks.ties + 1, len(gains))

@@ -1,4 +1,4 @@
-"""Rank the target of each user: among its stored candidates, and among the whole catalogue (SPEC 2, 9)."""
+"""Rank the target of each user among its stored candidates and among all items (specification 2 and 9)."""
 
 from dataclasses import dataclass
 
@@ -12,19 +12,19 @@ from llmsrec.ranking.metrics import Ranks
 from llmsrec.ranking.ranker import Ranker, VectorRanker
 
 MB = 1 << 20
-SCORES_MB = 32  # of scores held at a time
+SCORES_MB = 32  # scores in memory at a time
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The same users in the same order for every system: rows can be paired."""
+    """Ranks of the same users in the same order for every system, so that rows can be paired."""
 
     sampled: Ranks
     full: Ranks | None
-    users: Float[np.ndarray, "users size"]  # their vectors; of size 0 where the ranker has none
+    users: Float[np.ndarray, "users size"]  # their vectors; of size 0 if the ranker has none
 
 
-def evaluate(  # noqa: PLR0913 (all but three say what is left as it is)
+def evaluate(  # noqa: PLR0913 (all but three are options)
     ranker: Ranker,
     splits: Splits,
     part: Part,
@@ -34,26 +34,27 @@ def evaluate(  # noqa: PLR0913 (all but three say what is left as it is)
     full: bool = True,
     scores_mb: int = SCORES_MB,
 ) -> Evaluation:
-    """Both ranks of the evaluated targets of `part`; `rows` takes some of them, `histories` replaces what is seen
-    of the users (a shuffle), row for row."""
+    """Ranks of the evaluated users' targets in `part`, or of those at `rows`.
+
+    `histories` replaces the users' histories row by row, for example by shuffled ones; `full=False` leaves out the
+    ranks among all items. Raises FloatingPointError if a score is NaN."""
     rows = np.arange(len(splits.candidates[part])) if rows is None else rows
-    candidates, seen = splits.candidates[part].take(rows), splits.histories(part).take(rows)
-    shown = seen if histories is None else histories.take(rows)
-    scorer = _Scorer(ranker, shown)
+    candidates, original = splits.candidates[part].take(rows), splits.histories(part).take(rows)
+    scorer = _Scorer(ranker, original if histories is None else histories.take(rows))
     progress = Progress("ranking", len(rows), "users")
     among_candidates, among_all = [], []
     for chunk in _chunks(len(rows), splits.num_items, scores_mb):
-        some = candidates.take(chunk)
+        chunk_candidates = candidates.take(chunk)
         if full:
-            scores = scorer.all(chunk)
-            values = np.take_along_axis(scores, some.items, axis=1)
+            scores = scorer.all_items(chunk)
+            values = np.take_along_axis(scores, chunk_candidates.items, axis=1)
         else:
-            values = scores = scorer.some(chunk, some.items)
-        if np.isnan(scores.max(axis=1)).any():  # the greatest of a row is NaN if one is
+            values = scores = scorer.candidates(chunk, chunk_candidates.items)
+        if np.isnan(scores.max(axis=1)).any():  # the maximum of a row is NaN if any score is
             raise FloatingPointError(f"a score is NaN for user rows {rows[chunk[:3]]}...")
-        among_candidates.append(rank_candidates(values, some))
+        among_candidates.append(rank_candidates(values, chunk_candidates))
         if full:
-            among_all.append(rank_all_items(scores, some.targets, seen.take(chunk)))
+            among_all.append(rank_all_items(scores, chunk_candidates.targets, original.take(chunk)))
         progress.advance(len(chunk))
     return Evaluation(
         _concatenate(among_candidates), _concatenate(among_all) if full else None, scorer.users
@@ -61,28 +62,29 @@ def evaluate(  # noqa: PLR0913 (all but three say what is left as it is)
 
 
 class _Scorer:
-    """Scores of any of the users; those that have vectors are represented once."""
+    """Scores of chunks of users; user vectors are computed once."""
 
-    def __init__(self, ranker: Ranker, shown: Sequences) -> None:
-        self.ranker, self.shown = ranker, shown
+    def __init__(self, ranker: Ranker, histories: Sequences) -> None:
+        self.ranker, self.histories = ranker, histories
         self.vectors = ranker if isinstance(ranker, VectorRanker) else None
-        self.users = self.vectors.user_vectors(shown) if self.vectors else np.empty((len(shown), 0))
+        no_vectors = np.empty((len(histories), 0))
+        self.users = self.vectors.user_vectors(histories) if self.vectors else no_vectors
 
-    def all(self, chunk: Int[np.ndarray, "chunk"]) -> Float[np.ndarray, "chunk indices"]:
+    def all_items(self, chunk: Int[np.ndarray, "chunk"]) -> Float[np.ndarray, "chunk indices"]:
         if self.vectors:
             return self.vectors.score_users(self.users[chunk])
-        return self.ranker.score(self.shown.take(chunk))
+        return self.ranker.score(self.histories.take(chunk))
 
-    def some(
+    def candidates(
         self, chunk: Int[np.ndarray, "chunk"], items: Int[np.ndarray, "chunk columns"]
     ) -> Float[np.ndarray, "chunk columns"]:
         if self.vectors:
             return self.vectors.score_candidates(self.users[chunk], items)
-        return np.take_along_axis(self.all(chunk), items, axis=1)
+        return np.take_along_axis(self.all_items(chunk), items, axis=1)
 
 
 def rank_candidates(values: Float[np.ndarray, "users columns"], candidates: Candidates) -> Ranks:
-    """Among the stored candidates, by counting: no sort, so no arbitrary order of ties (SPEC 6.4)."""
+    """Ranks among the stored candidates by counting; a sort would order ties arbitrarily (specification 6.4)."""
     target = np.take_along_axis(values, candidates.target_columns[:, None], axis=1)
     better, ties = (values > target).sum(axis=1), (values == target).sum(axis=1) - 1
     return Ranks(better, ties, np.full(len(values), values.shape[1]))
@@ -91,20 +93,20 @@ def rank_candidates(values: Float[np.ndarray, "users columns"], candidates: Cand
 def rank_all_items(
     scores: Float[np.ndarray, "users items"], targets: Int[np.ndarray, "users"], seen: Sequences
 ) -> Ranks:
-    """Among all items but the padding and those already bought; a target bought before stays in.
+    """Ranks among all items except the padding and those in the history; a target that is in the history stays.
 
-    All are counted, user by user while the scores are in the processor's cache, and then the few that are out of the
-    race are taken off: that needs no mask as large as the scores."""
+    All items are counted first, user by user so that the scores stay in the processor's cache. The few excluded ones
+    are then subtracted, which needs no mask as large as the scores."""
     users = np.arange(len(targets))
     target = scores[users, targets]
     better, equal = np.array(
         [
-            (np.count_nonzero(own > bound), np.count_nonzero(own == bound))
-            for own, bound in zip(scores, target, strict=True)
+            (np.count_nonzero(row > bound), np.count_nonzero(row == bound))
+            for row, bound in zip(scores, target, strict=True)
         ],
         dtype=np.int64,
     ).reshape(-1, 2).T  # fmt: skip
-    rows, items = _out_of_the_race(targets, seen, scores.shape[1])
+    rows, items = _excluded_items(targets, seen, scores.shape[1])
     values, bounds = scores[rows, items], target[rows]
     count = len(targets)
     better = better - np.bincount(rows[values > bounds], minlength=count)
@@ -112,10 +114,10 @@ def rank_all_items(
     return Ranks(better, ties, scores.shape[1] - np.bincount(rows, minlength=count))
 
 
-def _out_of_the_race(
+def _excluded_items(
     targets: Int[np.ndarray, "users"], seen: Sequences, columns: int
 ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-    """The padding of each user, and each item bought before, once."""
+    """(user, item) of the padding and of each distinct item in the history, without the target."""
     users = np.arange(len(targets))
     bought = np.unique(np.repeat(users, seen.lengths) * columns + seen.items)
     bought = bought[targets[bought // columns] != bought % columns]

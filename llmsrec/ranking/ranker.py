@@ -1,4 +1,4 @@
-"""Ranker: all that evaluation knows of a model."""
+"""The protocols by which evaluation uses a model."""
 
 from typing import Protocol, runtime_checkable
 
@@ -10,14 +10,14 @@ from llmsrec.data.sequences import Sequences
 
 @runtime_checkable  # tests check types at every call
 class Ranker(Protocol):
-    """Scores every item as the next purchase after each history; column i is item_index i, column 0 is padding."""
+    """Scores every item as the next one after each history; column i is item_index i, column 0 is padding."""
 
     def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]: ...
 
 
 @runtime_checkable
 class VectorRanker(Ranker, Protocol):
-    """A ranker whose score is a user's vector times an item's, so that some items can be scored without the others."""
+    """A ranker whose score is the dot product of a user vector and an item vector."""
 
     def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users size"]: ...
 

@@ -1,4 +1,4 @@
-"""Case studies chosen by rule, never by hand: who alone ranks the target first (SPEC E12)."""
+"""Case studies selected by rules on the ranks of teacher and student (specification E12)."""
 
 from typing import Any
 
@@ -6,44 +6,46 @@ import numpy as np
 from jaxtyping import Bool
 
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.per_user import METRICS, Table
+from llmsrec.evaluation.per_user import METRICS, MetricTable
 from llmsrec.ranking.ranker import Ranker
 
 RULES = {
-    "student": "only the student ranks the next purchase first",
-    "both": "student and teacher both rank it first",
-    "teacher": "only the teacher ranks it first",
-    "none": "neither has it among its first ten",
+    "student": "only the student ranks the next item first",
+    "both": "student and teacher rank the next item first",
+    "teacher": "only the teacher ranks the next item first",
+    "none": "neither ranks the next item among the first ten",
 }
-LAST = 6  # purchases shown
-BEST = 3  # recommendations shown
+HISTORY_LENGTH = 6  # last items shown
+TOP_K = 3  # recommendations shown
 
 
-def pick_cases(rankers: dict[str, Ranker], splits: Splits, table: Table) -> list[dict[str, Any]]:
-    """The first test user of each rule, among the stored candidates, with the number of its like."""
-    found = {
-        rule: np.flatnonzero(chosen) for rule, chosen in _by_rule(table).items() if chosen.any()
-    }
-    rows = np.array([some[0] for some in found.values()], dtype=np.int64)
+def select_cases(
+    rankers: dict[str, Ranker], splits: Splits, table: MetricTable
+) -> list[dict[str, Any]]:
+    """For each rule, the first test user that it holds for and the number of such users.
+
+    The rules look at the ranks among the stored candidates; `recommended` and `ranks` are over all items."""
+    matches = {rule: np.flatnonzero(mask) for rule, mask in _by_rule(table).items() if mask.any()}
+    rows = np.array([matching[0] for matching in matches.values()], dtype=np.int64)
     histories, users = splits.histories("test").take(rows), splits.evaluated("test").users[rows]
     targets, titles = splits.candidates["test"].targets[rows], splits.catalog.titles
     scores = {name: np.array(ranker.score(histories)) for name, ranker in rankers.items()}
     cases = []
-    for place, (rule, some) in enumerate(found.items()):
-        seen, target = histories[place], int(targets[place])
+    for place, (rule, matching) in enumerate(matches.items()):
+        history, target = histories[place], int(targets[place])
         recommended, ranks = {}, {}
         for name, matrix in scores.items():
-            own = matrix[place]
-            own[0] = -np.inf
-            own[np.setdiff1d(seen, [target])] = -np.inf
-            recommended[name] = [titles[item] for item in np.argsort(-own, kind="stable")[:BEST]]
-            ranks[name] = int((own > own[target]).sum()) + 1
+            row = matrix[place]
+            row[0] = -np.inf
+            row[np.setdiff1d(history, [target])] = -np.inf
+            recommended[name] = [titles[item] for item in np.argsort(-row, kind="stable")[:TOP_K]]
+            ranks[name] = int((row > row[target]).sum()) + 1
         cases.append(
             {
                 "rule": RULES[rule],
-                "count": len(some),
+                "count": len(matching),
                 "user": int(users[place]) + 1,
-                "history": [titles[item] for item in seen[-LAST:]],
+                "history": [titles[item] for item in history[-HISTORY_LENGTH:]],
                 "target": titles[target],
                 "recommended": recommended,
                 "ranks": ranks,
@@ -52,7 +54,7 @@ def pick_cases(rankers: dict[str, Ranker], splits: Splits, table: Table) -> list
     return cases
 
 
-def _by_rule(table: Table) -> dict[str, Bool[np.ndarray, "users"]]:
+def _by_rule(table: MetricTable) -> dict[str, Bool[np.ndarray, "users"]]:
     at = {name: METRICS.index(name) for name in ("hr@1", "hr@10")}
     student, teacher = (
         table[name]["sampled"][:, at["hr@1"]] == 1 for name in ("student", "teacher")

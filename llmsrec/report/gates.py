@@ -1,6 +1,6 @@
-"""Does this student understand sequence well enough to be used? Bounds of params.yaml, each with its verdict.
+"""Gates: bounds of params.yaml on the student's quality and its use of order.
 
-A gate fails where the whole 95% interval lies beyond its bound: a retraining is not refused for noise.
+A gate fails only if the whole 95% interval lies beyond its bound, so that noise does not fail a retraining.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from llmsrec.core.config import Share
 from llmsrec.evaluation.bootstrap import Interval, interval, resampled_means
-from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, Found
+from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, UserMetrics
 
 GATES = ("order", "similarity", "popularity", "teacher")
 
@@ -33,96 +33,100 @@ class GatesConfig:
 
 @dataclass(frozen=True)
 class Gate:
-    """What was held against a bound."""
+    """The result of one gate."""
 
     name: str
     passed: bool
     severity: Severity
-    asked: str
-    verdict: str
-    margin: Interval  # how far inside the bound; below 0 it is beyond
+    condition: str
+    observed: str
+    margin: Interval  # distance to the bound; negative beyond it
 
     def as_dict(self) -> dict[str, Any]:
-        """In the form of a validation report's result."""
+        """The form of a result in a validation report."""
         return {
             "name": self.name,
             "success": self.passed,
             "severity": self.severity,
-            "description": self.asked,
-            "observed": self.verdict,
+            "description": self.condition,
+            "observed": self.observed,
             "margin": self.margin.as_dict(),
         }
 
 
-def judge(found: Found, gates: GatesConfig, config: EvaluationConfig) -> dict[str, Any]:
-    """The gates of the student as a validation report; without shuffled runs those on order are left out."""
-    made = [
-        _against(found, config, "popularity", gates.popularity_margin, gates.popularity_severity),
-        _against(found, config, "teacher", gates.teacher_margin, gates.teacher_severity),
+def evaluate_gates(
+    metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig
+) -> dict[str, Any]:
+    """The student's gates as a validation report; those on order need shuffled runs."""
+    results = [
+        _not_below(
+            metrics, config, "popularity", gates.popularity_margin, gates.popularity_severity
+        ),
+        _not_below(metrics, config, "teacher", gates.teacher_margin, gates.teacher_severity),
     ]
-    if "student_shuffled" in found.table:
-        made = [_order(found, gates, config), _similarity(found, gates, config), *made]
-    failed = [gate for gate in made if not gate.passed and gate.severity == "error"]
-    return {"success": not failed, "results": [gate.as_dict() for gate in made]}
+    if "student_shuffled" in metrics.table:
+        results = [_order(metrics, gates, config), _similarity(metrics, gates, config), *results]
+    failed = [gate for gate in results if not gate.passed and gate.severity == "error"]
+    return {"success": not failed, "results": [gate.as_dict() for gate in results]}
 
 
-def _order(found: Found, gates: GatesConfig, config: EvaluationConfig) -> Gate:
+def _order(metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig) -> Gate:
     share = gates.order_share
     cost = {
-        name: _ndcg(found, name) - _ndcg(found, f"{name}_shuffled")
+        name: _ndcg(metrics, name) - _ndcg(metrics, f"{name}_shuffled")
         for name in ("student", "teacher")
     }
     margin = _interval(cost["student"] - share * cost["teacher"], config)
-    teachers = _interval(cost["teacher"], config)
-    verdict = f"shuffling costs the student {cost['student'].mean():.4f} of NDCG@10"
-    if teachers.low > 0:
-        part = cost["student"].mean() / cost["teacher"].mean()
-        verdict += f" and its teacher {teachers.value:.4f}: {part:.0%} of it"
+    teacher_cost = _interval(cost["teacher"], config)
+    observed = f"shuffling costs the student {cost['student'].mean():.4f} of NDCG@10"
+    if teacher_cost.low > 0:
+        ratio = cost["student"].mean() / cost["teacher"].mean()
+        observed += f" and its teacher {teacher_cost.value:.4f}: {ratio:.0%} of it"
     else:
-        verdict += "; its teacher loses nothing for sure, so there is no order to read"
+        observed += "; its teacher loses nothing significantly, so there is no order to learn"
     return Gate(
         name="order",
-        passed=teachers.low <= 0 or margin.high >= 0,
+        passed=teacher_cost.low <= 0 or margin.high >= 0,
         severity=gates.order_severity,
-        asked=f"shuffling costs the student at least {share:.0%} of what it costs its teacher",
-        verdict=verdict + _range(margin),
+        condition=f"shuffling costs the student at least {share:.0%} of what it costs its teacher",
+        observed=observed + _range(margin),
         margin=margin,
     )
 
 
-def _similarity(found: Found, gates: GatesConfig, config: EvaluationConfig) -> Gate:
-    margin = _interval(gates.similarity - found.similarity["student"], config)
-    mean = float(found.similarity["student"].mean())
+def _similarity(metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig) -> Gate:
+    margin = _interval(gates.similarity - metrics.similarity["student"], config)
+    mean = float(metrics.similarity["student"].mean())
     return Gate(
         name="similarity",
         passed=margin.high >= 0,
         severity=gates.similarity_severity,
-        asked=f"cosine of a user with the same user shuffled is at most {gates.similarity}",
-        verdict=f"the mean cosine is {mean:.3f}" + _range(margin),
+        condition=f"cosine of a user with the same user shuffled is at most {gates.similarity}",
+        observed=f"the mean cosine is {mean:.3f}" + _range(margin),
         margin=margin,
     )
 
 
-def _against(
-    found: Found, config: EvaluationConfig, other: str, allowed: float, severity: Severity
+def _not_below(
+    metrics: UserMetrics, config: EvaluationConfig, other: str, allowed: float, severity: Severity
 ) -> Gate:
-    """The student is not worse than another, but for a share that is allowed."""
-    student, reference = _ndcg(found, "student"), _ndcg(found, other)
+    """The student's NDCG@10 is not below another system's by more than the share `allowed`."""
+    student, reference = _ndcg(metrics, "student"), _ndcg(metrics, other)
     margin = _interval(student - (1 - allowed) * reference, config)
     within = f" by more than {allowed:.0%}" if allowed else ""
     return Gate(
         name=other,
         passed=margin.high >= 0,
         severity=severity,
-        asked=f"the student is not worse than {other}{within}",
-        verdict=f"NDCG@10 is {student.mean():.4f} for the student, {reference.mean():.4f} for {other}"
+        condition=f"the student is not worse than {other}{within}",
+        observed=f"NDCG@10 is {student.mean():.4f} for the student, {reference.mean():.4f} for {other}"
         + _range(margin),
         margin=margin,
     )
 
 
-def _ndcg(found: Found, system: str) -> Column:
-    return found.table[system]["sampled"][:, METRICS.index("ndcg@10")]
+def _ndcg(metrics: UserMetrics, system: str) -> Column:
+    return metrics.table[system]["sampled"][:, METRICS.index("ndcg@10")]
 
 
 def _interval(column: Column, config: EvaluationConfig) -> Interval:

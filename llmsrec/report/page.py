@@ -1,4 +1,4 @@
-"""The report: one HTML file that a colleague can open anywhere, without a network."""
+"""The report: one HTML file without external resources."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,12 @@ from llmsrec.report.plots import (
 )
 from llmsrec.report.projection import Projection
 
-SHOWN = ("ndcg@10", "hr@10", "ndcg@20", "hr@20", "mrr")
+COLUMNS = ("ndcg@10", "hr@10", "ndcg@20", "hr@20", "mrr")
 
 
 @dataclass(frozen=True)
 class ReportContent:
-    """What stands around the numbers: reports of earlier steps and training curves, as their JSON has them."""
+    """Reports and training curves of earlier stages, as in their JSON files."""
 
     interactions: dict[str, Any]
     splits: dict[str, Any]
@@ -37,20 +37,21 @@ class ReportContent:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """What the tables do not hold: verdicts, users one by one, places on a map, and the run before this one."""
+class Diagnostics:
+    """What the report shows besides metrics.json."""
 
     gates: list[dict[str, Any]]
     groups: list[dict[str, Any]]  # NDCG@10 of each system in each group of users
     similarity: dict[str, Float[np.ndarray, "users"]]
     maps: dict[str, Projection]
     cases: list[dict[str, Any]]
-    previous: dict[str, Any] | None = None  # its metrics.json
+    previous: dict[str, Any] | None = None  # metrics.json of the previous run
 
 
 def write_report(
-    path: Path, metrics: dict[str, Any], diagnosis: Diagnosis, story: ReportContent
+    path: Path, metrics: dict[str, Any], diagnostics: Diagnostics, content: ReportContent
 ) -> None:
+    """Write report.html."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("llmsrec.report", "."), autoescape=True
     )
@@ -58,63 +59,63 @@ def write_report(
         "sampled": ndcg_by_system(metrics, "sampled"),
         "full": ndcg_by_system(metrics, "full"),
         "shuffled": original_and_shuffled(metrics),
-        "similarity": similarity_histogram(diagnosis.similarity),
-        **{family: quality_by_group(diagnosis.groups, family) for family in FAMILIES},
-        "teacher": training_curve(story.teacher_training, "epoch"),
-        "student": training_curve(story.student_training, "step"),
+        "similarity": similarity_histogram(diagnostics.similarity),
+        **{family: quality_by_group(diagnostics.groups, family) for family in FAMILIES},
+        "teacher": training_curve(content.teacher_training, "epoch"),
+        "student": training_curve(content.student_training, "step"),
     }
     page = environment.get_template("report.html").render(
         metrics=metrics,
         names=NAMES,
-        shown=SHOWN,
+        columns=COLUMNS,
         best={protocol: _best(metrics, protocol) for protocol in ("sampled", "full")},
-        verdict=verdict(metrics),
+        conclusions=conclusions(metrics),
         protocols=_protocols(metrics),
         pictures={name: svg(figure) if figure else "" for name, figure in figures.items()},
-        facts=_facts(story),
-        maps={name: (found, svg(scatter(found))) for name, found in diagnosis.maps.items()},
-        cases=diagnosis.cases,
-        gates=diagnosis.gates,
-        changes=_changes(metrics, diagnosis.previous),
-        sizes=_sizes(diagnosis.groups),
-        backbone_note=story.backbone_note,
+        facts=_dataset_facts(content),
+        maps={name: (each, svg(scatter(each))) for name, each in diagnostics.maps.items()},
+        cases=diagnostics.cases,
+        gates=diagnostics.gates,
+        changes=_changes(metrics, diagnostics.previous),
+        sizes=_sizes(diagnostics.groups),
+        backbone_note=content.backbone_note,
     )
     with atomic_write(path) as aside:
         aside.write_text(page, encoding="utf-8")
 
 
-def verdict(metrics: dict[str, Any]) -> list[str]:
-    """What the intervals allow to be said, in sentences."""
-    found, among_all = (
+def conclusions(metrics: dict[str, Any]) -> list[str]:
+    """Sentences on the differences whose intervals allow a conclusion."""
+    sampled, full = (
         {(row["a"], row["b"]): row for row in metrics["differences"] if row["protocol"] == protocol}
         for protocol in ("sampled", "full")
     )
     sentences = []
-    if gap := found.get(("student", "teacher")):
-        said = f"The student {_compared(gap, 'its teacher')} on NDCG@10 ({_range(gap)})"
-        if gap := among_all.get(("student", "teacher")):
-            said += f"; among all items it {_compared(gap, 'it')} ({_range(gap)})"
-        sentences.append(f"{said}.")
-    if gap := found.get(("student", "popularity")):
-        sentences.append(f"It {_compared(gap, 'popularity')} ({_range(gap)}).")
-    costs = [(name, found.get((f"{name}_shuffled", name))) for name in ("student", "teacher")]
-    told = [
+    if gap := sampled.get(("student", "teacher")):
+        sentence = f"The student {_compared(gap, 'its teacher')} on NDCG@10 ({_range(gap)})"
+        if gap := full.get(("student", "teacher")):
+            sentence += f"; among all items it {_compared(gap, 'its teacher')} ({_range(gap)})"
+        sentences.append(f"{sentence}.")
+    if gap := sampled.get(("student", "popularity")):
+        sentences.append(f"The student {_compared(gap, 'popularity')} ({_range(gap)}).")
+    costs = [(name, sampled.get((f"{name}_shuffled", name))) for name in ("student", "teacher")]
+    losses = [
         f"the {name} {-100 * row['relative']:z.0f}%"  # z: never -0%
-        + (" (within noise)" if row["low"] <= 0 <= row["high"] else "")
+        + (" (not significant)" if row["low"] <= 0 <= row["high"] else "")
         for name, row in costs
         if row
     ]
-    if told:
-        sentences.append(f"Shuffling the history costs {' and '.join(told)} of its NDCG@10.")
+    if losses:
+        sentences.append(f"Shuffling the history costs {' and '.join(losses)} of its NDCG@10.")
     return sentences or ["No two systems could be compared."]
 
 
 def _compared(gap: dict[str, Any], other: str) -> str:
     if gap["low"] > 0:
-        return f"beats {other}"
+        return f"is better than {other}"
     if gap["high"] < 0:
-        return f"falls behind {other}"
-    return f"cannot be told from {other}"
+        return f"is worse than {other}"
+    return f"does not differ significantly from {other}"
 
 
 def _range(gap: dict[str, Any]) -> str:
@@ -122,26 +123,32 @@ def _range(gap: dict[str, Any]) -> str:
 
 
 def _changes(metrics: dict[str, Any], previous: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """NDCG@10 of each system now and in the run before, where both have it."""
+    """NDCG@10 of each system now and in the previous run, for systems that both have."""
     if previous is None:
         return []
     rows = []
     for name in NAMES:
         for protocol in ("sampled", "full"):
             now, then = (
-                found["systems"].get(name, {}).get(protocol, {}).get("ndcg@10")
-                for found in (metrics, previous)
+                run["systems"].get(name, {}).get(protocol, {}).get("ndcg@10")
+                for run in (metrics, previous)
             )
             if now and then:
-                told = now["low"] > then["high"] or now["high"] < then["low"]
+                overlap = now["low"] <= then["high"] and then["low"] <= now["high"]
                 rows.append(
-                    {"system": name, "protocol": protocol, "now": now, "then": then, "told": told}
+                    {
+                        "system": name,
+                        "protocol": protocol,
+                        "now": now,
+                        "then": then,
+                        "overlap": overlap,
+                    }
                 )
     return rows
 
 
 def _sizes(groups: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """How many users each group holds."""
+    """The number of users in each group of each family."""
     sizes: dict[str, dict[str, int]] = {}
     for row in groups:
         sizes.setdefault(row["family"], {})[row["group"]] = row["users"]
@@ -157,22 +164,22 @@ def _best(metrics: dict[str, Any], protocol: str) -> str:
 def _protocols(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [
         ("sampled", f"Among {metrics['candidates']} candidates",
-         f"The target and {metrics['candidates'] - 1} random items the user never bought; the same for every system."),
-        ("full", "Among all items", "Every item of the catalogue that the user had not bought before."),
+         f"The target and {metrics['candidates'] - 1} random items without an interaction; the same for every system."),
+        ("full", "Among all items", "Every item of the catalog that is not in the history."),
     ]  # fmt: skip
 
 
-def _facts(story: ReportContent) -> list[tuple[str, str]]:
-    reviews, splits = story.interactions["reviews"], story.splits
+def _dataset_facts(content: ReportContent) -> list[tuple[str, str]]:
+    reviews, splits = content.interactions["reviews"], content.splits
     return [
         ("Raw lines", f"{reviews['lines']:,}"),
-        ("Broken, kept apart", f"{reviews['rejects']:,}"),
+        ("Rejected lines", f"{reviews['rejects']:,}"),
         ("Duplicates", f"{reviews['duplicates']:,}"),
-        ("Users kept", f"{splits['users']:,}"),
-        ("Items kept", f"{splits['items']:,}"),
-        ("Interactions kept", f"{splits['interactions']:,}"),
-        ("Purchases a user", f"{splits['mean_length']:.1f}"),
-        ("Same time as the one before", f"{100 * splits['tie_share']:.0f}%"),
-        ("Items without metadata", f"{story.interactions['items_without_metadata']:,}"),
-        ("First and last day", f"{story.interactions['first_day']} to {story.interactions['last_day']}"),
+        ("Users after the k-core", f"{splits['users']:,}"),
+        ("Items after the k-core", f"{splits['items']:,}"),
+        ("Interactions after the k-core", f"{splits['interactions']:,}"),
+        ("Interactions per user", f"{splits['mean_length']:.1f}"),
+        ("Same timestamp as the one before", f"{100 * splits['tie_share']:.0f}%"),
+        ("Items without metadata", f"{content.interactions['items_without_metadata']:,}"),
+        ("First and last day", f"{content.interactions['first_day']} to {content.interactions['last_day']}"),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pictures of the report: SVG that takes its colours from the page, so they suit light and dark alike."""
+"""Plots of the report as SVG with the colours of the page, for light and dark mode."""
 
 import io
 import re
@@ -45,9 +45,7 @@ class Palette:
 
 
 PRINT = Palette("#1f2430", "#c9cfda", "#2a6f97", "#c8553d")
-PAGE = Palette(
-    "#101010", "#101011", "#101012", "#101013"
-)  # stand-ins: `svg` puts the page's colours there
+PAGE = Palette("#101010", "#101011", "#101012", "#101013")  # `svg` replaces them by variables
 VARIABLES = {
     PAGE.ink: "var(--ink)",
     PAGE.soft: "var(--line)",
@@ -57,7 +55,7 @@ VARIABLES = {
 NAMES = {
     "popularity": "Popularity",
     "markov": "Markov chain",
-    "markov_unordered": "Markov chain, order lost",
+    "markov_unordered": "Markov chain, shuffled training",
     "teacher": "Teacher (SASRec)",
     "student": "Student (LLM-SRec)",
     "teacher_shuffled": "Teacher, shuffled",
@@ -66,24 +64,24 @@ NAMES = {
 
 
 def ndcg_by_system(metrics: dict[str, Any], protocol: str, palette: Palette = PAGE) -> Figure:
-    """NDCG@10 with its interval, a bar for each system that sees the true order."""
+    """A bar with NDCG@10 and its interval for each system on the original histories."""
     names = [name for name in NAMES if name in metrics["systems"] and "shuffled" not in name]
-    found = [metrics["systems"][name][protocol]["ndcg@10"] for name in names]
+    rows = [metrics["systems"][name][protocol]["ndcg@10"] for name in names]
     with plt.rc_context(palette.style):
         figure, axes = plt.subplots(figsize=(6.4, 0.52 * len(names) + 0.9))
         highlights = {"student": palette.accent, "teacher": palette.second}
         colours = [highlights.get(name, palette.soft) for name in names]
-        values = [row["value"] for row in found]
+        values = [row["value"] for row in rows]
         axes.barh(
             [NAMES[name] for name in names], values, color=colours, height=0.62,
-            xerr=_whiskers(found), error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 3},
+            xerr=_whiskers(rows), error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 3},
         )  # fmt: skip
-        for place, row in enumerate(found):
+        for place, row in enumerate(rows):
             axes.annotate(
                 f"{row['value']:.3f}", (row["high"], place), (7, 0), textcoords="offset points", va="center"
             )  # fmt: skip
         axes.invert_yaxis()
-        axes.set_xlim(0, 1.18 * max(row["high"] for row in found) or 1)
+        axes.set_xlim(0, 1.18 * max(row["high"] for row in rows) or 1)
         axes.set_xlabel("NDCG@10")
         axes.tick_params(axis="y", length=0)
         figure.tight_layout()
@@ -91,7 +89,7 @@ def ndcg_by_system(metrics: dict[str, Any], protocol: str, palette: Palette = PA
 
 
 def original_and_shuffled(metrics: dict[str, Any], palette: Palette = PAGE) -> Figure | None:
-    """What shuffling the history costs the teacher and the student."""
+    """NDCG@10 of teacher and student on original and shuffled histories; None without shuffled runs."""
     systems = metrics["systems"]
     models = [name for name in ("teacher", "student") if f"{name}_shuffled" in systems]
     if not models:
@@ -101,8 +99,8 @@ def original_and_shuffled(metrics: dict[str, Any], palette: Palette = PAGE) -> F
         for place, name in enumerate(models):
             for shift, (key, colour, label) in enumerate(
                 (
-                    (name, palette.accent, "history as it was"),
-                    (f"{name}_shuffled", palette.soft, "history shuffled"),
+                    (name, palette.accent, "original history"),
+                    (f"{name}_shuffled", palette.soft, "shuffled history"),
                 )
             ):
                 row = systems[key]["sampled"]["ndcg@10"]
@@ -128,17 +126,17 @@ def original_and_shuffled(metrics: dict[str, Any], palette: Palette = PAGE) -> F
 
 
 FAMILIES = {
-    "target": "next purchase",
-    "transitions": "follows others",
-    "activity": "purchases known",
-    "popularity": "popularity of the next purchase, in tenths of the items (1: bought most)",
+    "target": "popularity of the next item",
+    "transitions": "transition score",
+    "activity": "length of the history",
+    "popularity": "popularity of the next item, in tenths of the items (1: most popular)",
 }
 
 
 def quality_by_group(
     groups: list[dict[str, Any]], family: str, palette: Palette = PAGE
 ) -> Figure | None:
-    """NDCG@10 of teacher and student in each group of users, with intervals."""
+    """NDCG@10 of teacher and student in each group of a family, with intervals; None without groups."""
     rows = [row for row in groups if row["protocol"] == "sampled" and row["family"] == family]
     names = list(dict.fromkeys(row["group"] for row in rows))
     if not names:
@@ -148,10 +146,10 @@ def quality_by_group(
         for shift, (model, colour) in zip(
             (-0.19, 0.19), (("teacher", palette.second), ("student", palette.accent)), strict=True
         ):
-            some = [row for row in rows if row["system"] == model]
+            of_model = [row for row in rows if row["system"] == model]
             axes.bar(
-                [names.index(row["group"]) + shift for row in some], [row["value"] for row in some],
-                width=0.36, color=colour, label=NAMES[model], yerr=_whiskers(some),
+                [names.index(row["group"]) + shift for row in of_model], [row["value"] for row in of_model],
+                width=0.36, color=colour, label=NAMES[model], yerr=_whiskers(of_model),
                 error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 2},
             )  # fmt: skip
         axes.set_xticks(range(len(names)), names)
@@ -166,7 +164,7 @@ def quality_by_group(
 def similarity_histogram(
     similarity: dict[str, Float[np.ndarray, "users"]], palette: Palette = PAGE
 ) -> Figure | None:
-    """How alike each user stays when the history is shuffled."""
+    """Histogram of the cosine of a user and the same user shuffled; None without shuffled runs."""
     if not similarity:
         return None
     low = min(0.0, *(float(values.min()) for values in similarity.values()))
@@ -186,13 +184,13 @@ def similarity_histogram(
     return figure
 
 
-def scatter(found: Projection, palette: Palette = PAGE) -> Figure:
-    """Users and items of the student's space."""
+def scatter(projection: Projection, palette: Palette = PAGE) -> Figure:
+    """Users and items in two dimensions."""
     with plt.rc_context(palette.style):
         figure, axes = plt.subplots(figsize=(4.6, 4.2))
         for points, colour, label in (
-            (found.items, palette.second, "items"),
-            (found.users, palette.accent, "users"),
+            (projection.items, palette.second, "items"),
+            (projection.users, palette.accent, "users"),
         ):
             axes.scatter(
                 points[:, 0], points[:, 1], s=9, color=colour, alpha=0.6, label=label, linewidths=0
@@ -209,7 +207,7 @@ def scatter(found: Projection, palette: Palette = PAGE) -> Figure:
 def training_curve(
     rows: list[dict[str, int | float]], unit: str, palette: Palette = PAGE
 ) -> Figure | None:
-    """NDCG@10 and HR@10 on valid as training went on."""
+    """Validation NDCG@10 and HR@10 by step; None without validations."""
     rows = [row for row in rows if "ndcg@10" in row]
     if not rows:
         return None
@@ -220,7 +218,7 @@ def training_curve(
             axes.plot(steps, [row[metric] for row in rows], color=colour, label=metric.upper(),
                       marker="o", markersize=3)  # fmt: skip
         axes.set_xlabel(unit)
-        axes.set_ylabel("on valid")
+        axes.set_ylabel("validation")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")
         axes.legend(frameon=False, loc="lower right")
@@ -229,7 +227,7 @@ def training_curve(
 
 
 def _whiskers(rows: list[dict[str, Any]]) -> list[list[float]]:
-    """How far each interval reaches below and above; an end that rounding pushed past the value reaches 0."""
+    """Lengths of the error bars below and above; at least 0, as rounding may push an end past the value."""
     return [
         [max(0.0, row["value"] - row["low"]) for row in rows],
         [max(0.0, row["high"] - row["value"]) for row in rows],
@@ -237,7 +235,7 @@ def _whiskers(rows: list[dict[str, Any]]) -> list[list[float]]:
 
 
 def svg(figure: Figure) -> str:
-    """Inline SVG in the page's colours, the same bytes for the same numbers."""
+    """Inline SVG with the page's colours; equal figures give equal bytes."""
     stream = io.StringIO()
     with plt.rc_context(PAGE.style):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})

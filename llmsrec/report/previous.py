@@ -1,4 +1,4 @@
-"""The run before this one: what the report compares with."""
+"""The previous run, with which the report compares."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,12 @@ from llmsrec.core.files import read_json, write_json
 
 
 def previous_run(reports: Path, model: str) -> dict[str, Any] | None:
-    """The metrics of the student before `model`, kept beside its own from here on; ask before those are written.
+    """The metrics of the student before `model`, or None; call it before the new metrics are written.
 
-    DVC lets both files stand when the stage runs again; a run that was killed and is repeated finds the same."""
-    file, kept = reports / "metrics.json", reports / "previous.json"
+    It saves them as previous.json. DVC does not delete the two files, so that a repeated run finds the same."""
+    file, previous = reports / "metrics.json", reports / "previous.json"
     if file.exists() and (last := read_json(file)).get("model", model) != model:
-        write_json(kept, last)
-    if not kept.exists():
-        write_json(kept, {})
-    return read_json(kept) or None
+        write_json(previous, last)
+    if not previous.exists():
+        write_json(previous, {})
+    return read_json(previous) or None

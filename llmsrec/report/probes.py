@@ -1,4 +1,4 @@
-"""Does a model understand sequence, and for whom does it work? Rows beside the main table."""
+"""Diagnostics beside the main table: use of order, and quality by group of users."""
 
 from typing import Any
 
@@ -6,44 +6,54 @@ import numpy as np
 
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.bootstrap import interval, resampled_means
-from llmsrec.evaluation.per_user import METRICS, PROTOCOLS, EvaluationConfig, Found, Table
-from llmsrec.report.groups import all_groups, tied_at_the_cut
+from llmsrec.evaluation.per_user import (
+    METRICS,
+    PROTOCOLS,
+    EvaluationConfig,
+    MetricTable,
+    UserMetrics,
+)
+from llmsrec.report.groups import all_groups, tied_at_median
 
 METRIC = "ndcg@10"
 
 
-def probe(found: Found, splits: Splits, config: EvaluationConfig) -> dict[str, Any]:
-    """How alike shuffled representations are (SPEC E5), and how sharp the cut of E6 is."""
+def sequence_diagnostics(
+    metrics: UserMetrics, splits: Splits, config: EvaluationConfig
+) -> dict[str, Any]:
+    """Similarity of shuffled representations, and ties at the median (specification E5, E6)."""
     return {
-        "similarity": _similarities(found, config),
-        "tied_at_the_cut": tied_at_the_cut(splits, "test"),
+        "similarity": _similarities(metrics, config),
+        "tied_at_median": tied_at_median(splits, "test"),
     }
 
 
-def by_group(table: Table, splits: Splits, config: EvaluationConfig) -> list[dict[str, Any]]:
-    """NDCG@10 of each system in each group of test users, a row each; empty groups have none (SPEC E6, E7)."""
+def metrics_by_group(
+    table: MetricTable, splits: Splits, config: EvaluationConfig
+) -> list[dict[str, Any]]:
+    """A row with NDCG@10 of each system in each non-empty group of test users (specification E6, E7)."""
     keys = [(system, protocol) for system in table for protocol in PROTOCOLS]
     at = METRICS.index(METRIC)
     values = np.column_stack([table[system][protocol][:, at] for system, protocol in keys])
     rows = []
     for family, groups in all_groups(splits, "test").items():
-        for group, chosen in groups.items():
-            some = values[chosen]
-            if not len(some):
+        for group, mask in groups.items():
+            of_group = values[mask]
+            if not len(of_group):
                 continue
-            resampled = resampled_means(some, config.bootstrap, config.seed)
+            resampled = resampled_means(of_group, config.bootstrap, config.seed)
             for place, (system, protocol) in enumerate(keys):
-                mean = interval(float(some[:, place].mean()), resampled[:, place])
+                mean = interval(float(of_group[:, place].mean()), resampled[:, place])
                 rows.append(
                     {"family": family, "group": group, "system": system, "protocol": protocol,
-                     "metric": METRIC, **mean.as_dict(), "users": len(some)}
+                     "metric": METRIC, **mean.as_dict(), "users": len(of_group)}
                 )  # fmt: skip
     return rows
 
 
-def _similarities(found: Found, config: EvaluationConfig) -> dict[str, dict[str, float]]:
+def _similarities(metrics: UserMetrics, config: EvaluationConfig) -> dict[str, dict[str, float]]:
     summary = {}
-    for name, values in found.similarity.items():
+    for name, values in metrics.similarity.items():
         means = resampled_means(values[:, None], config.bootstrap, config.seed)
         summary[name] = interval(float(values.mean()), means[:, 0]).as_dict()
     return summary

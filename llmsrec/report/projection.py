@@ -1,4 +1,4 @@
-"""Users and items of one space on a sheet of paper, and how alike they all are (over-smoothing)."""
+"""Users and items of one space in two dimensions, and how similar users are (over-smoothing)."""
 
 from dataclasses import dataclass
 
@@ -10,23 +10,22 @@ Vectors = Float[np.ndarray, "_ size"]
 
 @dataclass(frozen=True)
 class Projection:
-    """Places on the two directions that tell most apart, and what the sheet cannot show."""
+    """Coordinates on the first two principal axes, and the similarity of users."""
 
     users: Float[np.ndarray, "users 2"]
     items: Float[np.ndarray, "items 2"]
-    mean_cosine: float  # mean cosine of two users: 1 would mean that all are the same to the model
-    effective_rank: float  # effective number of directions in which users differ
+    mean_cosine: float  # of two users; 1 if all are equal
+    effective_rank: float  # of the users: effective number of dimensions in which they differ
 
 
 def project(users: Vectors, items: Vectors) -> Projection:
-    """Directions count, not lengths: the scores of a user rank items, whatever the user's length."""
+    """PCA of unit vectors: the length of a user's vector does not change the order of items."""
     users, items = _unit(users), _unit(items)
-    together = np.concatenate([users, items])
-    centre = together.mean(axis=0)
-    _, _, axes = np.linalg.svd(together - centre, full_matrices=False)
-    axes = (
-        axes[:2] * np.where(axes[:2].sum(axis=1) < 0, -1, 1)[:, None]
-    )  # a sign that does not jump
+    both = np.concatenate([users, items])
+    centre = both.mean(axis=0)
+    _, _, axes = np.linalg.svd(both - centre, full_matrices=False)
+    sign = np.where(axes[:2].sum(axis=1) < 0, -1, 1)  # SVD leaves the sign open
+    axes = axes[:2] * sign[:, None]
     return Projection(
         (users - centre) @ axes.T,
         (items - centre) @ axes.T,
@@ -43,7 +42,7 @@ def mean_cosine(vectors: Vectors) -> float:
 
 
 def effective_rank(vectors: Vectors) -> float:
-    """The exponential of the entropy of the shares of variance: d where all d directions count alike."""
+    """Exponential of the entropy of the shares of variance: d if d directions have equal variance."""
     variances = np.linalg.svd(_unit(vectors) - _unit(vectors).mean(axis=0), compute_uv=False) ** 2
     total = float(variances.sum())
     if total < 1e-12:

@@ -1,4 +1,4 @@
-"""Users and items in the student's space, before it was taught and after: is everyone the same to it?"""
+"""Users and items in the student's space, before and after training."""
 
 import numpy as np
 import torch
@@ -9,24 +9,24 @@ from llmsrec.serving.item_embeddings import ItemEmbeddings
 from llmsrec.student.model import LLMSRec
 from llmsrec.training.seeding import seed_torch
 
-SHOWN = 300  # users, and items
+SAMPLE_SIZE = 300  # users, and items
 
 
 @torch.no_grad()
 def representation_maps(
     student: LLMSRec, splits: Splits, embeddings: ItemEmbeddings, users: Vectors, seed: int
 ) -> dict[str, Projection]:
-    """Some test users and items in the student's space: with networks fresh as they start, and as they were taught."""
+    """Projections of a sample of test users and items, of the untrained and of the trained student."""
     draws = np.random.default_rng(seed)
-    rows = np.sort(draws.permutation(len(users))[:SHOWN])
-    items = np.sort(draws.permutation(splits.num_items)[:SHOWN])
+    rows = np.sort(draws.permutation(len(users))[:SAMPLE_SIZE])
+    items = np.sort(draws.permutation(splits.num_items)[:SAMPLE_SIZE])
     seed_torch(seed)
-    untaught = LLMSRec(student.config, student.backbone, student.teacher, splits.catalog)
-    untaught.init_soft_tokens()
-    untaught.eval()
-    shown = splits.histories("test").take(rows)
+    untrained = LLMSRec(student.config, student.backbone, student.teacher, splits.catalog)
+    untrained.init_soft_tokens()
+    untrained.eval()
+    histories = splits.histories("test").take(rows)
     before = project(
-        untaught.represent_users(shown).cpu().numpy(),
-        untaught.represent_items(1 + items).cpu().numpy(),
+        untrained.represent_users(histories).cpu().numpy(),
+        untrained.represent_items(1 + items).cpu().numpy(),
     )
     return {"before": before, "after": project(users[rows], embeddings.matrix[items])}

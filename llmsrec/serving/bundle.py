@@ -11,7 +11,9 @@ PARTS = ("teacher", "backbone", "student", "item_embeddings")
 
 
 def pack_bundle(artifacts: Path, folder: Path) -> None:
-    """Copy the bundle out of a trained folder; a backbone that lies elsewhere is referred to, by a whole path."""
+    """Copy the bundle out of `artifacts`; a local backbone is referred to by its absolute path.
+
+    Raises ArtifactError if a part is missing."""
     for part in (CATALOG, *PARTS):
         if not (artifacts / part).exists():
             raise ArtifactError(f"{artifacts / part} is missing: run `dvc repro` to write it")

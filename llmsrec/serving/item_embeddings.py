@@ -1,4 +1,4 @@
-"""The encoded catalogue as a table that other programs read as it is."""
+"""The vectors of all items as a Parquet table."""
 
 import json
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ from llmsrec.student.model import LLMSRec
 
 @dataclass(frozen=True)
 class ItemEmbeddings:
-    """Row r is item_index r + 1; `model` and `data` say what they were made with.
+    """Row r is item_index r + 1; `model` and `data` are hashes of the student and of the catalog.
 
-    `purchases` in training and the `latest` of their moments (ms) serve shoppers of whom less is known."""
+    `purchases` counts training interactions, for users with an empty history; `latest` is the last timestamp (ms), for
+    histories without timestamps."""
 
     item_ids: list[str]
     titles: list[str]
@@ -32,7 +33,7 @@ class ItemEmbeddings:
 
     @property
     def padded(self) -> Float[np.ndarray, "indices size"]:
-        """By item_index."""
+        """The vectors by item_index; row 0 is 0."""
         return np.concatenate([np.zeros((1, self.matrix.shape[1]), self.matrix.dtype), self.matrix])
 
     def save(self, folder: Path) -> None:
@@ -62,10 +63,11 @@ class ItemEmbeddings:
 
     @classmethod
     def load(cls, folder: Path) -> "ItemEmbeddings":
+        """Raises ArtifactError if the table does not match the hash of its manifest."""
         manifest = read_json(folder / "manifest.json")
         if sha256(folder / "items.parquet") != manifest["sha256"]:
             raise ArtifactError(
-                f"{folder / 'items.parquet'} is not what its manifest says: rerun the export"
+                f"{folder / 'items.parquet'} does not match its manifest: rerun the export"
             )
         table = pq.read_table(folder / "items.parquet")
         vectors = table["vector"].combine_chunks()
@@ -83,6 +85,7 @@ class ItemEmbeddings:
 def encode_catalog(
     model: LLMSRec, splits: Splits, *, model_digest: str, data_digest: str
 ) -> ItemEmbeddings:
+    """Encode every item with the student."""
     catalog = splits.catalog
     return ItemEmbeddings(
         item_ids=catalog.items["item_id"].tolist(),

@@ -1,7 +1,7 @@
-"""Which purchases a model was trained on, as hashes: nobody's history, but enough to know what it must not be asked.
+"""Leakage: whether a model was trained on interactions that are held out now.
 
-A model goes on from the champion, or is compared with it, on a store that has moved on. Where new files carried older
-purchases, or another sample of users was drawn, what is held out today may have been trained on then.
+A bundle contains hashes of its training interactions, from which no history can be read. New files with old
+interactions, or another sample of users, can hold out an interaction that the champion was trained on.
 """
 
 import hashlib
@@ -13,20 +13,22 @@ from jaxtyping import Bool, Int, UInt64
 from llmsrec.core.errors import ArtifactError
 from llmsrec.data.splits import Part, Splits
 
-TRAINING_INTERACTIONS = "seen.npy"
+TRAINING_INTERACTIONS = "training_interactions.npy"
 
 
 def training_interactions(splits: Splits) -> UInt64[np.ndarray, "n"]:
-    """The training purchases, sorted."""
+    """Sorted hashes of the training interactions."""
     users = np.repeat(np.arange(len(splits.train)), splits.train.lengths)
     return np.unique(_hashes(splits, users, splits.train.items))
 
 
 def targets_in_training(champion: Path, splits: Splits, part: Part) -> Bool[np.ndarray, "users"]:
-    """Of each evaluated user, whether the champion was trained on what is asked for today."""
+    """For each evaluated user, whether the champion was trained on the present target.
+
+    Raises ArtifactError if the champion has no list of its training interactions."""
     if not (champion / TRAINING_INTERACTIONS).exists():
         raise ArtifactError(
-            f"{champion} does not say what it was trained on ({TRAINING_INTERACTIONS} is missing)"
+            f"{champion} has no list of its training interactions ({TRAINING_INTERACTIONS} is missing)"
         )
     users, targets = splits.evaluated(part).users, splits.candidates[part].targets
     return np.isin(_hashes(splits, users, targets), np.load(champion / TRAINING_INTERACTIONS))
@@ -35,12 +37,12 @@ def targets_in_training(champion: Path, splits: Splits, part: Part) -> Bool[np.n
 def _hashes(
     splits: Splits, users: Int[np.ndarray, "n"], items: Int[np.ndarray, "n"]
 ) -> UInt64[np.ndarray, "n"]:
-    """Of (user, item), by their ids: numbers change with the store."""
+    """Hashes of (user_id, item_id); indices differ between versions of the data."""
     names = splits.catalog.items["item_id"].tolist()
-    found = [
+    digests = [
         hashlib.blake2b(
             f"{splits.user_ids[user]}\0{names[item - 1]}".encode(), digest_size=8
         ).digest()
         for user, item in zip(users.tolist(), items.tolist(), strict=True)
     ]
-    return np.frombuffer(b"".join(found), dtype=np.uint64)
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)

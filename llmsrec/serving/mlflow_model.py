@@ -1,9 +1,9 @@
-"""The model bundle as an MLflow model, from code: this file is run where the model is loaded, nothing is unpickled.
+"""The model bundle as an MLflow model from code: MLflow runs this file to load the model and unpickles nothing.
 
-A table with a column `history` goes in (parent_asins, oldest first: a list, or a text with commas between) and, if
-wanted, `timestamps` (ms). Out come `items`, `scores` and `titles` of each row, best first; `source` (student, or
-popularity where nothing of the history is known) and `unknown`, the items that were left out. Parameters: `k`, and
-`new_items` with `new_titles`, what the store sells since the bundle was made.
+Input: a table with a column `history` (parent_asins, oldest first; a list, or a text separated by commas) and
+optionally `timestamps` (ms). Output: `items`, `scores` and `titles` of each row, best first; `source` (student, or
+popularity if no item of the history is known) and `unknown`, the items that were ignored. Parameters: `k`, and
+`new_items` with `new_titles` for items that are not in the bundle's catalog.
 """
 
 import threading
@@ -21,12 +21,12 @@ from mlflow.types.schema import AnyType, Array, ColSpec, DataType, ParamSchema, 
 
 from llmsrec.core.errors import LLMSRecError
 
-if TYPE_CHECKING:  # loading a model takes torch, saving one does not
+if TYPE_CHECKING:  # loading a model needs torch, saving one does not
     from llmsrec.serving.recommender import Recommendations, Recommender
 
-NEEDS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "pandas",
-         "pyarrow", "jaxtyping", "pyyaml")  # fmt: skip
-KEPT = "kept_users_mb"
+REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "pandas",
+         "pyarrow", "pydantic", "jaxtyping", "pyyaml")  # fmt: skip
+USER_CACHE_MB = "user_cache_mb"
 SIGNATURE = ModelSignature(
     inputs=Schema(
         [ColSpec(AnyType(), "history"), ColSpec(AnyType(), "timestamps", required=False)]
@@ -51,13 +51,13 @@ SIGNATURE = ModelSignature(
 
 
 class ServedModel(PythonModel):  # type: ignore[misc]
-    """One request at a time: the server calls from several threads."""
+    """Answers one request at a time; the server calls `predict` from several threads."""
 
     def load_context(self, context: PythonModelContext) -> None:
         from llmsrec.serving.recommender import Recommender
 
-        bundle, kept = Path(context.artifacts["bundle"]), float(context.model_config[KEPT])
-        self.recommender = Recommender.load(bundle, kept_users_mb=kept)
+        bundle, cache_mb = Path(context.artifacts["bundle"]), context.model_config[USER_CACHE_MB]
+        self.recommender = Recommender.load(bundle, user_cache_mb=float(cache_mb))
         self.extended: tuple[dict[str, str], Recommender] = ({}, self.recommender)
         self.lock = threading.Lock()
 
@@ -67,17 +67,21 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        asked = params or {}
+        """Recommendations in the row order of `model_input`; a bad request raises MlflowException."""
+        options = params or {}
         try:
             with self.lock:
-                recommender = self._beside(asked.get("new_items", []), asked.get("new_titles", []))
-                answers = recommender.answer(parse_requests(model_input), int(asked.get("k", 10)))
+                recommender = self._with_new_items(
+                    options.get("new_items", []), options.get("new_titles", [])
+                )
+                users, k = parse_requests(model_input), int(options.get("k", 10))
+                recommendations = recommender.recommend_batch(users, k)
         except LLMSRecError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        return table(answers)
+        return to_frame(recommendations)
 
-    def _beside(self, items: Iterable[str], titles: Iterable[str]) -> "Recommender":
-        """Encoded once for as long as the same items are new."""
+    def _with_new_items(self, items: Iterable[str], titles: Iterable[str]) -> "Recommender":
+        """The same new items are encoded only once."""
         ids, texts = list(items), list(titles)
         if len(ids) != len(texts):
             raise MlflowException.invalid_parameter_value(
@@ -90,12 +94,13 @@ class ServedModel(PythonModel):  # type: ignore[misc]
 
 
 def parse_requests(rows: pd.DataFrame) -> list[Any]:
+    """A UserHistory for each row."""
     from llmsrec.serving.recommender import UserHistory
 
     times = rows["timestamps"] if "timestamps" in rows else [None] * len(rows)
     return [
-        UserHistory(_items(history), None if _missing(moments) else [int(m) for m in moments])
-        for history, moments in zip(rows["history"], times, strict=True)
+        UserHistory(_items(history), None if _missing(stamps) else [int(t) for t in stamps])
+        for history, stamps in zip(rows["history"], times, strict=True)
     ]
 
 
@@ -107,36 +112,37 @@ def _items(history: Any) -> list[str]:
 
 
 def _missing(cell: Any) -> bool:
-    """None, or what pandas puts where a row has no such key."""
+    """None, or the NaN of pandas for a row without this key."""
     return cell is None or isinstance(cell, float)
 
 
-def table(answers: "list[Recommendations]") -> pd.DataFrame:
+def to_frame(users: "list[Recommendations]") -> pd.DataFrame:
+    """A row for each user."""
     return pd.DataFrame(
         [
             {
-                "items": [item.item_id for item in answer.items],
-                "scores": [item.score for item in answer.items],
-                "titles": [item.title for item in answer.items],
-                "source": answer.source,
-                "unknown": answer.unknown,
+                "items": [item.item_id for item in user.items],
+                "scores": [item.score for item in user.items],
+                "titles": [item.title for item in user.items],
+                "source": user.source,
+                "unknown": user.unknown,
             }
-            for answer in answers
+            for user in users
         ]
     )
 
 
-def save(bundle: Path, folder: Path, example: list[str], kept_users_mb: float) -> None:
-    """The model bundle, and the code that it was made with, as a folder that MLflow serves."""
+def save(bundle: Path, folder: Path, example: list[str], user_cache_mb: float) -> None:
+    """Write the model bundle and the code of the library as a folder that MLflow serves."""
     mlflow.pyfunc.save_model(
         path=folder,
         python_model=__file__,
         artifacts={"bundle": str(bundle)},
         code_paths=[str(Path(__file__).parent)],
         signature=SIGNATURE,
-        model_config={KEPT: kept_users_mb},
+        model_config={USER_CACHE_MB: user_cache_mb},
         input_example=(pd.DataFrame({"history": [example, []]}), {"k": 3}),
-        pip_requirements=[f"{name}=={version(name)}" for name in NEEDS],
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
     )
 
 

@@ -1,7 +1,8 @@
-"""May the challenger take the champion's place? Both rank the same users of today, user by user (docs/decisions/0009).
+"""Whether the challenger replaces the champion, from the ranks of the same test users (docs/decisions/0009).
 
-It is refused where a gate fails, where it is worse for sure (the whole 95% interval of the difference lies below zero),
-and where a loss beyond the margin cannot be ruled out (the interval reaches past it): then small losses cannot add up.
+It is refused if a gate fails, if it is significantly worse (the whole 95% interval of the difference is below zero), or
+if a loss beyond the margin cannot be ruled out (the interval reaches below the margin), so that small losses do not
+add up.
 """
 
 from dataclasses import dataclass
@@ -31,36 +32,36 @@ class Decision:
 def compare(
     challenger: Evaluation, champion: Evaluation, margin: float, config: EvaluationConfig
 ) -> dict[str, dict[str, Any]]:
-    """NDCG@10 among the candidates and among all items; `allowed` is how far the challenger is inside the margin."""
-    found = {}
+    """NDCG@10 by protocol; `allowed` is the distance of the challenger to the margin, negative beyond it."""
+    comparison = {}
     for protocol in ("sampled", "full"):
         ranks = [getattr(evaluation, protocol) for evaluation in (challenger, champion)]
-        mine, theirs = (ndcg(part, 10) for part in ranks)
-        gap, allowed = mine - theirs, mine - (1 - margin) * theirs
-        drawn = resampled_means(np.column_stack([gap, allowed]), config.bootstrap, config.seed)
-        found[protocol] = {
-            "challenger": float(mine.mean()),
-            "champion": float(theirs.mean()),
-            "difference": interval(float(gap.mean()), drawn[:, 0]).as_dict(),
-            "allowed": interval(float(allowed.mean()), drawn[:, 1]).as_dict(),
+        new, old = (ndcg(part, 10) for part in ranks)
+        gap, allowed = new - old, new - (1 - margin) * old
+        means = resampled_means(np.column_stack([gap, allowed]), config.bootstrap, config.seed)
+        comparison[protocol] = {
+            "challenger": float(new.mean()),
+            "champion": float(old.mean()),
+            "difference": interval(float(gap.mean()), means[:, 0]).as_dict(),
+            "allowed": interval(float(allowed.mean()), means[:, 1]).as_dict(),
         }
-    return found
+    return comparison
 
 
 def decide(
     gates: dict[str, Any], comparison: dict[str, dict[str, Any]] | None, config: PromotionConfig
 ) -> Decision:
-    """Without a champion there is no comparison, and the gates alone decide."""
+    """`comparison` is None without a champion; the gates alone decide then."""
     if failed := _failed(gates, config):
-        told = "; ".join(f"{gate['name']}: {gate['observed']}" for gate in failed)
-        return Decision(False, f"a gate of the evaluation does not hold ({told})")
+        failures = "; ".join(f"{gate['name']}: {gate['observed']}" for gate in failed)
+        return Decision(False, f"a gate of the evaluation does not hold ({failures})")
     if comparison is None:
         return Decision(True, "the gates hold and there is no champion yet")
-    numbers = ", ".join(_numbers(name, found) for name, found in comparison.items())
-    if any(found["difference"]["high"] < 0 for found in comparison.values()):
+    numbers = ", ".join(_ndcg_text(name, row) for name, row in comparison.items())
+    if any(row["difference"]["high"] < 0 for row in comparison.values()):
         return Decision(False, f"it is worse than the champion: {numbers}")
     loss = f"a loss of more than {config.margin:.0%}"
-    if any(found["allowed"]["low"] < 0 for found in comparison.values()):
+    if any(row["allowed"]["low"] < 0 for row in comparison.values()):
         return Decision(False, f"{loss} against the champion cannot be ruled out: {numbers}")
     return Decision(
         True,
@@ -69,13 +70,15 @@ def decide(
 
 
 def _failed(gates: dict[str, Any], config: PromotionConfig) -> list[dict[str, Any]]:
-    asked = {"error": ("error",), "all": ("error", "warn"), "none": ()}[config.gates]
-    return [gate for gate in gates["results"] if not gate["success"] and gate["severity"] in asked]
+    required = {"error": ("error",), "all": ("error", "warn"), "none": ()}[config.gates]
+    return [
+        gate for gate in gates["results"] if not gate["success"] and gate["severity"] in required
+    ]
 
 
-def _numbers(protocol: str, found: dict[str, Any]) -> str:
-    gap = found["difference"]
+def _ndcg_text(protocol: str, row: dict[str, Any]) -> str:
+    gap = row["difference"]
     return (
-        f"{protocol} NDCG@10 {found['challenger']:.4f} against {found['champion']:.4f} "
+        f"{protocol} NDCG@10 {row['challenger']:.4f} against {row['champion']:.4f} "
         f"({gap['value']:+.4f}, 95% interval {gap['low']:+.4f} to {gap['high']:+.4f})"
     )

@@ -1,4 +1,4 @@
-"""Recommendations from a model bundle: the same answers from a trained folder and from a registered version."""
+"""Recommendations from a model bundle or from the artifacts of a dataset."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class UserHistory:
-    """Purchases, oldest first; without moments (ms) each counts as of the store's last day."""
+    """item_ids, oldest first; without `timestamps` (ms) each has the last timestamp of the training data."""
 
     history: list[str]
     timestamps: list[int] | None = None
@@ -38,7 +38,7 @@ class UserHistory:
 
 @dataclass(frozen=True)
 class Recommendations:
-    """`unknown` are the items of the history that the bundle does not know; `source` is student or popularity."""
+    """`unknown` are the items of the history that are not in the catalog; `source` is student or popularity."""
 
     source: str
     unknown: list[str]
@@ -46,7 +46,7 @@ class Recommendations:
 
 
 class Recommender:
-    """The student over its item vectors; popularity for a shopper of whom nothing is known."""
+    """Recommends by the student's scores, or by popularity to a user without known items."""
 
     def __init__(
         self,
@@ -59,9 +59,11 @@ class Recommender:
 
     @classmethod
     def load(
-        cls, folder: Path, device: torch.device | str = "cpu", kept_users_mb: float = 0.0
+        cls, folder: Path, device: torch.device | str = "cpu", user_cache_mb: float = 0.0
     ) -> "Recommender":
-        """`kept_users_mb`: for keys and values of shoppers who come again, which a server wants."""
+        """`user_cache_mb`: memory for the KV cache of returning users, for servers.
+
+        Raises ArtifactError if the folder has no student or has embeddings of another one."""
         if not (folder / "student" / "config.json").exists():
             raise ArtifactError(
                 f"{folder} holds no trained student: build it first (`make run` or `dvc repro`)"
@@ -74,73 +76,73 @@ class Recommender:
                 f"{folder / 'item_embeddings'} was made with another student: run `dvc repro`"
             )
         purchases = np.concatenate([np.zeros(1, dtype=np.int64), embeddings.purchases])
-        keeps = kept_users_mb and not student.config.user_vector_in_prompt
-        kept = UserKVCache(student, kept_users_mb) if keeps else None
-        ranker = RetrievalRanker(student, embeddings.padded, kept.represent if kept else None)
+        use_cache = user_cache_mb and not student.config.user_vector_in_prompt
+        cache = UserKVCache(student, user_cache_mb) if use_cache else None
+        ranker = RetrievalRanker(student, embeddings.padded, cache.represent if cache else None)
         return cls(catalog, ranker, purchases, embeddings.latest)
 
     def for_catalog(self, catalog: Catalog) -> RetrievalRanker:
-        """The student before another catalogue."""
+        """A ranker of the items of another catalog."""
         return ranker_for_catalog(self.ranker, self.catalog, catalog)
 
     def with_new_items(self, new_items: dict[str, str]) -> "Recommender":
-        """With items of which no more is known than id and title; what the catalogue has stays as it is."""
-        known = set(self.catalog.items["item_id"])
-        new = {item_id: title for item_id, title in new_items.items() if item_id not in known}
+        """A recommender with additional items, given as id: title; items of the catalog stay unchanged."""
+        old = set(self.catalog.items["item_id"])
+        new = {item_id: title for item_id, title in new_items.items() if item_id not in old}
         if not new:
             return self
         rows = pd.DataFrame("", index=range(len(new)), columns=COLUMNS)
         rows["item_id"], rows["title"] = list(new), list(new.values())
-        rows["item_index"] = np.arange(len(known) + 1, len(known) + len(new) + 1)
+        rows["item_index"] = np.arange(len(old) + 1, len(old) + len(new) + 1)
         catalog = Catalog(pd.concat([self.catalog.items, rows], ignore_index=True))
         purchases = np.concatenate([self.purchases, np.zeros(len(new), dtype=np.int64)])
         return Recommender(catalog, self.for_catalog(catalog), purchases, self.latest)
 
     def recommend(self, history: list[str], k: int) -> list[Recommendation]:
-        """The best k items that are not in the history (oldest first); an unknown item is an error."""
+        """The best k items that are not in the history (oldest first); an unknown item is a DataError."""
         self.catalog.indices(history)
-        return self.answer([UserHistory(history)], k)[0].items
+        return self.recommend_batch([UserHistory(history)], k)[0].items
 
-    def answer(self, shoppers: list[UserHistory], k: int) -> list[Recommendations]:
-        """As `recommend`, for many; an unknown item is left out and named."""
+    def recommend_batch(self, users: list[UserHistory], k: int) -> list[Recommendations]:
+        """`recommend` for several users; unknown items are ignored and listed in the result."""
         if not 1 <= k <= self.catalog.num_items:
             raise DataError(
                 f"k is {k}; it must lie between 1 and the {self.catalog.num_items} items"
             )
-        seen = [self._seen(shopper) for shopper in shoppers]
-        told = [row for row, (items, _) in enumerate(seen) if items]
-        histories = from_rows([seen[row][0] for row in told], [seen[row][1] for row in told])
-        users = self.ranker.user_vectors(histories)
-        answers = []
-        for row, shopper in enumerate(shoppers):
-            items = seen[row][0]
+        known = [self._known_items(user) for user in users]
+        rows = [row for row, (items, _) in enumerate(known) if items]
+        histories = from_rows([known[row][0] for row in rows], [known[row][1] for row in rows])
+        vectors = self.ranker.user_vectors(histories)
+        recommendations = []
+        for row, user in enumerate(users):
+            items = known[row][0]
             scores = self.purchases.astype(np.float32)
             if items:
-                place = told.index(row)
-                scores = self.ranker.score_users(users[place : place + 1])[0]
-            unknown = [item for item in shopper.history if item not in self.catalog]
+                place = rows.index(row)
+                scores = self.ranker.score_users(vectors[place : place + 1])[0]
+            unknown = [item for item in user.history if item not in self.catalog]
             source = "student" if items else "popularity"
-            answers.append(Recommendations(source, unknown, self._best(scores, items, k)))
-        return answers
+            recommendations.append(Recommendations(source, unknown, self._best(scores, items, k)))
+        return recommendations
 
-    def _seen(self, shopper: UserHistory) -> tuple[list[int], list[int]]:
-        """Indices and moments of the purchases that the catalogue knows."""
-        history, times = shopper.history, shopper.timestamps
+    def _known_items(self, user: UserHistory) -> tuple[list[int], list[int]]:
+        """Indices and timestamps of the items that are in the catalog."""
+        history, times = user.history, user.timestamps
         if times is None:
             times = [self.latest] * len(history)
         if len(times) != len(history):
             raise DataError(
                 f"{len(times)} timestamps for a history of {len(history)}: give one for each, or none"
             )
-        known = [place for place, item in enumerate(history) if item in self.catalog]
-        items = self.catalog.indices([history[place] for place in known]).tolist()
-        return items, [times[place] for place in known]
+        places = [place for place, item in enumerate(history) if item in self.catalog]
+        items = self.catalog.indices([history[place] for place in places]).tolist()
+        return items, [times[place] for place in places]
 
     def _best(
-        self, scores: Float[np.ndarray, "indices"], bought: list[int], k: int
+        self, scores: Float[np.ndarray, "indices"], history: list[int], k: int
     ) -> list[Recommendation]:
         scores = np.array(scores)
-        scores[[0, *bought]] = -np.inf
+        scores[[0, *history]] = -np.inf
         best = np.argsort(-scores, kind="stable")[:k]
         return [
             Recommendation(

@@ -1,7 +1,7 @@
-"""Keys and values of shoppers who come again: until the window is full, a prompt only grows at its end.
+"""KV cache of returning users: until the window is full, a user's prompt only grows at its end.
 
-Exact: the kept tokens are a prefix of the new prompt, and in a causal model they do not see what follows. Once the
-window slides, numbers begin anew and nothing kept fits.
+It is exact: the cached tokens are a prefix of the new prompt, and a causal model computes them without what follows.
+Once the window slides, the items are numbered differently and no cached prefix matches.
 """
 
 from collections import OrderedDict
@@ -17,67 +17,68 @@ from llmsrec.llm.padding import length_chunks, right_pad
 from llmsrec.llm.prompts import UOUT
 from llmsrec.student.model import LLMSRec
 
-Shown = tuple[tuple[int, int], ...]  # (item_index, ms) of a window's purchases
+CacheKey = tuple[tuple[int, int], ...]  # (item_index, ms) of the items in a window
 MB = 1 << 20
 
 
 class UserKVCache:
-    """The least recently seen are dropped where `megabytes` are full."""
+    """An LRU cache of at most `megabytes`, by the items and timestamps of the window."""
 
     def __init__(self, model: LLMSRec, megabytes: float) -> None:
         assert not model.config.user_vector_in_prompt, (
             "the vector in the prompt differs at each purchase"
         )
         self.model, self.budget, self.bytes = model, megabytes * MB, 0
-        self.kept: OrderedDict[Shown, KeysValues] = OrderedDict()
+        self.entries: OrderedDict[CacheKey, KeysValues] = OrderedDict()
 
     @torch.no_grad()
     def represent(self, histories: Sequences) -> Float[Tensor, "users shared"]:
-        """As `LLMSRec.represent_users`."""
+        """Equal to `LLMSRec.represent_users`."""
         tails = histories.last(self.model.config.window)
-        shown = [
+        keys = [
             tuple(zip(tails[row].tolist(), tails.times(row).tolist(), strict=True))
             for row in range(len(tails))
         ]
-        known = [self._known(key) for key in shown]
+        prefixes = [self._longest_prefix(key) for key in keys]
         prompts = self.model.prompts.users(tails)
-        starts = np.array([0 if kept is None else _tokens(kept) for _, kept in known], np.int64)
+        starts = np.array([_num_tokens(layers) for _, layers in prefixes], np.int64)
         states = torch.zeros(
             len(tails), self.model.config.hidden_size, device=self.model.backbone.device
         )
         lengths = prompts.lengths - starts
-        for some in length_chunks(np.argsort(lengths, kind="stable"), lengths):
-            new = [prompts.row(row)[starts[row] :] for row in some.tolist()]
-            items = np.concatenate([tails[row][known[row][0] :] for row in some.tolist()])
-            kept = [known[row][1] for row in some.tolist()]
-            states[torch.from_numpy(some).to(states.device)], grown = self._run(new, items, kept)
-            for row, layers in zip(some.tolist(), grown, strict=True):
-                self._keep(shown[row], layers)
+        for chunk in length_chunks(np.argsort(lengths, kind="stable"), lengths):
+            rows = chunk.tolist()
+            new = [prompts.row(row)[starts[row] :] for row in rows]
+            items = np.concatenate([tails[row][prefixes[row][0] :] for row in rows])
+            cached = [prefixes[row][1] for row in rows]
+            states[torch.from_numpy(chunk).to(states.device)], grown = self._run(new, items, cached)
+            for row, layers in zip(rows, grown, strict=True):
+                self._store(keys[row], layers)
         return self.model.heads.user_head(states)
 
-    def _known(self, shown: Shown) -> tuple[int, KeysValues | None]:
-        """How many of the first purchases are kept, and their keys and values."""
-        for count in range(len(shown), 0, -1):
-            if (kept := self.kept.get(shown[:count])) is not None:
-                self.kept.move_to_end(shown[:count])
-                return count, kept
+    def _longest_prefix(self, key: CacheKey) -> tuple[int, KeysValues | None]:
+        """The number of leading items that are cached, and their keys and values."""
+        for count in range(len(key), 0, -1):
+            if (layers := self.entries.get(key[:count])) is not None:
+                self.entries.move_to_end(key[:count])
+                return count, layers
         return 0, None
 
     def _run(
         self,
         new: list[Int[np.ndarray, "_"]],
         items: Int[np.ndarray, "n"],
-        kept: list[KeysValues | None],
+        cached: list[KeysValues | None],
     ) -> tuple[Float[Tensor, "rows hidden"], list[KeysValues]]:
-        """States at the read-outs, and what each row's purchases leave."""
+        """States at the read-outs, and the keys and values of each row's items."""
         model, device = self.model, self.model.backbone.device
         lengths = np.array([len(row) for row in new])
-        before = np.array([0 if layers is None else _tokens(layers) for layers in kept], np.int64)
+        before = np.array([_num_tokens(layers) for layers in cached], np.int64)
         tokens = right_pad(np.concatenate(new), np.arange(lengths.max()) < lengths[:, None])
-        past, real = _beside(kept, before, device)
+        past, real = _pad_past(cached, before, device)
         count = tokens.shape[1]
-        own = torch.ones(count, count, dtype=torch.bool, device=device).tril()
-        mask = own.expand(len(new), -1, -1)
+        causal = torch.ones(count, count, dtype=torch.bool, device=device).tril()
+        mask = causal.expand(len(new), -1, -1)
         if past is not None:
             mask = torch.cat([real[:, None].expand(-1, count, -1), mask], dim=2)
         rows = DecoderInput(
@@ -87,42 +88,42 @@ class UserKVCache:
             mask=mask,
             past_key_values=past,
         )
-        found: KeysValues = []
-        states = model.soft_prompts.decoder.hidden_states(rows, found)[:, 0].float()
+        layers: KeysValues = []
+        states = model.soft_prompts.decoder.hidden_states(rows, layers)[:, 0].float()
         ends = lengths - model.prompts.num_end_tokens
-        wide = real.shape[1]
+        width = real.shape[1]
         places = zip(before.tolist(), ends.tolist(), strict=True)
         return states, [
-            _cut(found, row, [*range(start), *range(wide, wide + count)])
+            _slice_tokens(layers, row, [*range(start), *range(width, width + count)])
             for row, (start, count) in enumerate(places)
         ]
 
-    def _keep(self, shown: Shown, layers: KeysValues) -> None:
-        # a longer prompt of the same shopper takes the place of the shorter
-        for key in (shown[:-1], shown):
-            if (old := self.kept.pop(key, None)) is not None:
-                self.bytes -= _bytes(old)
-        self.kept[shown] = layers
-        self.bytes += _bytes(layers)
-        while self.bytes > self.budget and self.kept:
-            self.bytes -= _bytes(self.kept.popitem(last=False)[1])
+    def _store(self, key: CacheKey, layers: KeysValues) -> None:
+        # a longer prompt of a user replaces the shorter one
+        for old_key in (key[:-1], key):
+            if (old := self.entries.pop(old_key, None)) is not None:
+                self.bytes -= _num_bytes(old)
+        self.entries[key] = layers
+        self.bytes += _num_bytes(layers)
+        while self.bytes > self.budget and self.entries:
+            self.bytes -= _num_bytes(self.entries.popitem(last=False)[1])
 
 
-def _beside(
-    kept: list[KeysValues | None], before: Int[np.ndarray, "rows"], device: torch.device
+def _pad_past(
+    cached: list[KeysValues | None], before: Int[np.ndarray, "rows"], device: torch.device
 ) -> tuple[KeysValues | None, Bool[Tensor, "rows tokens"]]:
-    """Right padded keys and values of all rows, and which of their tokens are real."""
-    wide = int(before.max())
-    real = torch.from_numpy(np.arange(wide) < before[:, None]).to(device)
-    first = next((layers for layers in kept if layers is not None), None)
+    """Right-padded keys and values of all rows, and a mask of the tokens that are no padding."""
+    width = int(before.max())
+    real = torch.from_numpy(np.arange(width) < before[:, None]).to(device)
+    first = next((layers for layers in cached if layers is not None), None)
     if first is None:
         return None, real
     past = []
     for number, pair in enumerate(first):
         padded = []
         for part, like in enumerate(pair):
-            block = like.new_zeros(len(kept), like.shape[1], wide, like.shape[3])
-            for row, layers in enumerate(kept):
+            block = like.new_zeros(len(cached), like.shape[1], width, like.shape[3])
+            for row, layers in enumerate(cached):
                 if layers is not None:
                     block[row, :, : before[row]] = layers[number][part][0]
             padded.append(block)
@@ -130,16 +131,16 @@ def _beside(
     return past, real
 
 
-def _cut(layers: KeysValues, row: int, tokens: list[int]) -> KeysValues:
-    """Of one row, and of these tokens."""
+def _slice_tokens(layers: KeysValues, row: int, tokens: list[int]) -> KeysValues:
+    """The keys and values of these tokens of one row."""
     return [
         (key[row : row + 1, :, tokens], value[row : row + 1, :, tokens]) for key, value in layers
     ]
 
 
-def _tokens(layers: KeysValues) -> int:
-    return layers[0][0].shape[2]
+def _num_tokens(layers: KeysValues | None) -> int:
+    return 0 if layers is None else layers[0][0].shape[2]
 
 
-def _bytes(layers: KeysValues) -> int:
+def _num_bytes(layers: KeysValues) -> int:
     return sum(part.nbytes for pair in layers for part in pair)

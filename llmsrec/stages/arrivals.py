@@ -18,18 +18,16 @@ from llmsrec.arrivals.inbox import (
     open_inbox,
     ready_and_waiting,
 )
-from llmsrec.core.config import from_mapping, load_section
+from llmsrec.core.config import OPERATIONS, from_mapping, load_section
 from llmsrec.core.errors import ConfigError, LLMSRecError
 from llmsrec.core.files import read_json, write_json
 from llmsrec.parsing.ingest import InteractionsConfig
 from llmsrec.stages import run
 
-PARAMS = Path("params.yaml")
-
 
 def check(args: argparse.Namespace) -> None:
     """Print one line of JSON: for each dataset its ready and waiting files, or why its inbox cannot be read."""
-    print(json.dumps({name: _status(config) for name, config in inbox_configs(PARAMS).items()}))
+    print(json.dumps({name: _status(config) for name, config in inbox_configs(OPERATIONS).items()}))
 
 
 def import_ready(args: argparse.Namespace) -> None:
@@ -67,9 +65,9 @@ def _status(config: InboxConfig) -> dict[str, Any]:
 
 def _config(dataset: str) -> tuple[InboxConfig, str]:
     """The inbox of a dataset and its source; ConfigError if it has none."""
-    config = inbox_configs(PARAMS).get(dataset)
+    config = inbox_configs(OPERATIONS).get(dataset)
     if config is None or config.source is None:
-        raise ConfigError(f"{PARAMS}: inbox has no source for '{dataset}'")
+        raise ConfigError(f"{OPERATIONS}: inbox has no source for '{dataset}'")
     return config, config.source
 
 

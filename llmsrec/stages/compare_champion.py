@@ -1,16 +1,17 @@
-"""Challenger and champion on today's test users -> promotion.json: promote, or why not."""
+"""Compare the challenger with the champion on the present test users; write whether to promote it, and why."""
 
 import argparse
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
-from llmsrec.core.config import load_section
+from llmsrec.core.config import OPERATIONS, load_section
 from llmsrec.core.errors import ArtifactError, DataError
 from llmsrec.core.files import read_json, sha256, write_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.per_user import EvaluationConfig
-from llmsrec.ranking.protocol import evaluate
+from llmsrec.ranking.protocol import Evaluation, evaluate
 from llmsrec.serving.leakage import targets_in_training
 from llmsrec.serving.promotion import PromotionConfig, compare, decide
 from llmsrec.serving.recommender import Recommender
@@ -21,48 +22,48 @@ from llmsrec.training.distributed import default_device
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--artifacts", type=Path, required=True)
-    parser.add_argument("--champion", type=Path, help="the bundle that serves now, if there is one")
+    parser.add_argument("--champion", type=Path, help="the bundle of the champion, if there is one")
     parser.add_argument("--gates", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    config = load_section(PromotionConfig, "promotion")
+    config = load_section(PromotionConfig, "promotion", OPERATIONS)
     evaluation = load_section(EvaluationConfig, "evaluation")
-    comparison, left_out = None, 0  # users whose purchase the champion was trained on
-    if args.champion:
-        splits = Splits.load(args.artifacts / "splits")
-        rows = np.flatnonzero(~targets_in_training(args.champion, splits, "test"))
-        left_out = len(splits.candidates["test"]) - len(rows)
-        if not len(rows):
-            raise DataError(
-                "the champion was trained on what is asked of every test user: there is nothing to compare"
-            )
-        challenger, champion = (
-            evaluate(
-                Recommender.load(folder, default_device()).for_catalog(splits.catalog), splits, "test",
-                rows=rows, scores_mb=evaluation.scores_mb,
-            )
-            for folder in (args.artifacts, args.champion)
-        )  # fmt: skip
-        comparison = compare(challenger, champion, config.margin, evaluation)
     gates = read_json(args.gates)
     student = sha256(args.artifacts / "student" / "model.safetensors")
     if gates.get("model") != student:
         raise ArtifactError(
             f"{args.gates} judges another student than {args.artifacts}: run the evaluation first"
         )
+    comparison, left_out = None, 0
+    if args.champion:
+        splits = Splits.load(args.artifacts / "splits")
+        rows = np.flatnonzero(~targets_in_training(args.champion, splits, "test"))
+        left_out = len(splits.candidates["test"]) - len(rows)
+        challenger, champion = (
+            _evaluate(folder, splits, rows, evaluation)
+            for folder in (args.artifacts, args.champion)
+        )
+        comparison = compare(challenger, champion, config.margin, evaluation)
     decision = decide(gates, comparison, config)
+    note = f"; without {left_out:,} users whose target it was trained on" if left_out else ""
     write_json(
         args.out,
         {
             "promote": decision.promote,
-            "why": decision.why
-            + (
-                f"; without {left_out:,} users whose purchase it was trained on" if left_out else ""
-            ),
+            "why": decision.why + note,
             "ndcg@10": comparison,
             "left_out_users": left_out,
         },
     )
+
+
+def _evaluate(
+    bundle: Path, splits: Splits, rows: Int[np.ndarray, "users"], config: EvaluationConfig
+) -> Evaluation:
+    if not len(rows):
+        raise DataError("the champion was trained on the targets of all test users")
+    ranker = Recommender.load(bundle, default_device()).for_catalog(splits.catalog)
+    return evaluate(ranker, splits, "test", rows=rows, scores_mb=config.scores_mb)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Trained models -> metrics, plots and the report."""
+"""Evaluate the trained models; write metrics, plots and the report."""
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from llmsrec.core.config import load_section
 from llmsrec.core.files import read_json, write_json
@@ -11,12 +12,12 @@ from llmsrec.evaluation.per_user import EvaluationConfig, evaluate_all, summaris
 from llmsrec.llm.backbone import load_backbone
 from llmsrec.llm.ranker import RetrievalRanker
 from llmsrec.ranking.ranker import Ranker
-from llmsrec.report.cases import pick_cases
-from llmsrec.report.gates import GatesConfig, judge
-from llmsrec.report.page import Diagnosis, ReportContent, write_report
+from llmsrec.report.cases import select_cases
+from llmsrec.report.gates import GatesConfig, evaluate_gates
+from llmsrec.report.page import Diagnostics, ReportContent, write_report
 from llmsrec.report.plots import PRINT, ndcg_by_system, save_png
 from llmsrec.report.previous import previous_run
-from llmsrec.report.probes import by_group, probe
+from llmsrec.report.probes import metrics_by_group, sequence_diagnostics
 from llmsrec.report.representations import representation_maps
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
@@ -25,7 +26,7 @@ from llmsrec.stages import run
 from llmsrec.student.model import LLMSRec
 from llmsrec.training.distributed import default_device
 
-STORY = ("interactions", "splits", "teacher_training", "student_training")
+REPORTS = ("interactions", "splits", "teacher_training", "student_training")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,36 +47,45 @@ def main(argv: list[str] | None = None) -> None:
         "teacher": SequentialRanker(teacher),
         "student": RetrievalRanker(student, embeddings.padded),
     }
-    found = evaluate_all(baselines(splits, config.seed) | models, splits, config)
-    metrics = summarise(found.table, splits, config, args.dataset) | probe(found, splits, config)
-    metrics["model"] = embeddings.model
-    gates = judge(found, load_section(GatesConfig, "gates"), config) | {"model": embeddings.model}
-    previous = previous_run(reports, embeddings.model)
-    groups = by_group(found.table, splits, config)
+    user_metrics = evaluate_all(baselines(splits, config.seed) | models, splits, config)
+    metrics = {
+        **summarise(user_metrics.table, splits, config, args.dataset),
+        **sequence_diagnostics(user_metrics, splits, config),
+        "model": embeddings.model,
+    }
+    gates = evaluate_gates(user_metrics, load_section(GatesConfig, "gates"), config)
+    vectors = user_metrics.users["student"]
+    diagnostics = Diagnostics(
+        gates=gates["results"],
+        groups=metrics_by_group(user_metrics.table, splits, config),
+        similarity=user_metrics.similarity,
+        maps=representation_maps(student, splits, embeddings, vectors, config.seed),
+        cases=select_cases(models, splits, user_metrics.table),
+        previous=previous_run(reports, embeddings.model),
+    )
+    write_json(reports / "gates.json", gates | {"model": embeddings.model})
+    write_metrics(metrics, diagnostics, reports)
+    content = report_content(reports, args.backbone)
+    write_report(reports / "report.html", metrics, diagnostics, content)
+
+
+def write_metrics(metrics: dict[str, Any], diagnostics: Diagnostics, reports: Path) -> None:
+    """metrics.json, and the files of the plots that DVC and Dagster show."""
     write_json(reports / "metrics.json", metrics)
-    write_json(reports / "groups.json", groups)
-    write_json(reports / "gates.json", gates)
+    write_json(reports / "groups.json", diagnostics.groups)
     write_json(reports / "ndcg.json", [
         {"system": name, "protocol": protocol, "ndcg@10": values[protocol]["ndcg@10"]["value"]}
         for name, values in metrics["systems"].items() for protocol in ("sampled", "full")
     ])  # fmt: skip
     save_png(ndcg_by_system(metrics, "sampled", PRINT), reports / "ndcg.png")
-    diagnosis = Diagnosis(
-        gates=gates["results"],
-        groups=groups,
-        similarity=found.similarity,
-        maps=representation_maps(student, splits, embeddings, found.users["student"], config.seed),
-        cases=pick_cases(models, splits, found.table),
-        previous=previous,
-    )
-    write_report(reports / "report.html", metrics, diagnosis, story(reports, args.backbone))
 
 
-def story(reports: Path, backbone: Path) -> ReportContent:
+def report_content(reports: Path, backbone: Path) -> ReportContent:
+    """The reports of the earlier stages."""
     reference = read_json(backbone / "backbone.json")
     note = f"The language model is '{reference['kind']}' ({reference['location']}, {reference['revision'][:12]})."
     return ReportContent(
-        **{name: read_json(reports / f"{name}.json") for name in STORY}, backbone_note=note
+        **{name: read_json(reports / f"{name}.json") for name in REPORTS}, backbone_note=note
     )
 
 

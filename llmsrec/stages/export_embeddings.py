@@ -1,4 +1,4 @@
-"""Student -> item embeddings, here and, if asked, on S3."""
+"""Encode all items with the student; write the vectors here and, if `upload` is set, to S3."""
 
 import argparse
 from dataclasses import dataclass

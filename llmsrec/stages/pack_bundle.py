@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmsrec.core.config import Amount, load_section
+from llmsrec.core.config import OPERATIONS, Amount, load_section
 from llmsrec.core.files import atomic_directory
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.splits import Splits
@@ -19,7 +19,7 @@ from llmsrec.stages import run
 
 @dataclass(frozen=True)
 class ServingConfig:
-    kept_users_mb: Amount
+    user_cache_mb: Amount
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--artifacts", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    config = load_section(ServingConfig, "serving")
+    config = load_section(ServingConfig, "serving", OPERATIONS)
     with tempfile.TemporaryDirectory() as scratch, atomic_directory(args.out) as aside:
         bundle = Path(scratch) / "bundle"
         pack_bundle(args.artifacts, bundle)
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         aside.rmdir()  # MLflow makes it
         example = Catalog.load(bundle / CATALOG).items["item_id"].head(2).tolist()
-        mlflow_model.save(bundle, aside, example, config.kept_users_mb)
+        mlflow_model.save(bundle, aside, example, config.user_cache_mb)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from llmsrec.core.config import load_section
 from llmsrec.core.errors import ConfigError, DataError
 from llmsrec.parsing.line_reader import LineBlock, read_blocks
 from reliability.fuzzing.checks import lines_of
-from reliability.fuzzing.settings import READERS, SECTIONS, allowed
+from reliability.fuzzing.settings import READERS, SECTIONS, may_be_taken, unchanged
 from reliability.fuzzing.tally import Tally
 
 
@@ -97,20 +97,19 @@ def check_settings(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
             tally.rows += 1
             if _lone_surrogates(config):
                 yield f"the section {section} contains a lone surrogate"
-            elif not any(allowed(content, section, reader) for reader in READERS):
+            elif not any(may_be_taken(config, content, section, reader) for reader in READERS):
                 yield f"the section {section} is accepted, but the rules reject it"
 
 
 def _rejected(message: str, file: Path, section: str, content: bytes) -> Iterator[str]:
-    """Only a section's own __post_init__ may reject what the rules allow."""
+    """An error is short and names file and key; settings that nobody changed are not refused."""
     where = f"{file}: {section}"
     if not message.startswith(
         (f"{where}.", f"{where}: ", f"{file} is not YAML", f"{file} has no ")
     ):
         yield f"an error does not name file and key: {message}"
-    from_section = message.startswith(f"{where}: ")
-    if not from_section and all(allowed(content, section, reader) for reader in READERS):
-        yield f"settings are rejected that the rules allow: {message}"
+    if all(unchanged(content, section, reader) for reader in READERS):
+        yield f"settings are refused that nobody changed: {message}"
     if len(message) > 2000:
         yield f"an error of {len(message)} characters: {message[:200]}"
 

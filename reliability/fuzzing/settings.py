@@ -1,17 +1,17 @@
-"""Sections of params.yaml: as they are, with odd keys and values, and damaged; and what must become of them.
+"""Sections of params.yaml and operations.yaml: as they are, with odd keys and values, and damaged.
 
-The rules once more: YAML (read here by its C parser), all keys of the dataclass and no other, each value of its type.
+The rule for a section that is taken: its keys are those of the project's file, its values are those that another
+parser of YAML reads, and each has the type of the project's value. A section whose values nobody changed is taken.
 """
 
-import types
-import typing
 from datetime import date
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal, Union
+from typing import Any
 
 import yaml
 
+from llmsrec.core.config import OPERATIONS, PARAMS, SEEDED, load_section
 from llmsrec.evaluation.per_user import EvaluationConfig
 from llmsrec.llm.backbone import BackboneConfig
 from llmsrec.parsing.ingest import InteractionsConfig
@@ -41,7 +41,7 @@ SECTIONS: dict[str, type[Any]] = {
 }
 # They differ over tabs, byte order marks, half pairs and `[p?]`: there either outcome will do.
 READERS = (yaml.CSafeLoader, yaml.SafeLoader)
-PARAMS = Path(__file__).parents[2] / "params.yaml"
+ROOT = Path(__file__).parents[2]
 ODD_SETTINGS = {
     "nothing": "", "null": "null", "yes": "yes", "one": "1", "zero": "0", "negative": "-1", "decimal": "1.0",
     "text": "x", "quoted number": "'1'", "exponent": "1e-4", "NaN": ".nan", "NaN as text": "nan",
@@ -63,12 +63,14 @@ ODD_SETTINGS = {
 }  # fmt: skip
 
 
-def _sections() -> dict[str, list[tuple[str, str]]]:
-    document = yaml.load(PARAMS.read_text(encoding="utf-8"), yaml.CSafeLoader)
-    return {
-        section: [(key, _flow(value)) for key, value in document[section].items()]
-        for section in SECTIONS
-    }
+def file_of(section: str) -> Path:
+    """The project's file that holds the section."""
+    return ROOT / (OPERATIONS if section in ("promotion", "serving") else PARAMS)
+
+
+def _pairs(section: str) -> list[tuple[str, str]]:
+    document = yaml.load(file_of(section).read_text(encoding="utf-8"), yaml.CSafeLoader)
+    return [(key, _flow(value)) for key, value in document[section].items()]
 
 
 def _flow(value: Any) -> str:
@@ -76,7 +78,8 @@ def _flow(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-TEXTS = _sections()
+DEFAULTS = {name: load_section(cls, name, file_of(name)) for name, cls in SECTIONS.items()}
+TEXTS = {section: _pairs(section) for section in SECTIONS}
 
 
 def settings_file(draws: Random, spice: float) -> Made:
@@ -87,7 +90,8 @@ def settings_file(draws: Random, spice: float) -> Made:
     if draws.random() < 0.7:
         for _ in range(draws.choice([1, 1, 2])):
             kinds.append(_change(draws, pairs))
-    lines = [f"{section}:", *(f"  {key}: {value}" for key, value in pairs)]
+    lines = ["seed: 0"] if section in SEEDED else []
+    lines += [f"{section}:", *(f"  {key}: {value}" for key, value in pairs)]
     text = "\n".join([*lines, ""]).encode("utf-8", "surrogatepass")
     if draws.random() < 0.25:
         text, names = mutate(text, draws)
@@ -120,50 +124,43 @@ def _change(draws: Random, pairs: list[tuple[str, str]]) -> str:
     return what
 
 
-def allowed(content: bytes, section: str, reader: Any) -> bool:
-    """Whether this section may be taken; its own __post_init__ may still refuse."""
+def read(content: bytes, section: str, reader: Any) -> dict[str, Any] | None:
+    """The values of the section as this YAML reader gives them; None if there are none."""
     try:
         document = yaml.load(content.decode("utf-8"), reader)
         values = document[section] if isinstance(document, dict) else None
-    except Exception:  # whatever it is, it is no file of settings
-        return False
-    hints = typing.get_type_hints(SECTIONS[section], include_extras=True)
-    if not isinstance(values, dict) or set(values) != set(hints):
-        return False
-    return all(fits(values[name], hint) for name, hint in hints.items())
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a value of YAML can stand for this type."""
-    origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return any(type(value) is type(option) and value == option for option in options)
-    if origin in (Union, types.UnionType):
-        return any(fits(value, option) for option in options)
-    if origin is tuple:
-        return type(value) is list and all(fits(part, options[0]) for part in value)
-    if origin is Annotated:
-        low, high = options[1].low, options[1].high
-        number = value if options[0] is int else _float(value)
-        return fits(value, options[0]) and low <= number <= high
-    if hint is float:
-        return _float(value) is not None
-    if hint is date:
-        return type(value) is date or (type(value) is str and _is_date(value))
-    return value is None if hint is type(None) else type(value) is hint
-
-
-def _float(value: Any) -> Any:
-    """None for what is none."""
-    try:
-        return float(value) if type(value) in (int, float, str) else None
-    except (ValueError, OverflowError):
+    except Exception:  # any error: the file holds no settings
         return None
+    if isinstance(values, dict) and section in SEEDED and "seed" in document:
+        values = {**values, "seed": document["seed"]}
+    return values if isinstance(values, dict) else None
 
 
-def _is_date(text: str) -> bool:
+def same(value: Any, stated: Any) -> bool:
+    """Whether the value of a config is what its file states; there numbers and dates may be texts."""
     try:
-        date.fromisoformat(text)
-    except ValueError:
+        if isinstance(value, tuple):
+            return list(value) == stated
+        if isinstance(value, date):
+            return str(value) == str(stated) or value == date.fromisoformat(stated)
+        if isinstance(value, float):
+            return repr(value) == repr(float(stated)) and type(stated) is not bool
+    except (TypeError, ValueError, OverflowError):
         return False
-    return True
+    return type(value) is type(stated) and value == stated
+
+
+def unchanged(content: bytes, section: str, reader: Any) -> bool:
+    """Whether the file states the project's values, so that the section must be taken."""
+    usual, values = vars(DEFAULTS[section]), read(content, section, reader) or {}
+    return values.keys() == usual.keys() and all(same(usual[key], values[key]) for key in usual)
+
+
+def may_be_taken(config: Any, content: bytes, section: str, reader: Any) -> bool:
+    """Whether each key of the section, and no other, has the file's value and the type of the project's value."""
+    usual, values = vars(DEFAULTS[section]), read(content, section, reader) or {}
+    return values.keys() == usual.keys() and all(
+        same(value, values[key])
+        and (value is None or usual[key] is None or type(value) is type(usual[key]))
+        for key, value in vars(config).items()
+    )

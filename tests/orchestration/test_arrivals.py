@@ -222,7 +222,8 @@ def test_the_real_step_answers_what_the_sensor_asks(
     root: Path, params: Callable[..., Path]
 ) -> None:
     inbox = {"north": {"source": "inbox/north", "settled_seconds": 3600, "push": False}}
-    shutil.copyfile(params(inbox=inbox), root / "params.yaml")
+    for name in ("params.yaml", "operations.yaml"):
+        shutil.copyfile(params(inbox=inbox).with_name(name), root / name)
     (root / "inbox/north").mkdir(parents=True)
     (root / "inbox/north/may.jsonl").write_text("{}")
     found = module.check_inboxes(DvcProject(root))

@@ -30,11 +30,12 @@ def watched(project: Path, tmp_path: Path) -> Iterator[Path]:
     params = yaml.safe_load((project / "params.yaml").read_text())
     real = yaml.safe_load((CHECKOUT / "params.yaml").read_text())
     params["interactions"] = real["interactions"]
-    params["inbox"] = {"north": {"source": "inbox/north", "settled_seconds": 0, "push": False}}
-    params["schedules"] = {
-        "north": {"cron": "0 3 * * *", "timezone": "UTC", "min_new_interactions": 9}
-    }
     (project / "params.yaml").write_text(yaml.safe_dump(params))
+    operations = {
+        "inbox": {"north": {"source": "inbox/north", "settled_seconds": 0, "push": False}},
+        "schedules": {"north": {"cron": "0 3 * * *", "timezone": "UTC", "min_new_interactions": 9}},
+    }
+    (project / "operations.yaml").write_text(yaml.safe_dump(operations))
     (project / "definitions.py").write_text(DEFINITIONS)
     paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
     env = environment(DAGSTER_HOME=str(tmp_path / "home"), PYTHONPATH=paths)

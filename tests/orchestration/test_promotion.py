@@ -33,7 +33,7 @@ def root(tmp_path: Path, store: Path, trained_store: Path, monkeypatch: pytest.M
     """A project whose dataset `tiny` is trained and evaluated, with MLflow's tables."""
     root = tmp_path / "project"
     (root / ".dvc").mkdir(parents=True)
-    for name in ("dvc.yaml", ".dvc/config"):
+    for name in ("dvc.yaml", "operations.yaml", ".dvc/config"):
         shutil.copyfile(CHECKOUT / name, root / name)
     document = yaml.safe_load((CHECKOUT / "params.yaml").read_text())
     document |= {"datasets": {"tiny": "made up"}}

@@ -18,7 +18,6 @@ from orchestration.schedules import (
     new_lines,
     retraining_schedules,
 )
-from tests.orchestration.small_project import change_params
 
 ROOT = Path(__file__).parents[2]
 DAILY = Schedule("0 3 * * *", "Europe/Berlin", 3)
@@ -142,8 +141,8 @@ def test_dagster_runs_one_at_a_time_of_each_partition() -> None:
     ]
 
 
-def test_what_params_says_of_schedules_can_be_read() -> None:
-    scheduled = yaml.safe_load((ROOT / "params.yaml").read_text())["schedules"]
+def test_the_schedules_of_operations_yaml_can_be_read() -> None:
+    scheduled = yaml.safe_load((ROOT / "operations.yaml").read_text())["schedules"]
     assert retraining_schedules(DvcProject(ROOT), scheduled)
 
 
@@ -155,7 +154,8 @@ def test_a_tick_starts_the_chain_of_that_dataset_without_its_download(
     from orchestration.definitions import build
 
     values = {"cron": "0 3 * * *", "timezone": "UTC", "min_new_interactions": 3}
-    change_params(root, schedules={"north": values, "closed": values})
+    schedules = {"schedules": {"north": values, "closed": values}}
+    (root / "operations.yaml").write_text(yaml.safe_dump(schedules))
     arrive(root, "more.jsonl", 3, "north")
     repository = build(root).get_repository_def()
     (schedule,) = repository.schedule_defs  # `closed` is no dataset now

@@ -31,13 +31,13 @@ SECONDS = 800  # the machine may be busy
 def watched(raw: Path, tmp_path: Path) -> Iterator[Path]:
     """A project whose raw files are there but whose models are not, and a daemon that may train every minute."""
     root = write_project(tmp_path / "project", DATASET, str(raw))
-    params = yaml.safe_load((root / "params.yaml").read_text())
-    params["inbox"] = {DATASET: {"source": "inbox", "settled_seconds": 0, "push": False}}
-    params["schedules"] = {
+    operations = yaml.safe_load((root / "operations.yaml").read_text())
+    operations["inbox"] = {DATASET: {"source": "inbox", "settled_seconds": 0, "push": False}}
+    operations["schedules"] = {
         DATASET: {"cron": "* * * * *", "timezone": "UTC", "min_new_interactions": 400}
     }
-    params["promotion"]["gates"] = "none"  # a model of this size has no sense of order
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    operations["promotion"]["gates"] = "none"  # a model of this size has no sense of order
+    (root / "operations.yaml").write_text(yaml.safe_dump(operations, sort_keys=False))
     python(root, "llmsrec.stages.download", "--dataset", DATASET, "--out", f"data/{DATASET}")
     python(root, "dvc", "add", "data")
     env = environment(root) | {"PYTHONPATH": str(root)}

@@ -243,7 +243,7 @@ def test_every_expectation_has_an_error_that_it_detects(splits: Splits) -> None:
 def test_global_temporal_splits_pass(
     interactions: Interactions, failing: Callable[..., list[str]], target: str
 ) -> None:
-    config = splits_config(split="gts", gts_share=0.2, gts_target=target)
+    config = splits_config(split="global_temporal", temporal_share=0.2, temporal_target=target)
     splits = split(interactions, config)
     assert (splits.train_lengths == 0).any()  # some users have no purchase before the cut
     assert failing(splits, config) == []

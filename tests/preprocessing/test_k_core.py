@@ -216,10 +216,13 @@ def test_the_k_core_equals_a_slow_loop(
     [
         ({"sample_rate": 0.0}, "sample_rate"),
         ({"sample_rate": 1.1}, "sample_rate"),
-        ({"gts_share": 0.5}, "gts_share"),
+        ({"temporal_share": 0.5}, "temporal_share"),
         ({"user_threshold": 0}, "at least 1"),
         ({"item_threshold": 0}, "at least 1"),
-        ({"split": "gts", "kcore": "single_pass"}, "use iterative with gts"),
+        (
+            {"split": "global_temporal", "kcore": "single_pass"},
+            "use iterative with global_temporal",
+        ),
     ],
 )
 def test_an_invalid_configuration_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -184,19 +184,19 @@ GTS = {"Ann": "abcde", "Bob": "fgh", "Cem": "ia"}
 GTS_DAYS = {"Ann": [0, 2, 6, 7, 8], "Bob": [1, 3, 9], "Cem": [4, 5]}
 
 
-def gts(target: str) -> Splits:
-    config = without_negatives(split="gts", gts_share=0.2, gts_target=target)
+def global_temporal(target: str) -> Splits:
+    config = without_negatives(split="global_temporal", temporal_share=0.2, temporal_target=target)
     return split(with_titles(GTS, GTS_DAYS), config)
 
 
 def test_a_global_temporal_split_by_hand() -> None:
-    splits = gts("last")
+    splits = global_temporal("last")
     train = {user: item_ids(splits, splits.train[row]) for row, user in enumerate(splits.user_ids)}
     assert train == {"Ann": "ab", "Bob": "fg", "Cem": "ia"}
     assert targets(splits, "valid") == {"Ann": ("abc", "d")}
     assert targets(splits, "test") == {"Ann": ("abcd", "e"), "Bob": ("fg", "h")}
-    assert targets(gts("first"), "valid") == {"Ann": ("ab", "c")}
-    successive = gts("successive")
+    assert targets(global_temporal("first"), "valid") == {"Ann": ("ab", "c")}
+    successive = global_temporal("successive")
     evaluated = successive.evaluated("valid")
     assert evaluated.users.tolist() == [0, 0]
     assert evaluated.positions.tolist() == [2, 3]
@@ -208,7 +208,7 @@ def test_a_first_purchase_after_the_cut_is_no_target() -> None:
     histories = {"Ann": "abcdefgh", "New": "ab"}
     splits = split(
         with_titles(histories, days),
-        without_negatives(split="gts", gts_share=0.2, gts_target="first"),
+        without_negatives(split="global_temporal", temporal_share=0.2, temporal_target="first"),
     )
     assert targets(splits, "test") == {"New": ("a", "b")}  # not a, which has no history
 
@@ -226,7 +226,9 @@ def test_no_training_time_lies_after_the_cut(
 ) -> None:
     histories = {f"U{u}": [chr(97 + p) for p in range(len(row))] for u, row in enumerate(days)}
     times = {f"U{u}": row for u, row in enumerate(days)}
-    config = without_negatives(split="gts", gts_share=share, gts_target=target)
+    config = without_negatives(
+        split="global_temporal", temporal_share=share, temporal_target=target
+    )
     splits = split(with_titles(histories, times), config)
     train = splits.train.timestamps
     held_out = {

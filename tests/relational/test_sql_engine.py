@@ -55,7 +55,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "leave one out": {},
     "ready split, single pass, sampled": {"kcore": "single_pass", "sample_rate": 0.6},
     "iterative, sampled": {"sample_rate": 0.7, "seed": 3, "max_users": 5},
-    "global temporal": {"split": "gts", "gts_target": "successive"},
+    "global temporal": {"split": "global_temporal", "temporal_target": "successive"},
 }
 
 

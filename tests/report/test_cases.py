@@ -5,7 +5,7 @@ import numpy as np
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.per_user import METRICS
-from llmsrec.report.cases import RULES, pick_cases
+from llmsrec.report.cases import RULES, select_cases
 
 
 class Fixed:
@@ -29,7 +29,7 @@ def test_the_first_user_of_each_rule_with_the_best_three_of_what_was_not_bought(
     table["student"]["sampled"][[2, 4], first] = 1
     table["teacher"]["sampled"][[4], first] = 1
     ranker = Fixed([99.0, *range(40, 0, -1)])
-    cases = pick_cases({"teacher": ranker}, markov_splits, table)
+    cases = select_cases({"teacher": ranker}, markov_splits, table)
     found = [(case["rule"], case["user"], case["count"]) for case in cases]
     assert found == [(RULES["student"], 3, 1), (RULES["both"], 5, 1), (RULES["none"], 7, 294)]
     titles = markov_splits.catalog.titles

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from llmsrec.core.config import load_section
-from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, Found
-from llmsrec.report.gates import GATES, GatesConfig, judge
+from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, UserMetrics
+from llmsrec.report.gates import GATES, GatesConfig, evaluate_gates
 
 CONFIG = EvaluationConfig(bootstrap=300, shuffles=1, shuffle_window=None, scores_mb=32, seed=0)
 BOUNDS: dict[str, Any] = {
@@ -24,7 +24,7 @@ SOUND = {
 }
 
 
-def found(noise: float = 0.05, similarity: float = 0.7, **means: float) -> Found:
+def user_metrics(noise: float = 0.05, similarity: float = 0.7, **means: float) -> UserMetrics:
     """Four hundred users whose means are just these."""
     draws = np.random.default_rng(1)
 
@@ -34,7 +34,7 @@ def found(noise: float = 0.05, similarity: float = 0.7, **means: float) -> Found
         return np.repeat(column[:, None], len(METRICS), 1)
 
     table = {name: {"sampled": rows(mean)} for name, mean in (SOUND | means).items()}
-    return Found(table, {"student": np.full(400, similarity)}, {})
+    return UserMetrics(table, {"student": np.full(400, similarity)}, {})
 
 
 def verdicts(report: dict[str, Any]) -> dict[str, bool]:
@@ -42,7 +42,7 @@ def verdicts(report: dict[str, Any]) -> dict[str, bool]:
 
 
 def test_a_sound_student_passes_every_gate_and_is_told_why() -> None:
-    report = judge(found(), GatesConfig(**BOUNDS), CONFIG)
+    report = evaluate_gates(user_metrics(), GatesConfig(**BOUNDS), CONFIG)
     assert report["success"]
     assert verdicts(report) == dict.fromkeys(GATES, True)
     order = report["results"][0]
@@ -63,7 +63,7 @@ def test_a_sound_student_passes_every_gate_and_is_told_why() -> None:
 def test_each_gate_fails_for_its_own_reason(
     spoilt: dict[str, float], gate: str, fatal: bool
 ) -> None:
-    report = judge(found(**spoilt), GatesConfig(**BOUNDS), CONFIG)
+    report = evaluate_gates(user_metrics(**spoilt), GatesConfig(**BOUNDS), CONFIG)
     assert not verdicts(report)[gate]
     assert report["success"] is not fatal
 
@@ -89,26 +89,30 @@ def test_the_gates_of_the_project_refuse_who_does_not_read_order(
 ) -> None:
     """Far from the bounds of params.yaml, on either side."""
     gates = load_section(GatesConfig, "gates", Path(__file__).parents[2] / "params.yaml")
-    passed = verdicts(judge(found(**student), gates, CONFIG))
+    passed = verdicts(evaluate_gates(user_metrics(**student), gates, CONFIG))
     assert {name for name in GATES if not passed[name]} == failed
 
 
 def test_noise_refuses_nobody() -> None:
     """The student stands a little below popularity, within what 400 users can tell."""
-    report = judge(
-        found(noise=0.5, student=0.195, teacher=0.2, popularity=0.2), GatesConfig(**BOUNDS), CONFIG
+    report = evaluate_gates(
+        user_metrics(noise=0.5, student=0.195, teacher=0.2, popularity=0.2),
+        GatesConfig(**BOUNDS),
+        CONFIG,
     )
     assert verdicts(report)["popularity"]
 
 
 def test_where_there_is_no_order_none_is_asked_for() -> None:
-    report = judge(found(teacher_shuffled=0.5, student_shuffled=0.5), GatesConfig(**BOUNDS), CONFIG)
+    report = evaluate_gates(
+        user_metrics(teacher_shuffled=0.5, student_shuffled=0.5), GatesConfig(**BOUNDS), CONFIG
+    )
     assert verdicts(report)["order"]
-    assert "no order to read" in report["results"][0]["observed"]
+    assert "no order to learn" in report["results"][0]["observed"]
 
 
 def test_without_shuffles_order_is_not_judged() -> None:
-    some = found()
+    some = user_metrics()
     table = {name: rows for name, rows in some.table.items() if "shuffled" not in name}
-    report = judge(Found(table, {}, {}), GatesConfig(**BOUNDS), CONFIG)
+    report = evaluate_gates(UserMetrics(table, {}, {}), GatesConfig(**BOUNDS), CONFIG)
     assert set(verdicts(report)) == {"popularity", "teacher"}

@@ -8,7 +8,7 @@ from llmsrec.report.groups import (
     all_groups,
     by_target,
     by_transitions,
-    tied_at_the_cut,
+    tied_at_median,
     transition_scores,
     warm_and_cold,
 )
@@ -81,7 +81,7 @@ def test_the_better_half_are_transition_users_and_ties_go_by_id() -> None:
         for name, mask in groups.items()
     }
     assert named == {"transition": ["b", "c"], "non-transition": ["a", "d"]}
-    assert tied_at_the_cut(splits, "test") == 1
+    assert tied_at_median(splits, "test") == 1
 
 
 def test_deciles_and_activity_divide_all_users(markov_splits: Splits) -> None:

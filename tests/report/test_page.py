@@ -11,14 +11,14 @@ from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, summarise
-from llmsrec.report.cases import pick_cases
-from llmsrec.report.page import Diagnosis, ReportContent, verdict, write_report
+from llmsrec.report.cases import select_cases
+from llmsrec.report.page import Diagnostics, ReportContent, conclusions, write_report
 from llmsrec.report.plots import FAMILIES
 from llmsrec.report.projection import project
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 EVIL = '<script>alert("x")</script> & <b>bold</b>'
-STORY = ReportContent(
+CONTENT = ReportContent(
     interactions={
         "reviews": {"lines": 12345, "rejects": 6, "duplicates": 7},
         "items_without_metadata": 8, "first_day": "2001-02-03", "last_day": "2023-04-05",
@@ -82,19 +82,23 @@ def gap(a: str, b: str, low: float, high: float, relative: float = 0.0) -> dict[
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [
-        (0.01, 0.03, "beats its teacher on NDCG@10 (+0.0200, 95% interval +0.0100 to +0.0300)"),
-        (-0.03, -0.01, "falls behind its teacher on NDCG@10 (-0.0200, 95% interval -0.0300 to"),
-        (-0.01, 0.03, "cannot be told from its teacher on NDCG@10"),
-        (0.0, 0.03, "cannot be told from its teacher on NDCG@10"),
-        (-0.03, 0.0, "cannot be told from its teacher on NDCG@10"),
+        (
+            0.01,
+            0.03,
+            "is better than its teacher on NDCG@10 (+0.0200, 95% interval +0.0100 to +0.0300)",
+        ),
+        (-0.03, -0.01, "is worse than its teacher on NDCG@10 (-0.0200, 95% interval -0.0300 to"),
+        (-0.01, 0.03, "does not differ significantly from its teacher on NDCG@10"),
+        (0.0, 0.03, "does not differ significantly from its teacher on NDCG@10"),
+        (-0.03, 0.0, "does not differ significantly from its teacher on NDCG@10"),
     ],
 )
-def test_the_verdict_says_what_the_interval_allows(low: float, high: float, words: str) -> None:
-    (sentence,) = verdict({"differences": [gap("student", "teacher", low, high)]})
+def test_conclusions_follow_from_the_interval(low: float, high: float, words: str) -> None:
+    (sentence,) = conclusions({"differences": [gap("student", "teacher", low, high)]})
     assert sentence.startswith(f"The student {words}")
 
 
-def test_the_verdict_on_popularity_and_shuffling() -> None:
+def test_conclusions_on_popularity_and_shuffling() -> None:
     differences = [
         gap("student", "teacher", 0.01, 0.03),
         gap("student", "popularity", 0.1, 0.3),
@@ -102,34 +106,34 @@ def test_the_verdict_on_popularity_and_shuffling() -> None:
         gap("teacher_shuffled", "teacher", -0.2, 0.1, relative=-0.04),
         {**gap("student", "teacher", -0.03, -0.01), "protocol": "full"},
     ]
-    sentences = verdict({"differences": differences})
+    sentences = conclusions({"differences": differences})
     assert sentences[1:] == [
-        "It beats popularity (+0.2000, 95% interval +0.1000 to +0.3000).",
-        "Shuffling the history costs the student 31% and the teacher 4% (within noise) of its NDCG@10.",
+        "The student is better than popularity (+0.2000, 95% interval +0.1000 to +0.3000).",
+        "Shuffling the history costs the student 31% and the teacher 4% (not significant) of its NDCG@10.",
     ]
     assert sentences[0] == (
-        "The student beats its teacher on NDCG@10 (+0.0200, 95% interval +0.0100 to +0.0300); "
-        "among all items it falls behind it (-0.0200, 95% interval -0.0300 to -0.0100)."
+        "The student is better than its teacher on NDCG@10 (+0.0200, 95% interval +0.0100 to +0.0300); "
+        "among all items it is worse than its teacher (-0.0200, 95% interval -0.0300 to -0.0100)."
     )
 
 
 @pytest.mark.parametrize(
     ("low", "high", "relative", "words"),
     [
-        (-0.01, 0.01, 0.0, "the teacher 0% (within noise) of"),
-        (-0.01, 0.012, 0.004, "the teacher 0% (within noise) of"),
+        (-0.01, 0.01, 0.0, "the teacher 0% (not significant) of"),
+        (-0.01, 0.012, 0.004, "the teacher 0% (not significant) of"),
         (0.01, 0.03, 0.05, "the teacher -5% of"),  # it gained, and not by chance
     ],
 )
 def test_a_cost_that_is_none(low: float, high: float, relative: float, words: str) -> None:
-    (sentence,) = verdict(
+    (sentence,) = conclusions(
         {"differences": [gap("teacher_shuffled", "teacher", low, high, relative)]}
     )
     assert words in sentence
 
 
-def test_without_pairs_the_verdict_says_so() -> None:
-    assert verdict({"differences": []}) == ["No two systems could be compared."]
+def test_conclusions_without_pairs() -> None:
+    assert conclusions({"differences": []}) == ["No two systems could be compared."]
 
 
 def with_titles(splits: Splits, title: str) -> Splits:
@@ -152,7 +156,7 @@ def metrics(markov_splits: Splits) -> dict[str, Any]:
     found = summarise(table, markov_splits, config, f"store {EVIL}")
     return {
         **found,
-        "tied_at_the_cut": 3,
+        "tied_at_median": 3,
         "similarity": {"teacher": {"value": 0.61234}, "student": {"value": 0.8}},
     }
 
@@ -161,7 +165,7 @@ def written(path: Path, metrics: dict[str, Any], splits: Splits) -> str:
     rankers = {name: Fixed([99.0, *range(40, 0, -1)]) for name in ("teacher", "student")}
     table = {name: {"sampled": np.ones((300, len(METRICS)))} for name in rankers}
     draws = np.random.default_rng(3)
-    diagnosis = Diagnosis(
+    diagnostics = Diagnostics(
         gates=[
             {
                 "name": "order",
@@ -187,10 +191,10 @@ def written(path: Path, metrics: dict[str, Any], splits: Splits) -> str:
         ],
         similarity={"student": draws.random(300)},
         maps={"before": project(draws.random((9, 4)), draws.random((7, 4)))},
-        cases=pick_cases(rankers, splits, table),
+        cases=select_cases(rankers, splits, table),
         previous=metrics | {"systems": {"student": metrics["systems"]["student"]}},
     )
-    write_report(path, metrics, diagnosis, STORY)
+    write_report(path, metrics, diagnostics, CONTENT)
     return path.read_text()
 
 
@@ -235,7 +239,7 @@ def test_the_numbers_stand_in_the_page(page: str, metrics: dict[str, Any]) -> No
                 assert shown in text
     for fact in ("12,345", "2,222", "7.4", "12%", "2001-02-03 to 2023-04-05", "300 test users"):
         assert fact in text
-    for sentence in verdict(metrics):
+    for sentence in conclusions(metrics):
         assert sentence in text
     assert "0.612" in text
 
@@ -254,8 +258,8 @@ def test_a_report_without_shuffles_or_curves(tmp_path: Path, markov_splits: Spli
     }
     config = EvaluationConfig(bootstrap=20, shuffles=0, shuffle_window=None, scores_mb=32, seed=0)
     metrics = summarise(table, markov_splits, config, "bare")
-    bare = ReportContent(STORY.interactions, STORY.splits, [], [], "")
-    write_report(tmp_path / "report.html", metrics, Diagnosis([], [], {}, {}, []), bare)
+    bare = ReportContent(CONTENT.interactions, CONTENT.splits, [], [], "")
+    write_report(tmp_path / "report.html", metrics, Diagnostics([], [], {}, {}, []), bare)
     found = Page((tmp_path / "report.html").read_text())
     assert found.tags.count("svg") == 2
     assert "No two systems could be compared." in found.text

@@ -99,7 +99,7 @@ def test_original_stands_beside_shuffled() -> None:
     assert figure is not None
     assert [bar.get_height() for bar in figure.axes[0].patches] == [0.4, 0.2, 0.45, 0.25]
     shown = texts(svg(figure))
-    assert "history shuffled" in shown
+    assert "shuffled history" in shown
     assert "0.250" in shown
 
 
@@ -144,6 +144,6 @@ def test_the_printed_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None
 def test_groups_stand_side_by_side_and_an_unknown_way_has_no_picture() -> None:
     figure = quality_by_group(grouped(), "target")
     assert figure is not None
-    assert {"warm", "cold", "next purchase", "NDCG@10"} <= set(texts(svg(figure)))
+    assert {"warm", "cold", "popularity of the next item", "NDCG@10"} <= set(texts(svg(figure)))
     assert quality_by_group(grouped(), "activity") is None
     assert similarity_histogram({}) is None

@@ -5,9 +5,9 @@ import pytest
 
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain, Popularity
-from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, Found, evaluate_all
+from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, UserMetrics, evaluate_all
 from llmsrec.report.groups import all_groups
-from llmsrec.report.probes import by_group, probe
+from llmsrec.report.probes import metrics_by_group, sequence_diagnostics
 
 CONFIG = EvaluationConfig(bootstrap=100, shuffles=1, shuffle_window=None, scores_mb=32, seed=0)
 
@@ -16,7 +16,7 @@ def test_each_row_is_the_mean_of_its_users(markov_splits: Splits) -> None:
     rankers = {"popularity": Popularity(markov_splits), "markov": MarkovChain(markov_splits)}
     found = evaluate_all(rankers, markov_splits, CONFIG)
     groups = all_groups(markov_splits, "test")
-    rows = by_group(found.table, markov_splits, CONFIG)
+    rows = metrics_by_group(found.table, markov_splits, CONFIG)
     assert {row["family"] for row in rows} == set(groups)
     for row in rows:
         chosen = groups[row["family"]][row["group"]]
@@ -29,8 +29,8 @@ def test_each_row_is_the_mean_of_its_users(markov_splits: Splits) -> None:
 def test_similarity_is_a_mean_with_its_interval(markov_splits: Splits) -> None:
     values = np.linspace(0.2, 0.8, len(markov_splits.candidates["test"]))
     table = evaluate_all({"popularity": Popularity(markov_splits)}, markov_splits, CONFIG).table
-    (row,) = probe(Found(table, {"student": values}, {}), markov_splits, CONFIG)[
-        "similarity"
-    ].values()
+    (row,) = sequence_diagnostics(
+        UserMetrics(table, {"student": values}, {}), markov_splits, CONFIG
+    )["similarity"].values()
     assert row["value"] == pytest.approx(0.5)
     assert 0.45 < row["low"] < 0.5 < row["high"] < 0.55  # 300 users

@@ -109,5 +109,5 @@ def test_users_whose_purchase_the_champion_was_trained_on_are_left_out(
     )
     decision = found(trained_store, champion)
     assert decision["left_out_users"] == 20
-    assert decision["why"].endswith("; without 20 users whose purchase it was trained on")
+    assert decision["why"].endswith("; without 20 users whose target it was trained on")
     assert found(trained_store, trained_store)["left_out_users"] == 0

@@ -9,7 +9,7 @@ from llmsrec.backbones.small import build_small
 from llmsrec.core.files import write_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
-from llmsrec.evaluation.per_user import EvaluationConfig, Found, evaluate_all, summarise
+from llmsrec.evaluation.per_user import EvaluationConfig, UserMetrics, evaluate_all, summarise
 from llmsrec.llm.backbone import Backbone, BackboneConfig, folder_digest, load_backbone
 from llmsrec.llm.ranker import RetrievalRanker, encode_items
 from llmsrec.preprocessing.splitting import split
@@ -68,7 +68,7 @@ def teacher_of(splits: Splits) -> SASRec:
     return train_teacher(splits, taught, MetricLog(), Checkpoints(None, ""))
 
 
-def evaluated(splits: Splits, teacher: SASRec, backbone: Backbone, **changes: Any) -> Found:
+def evaluated(splits: Splits, teacher: SASRec, backbone: Backbone, **changes: Any) -> UserMetrics:
     """Teacher and a student of these settings, beside popularity, with true and shuffled histories."""
     settings: dict[str, Any] = {
         "examples": "auto_regressive", "batch_size": 32, "epochs": 8, "learning_rate": 3e-3,
@@ -84,7 +84,7 @@ def evaluated(splits: Splits, teacher: SASRec, backbone: Backbone, **changes: An
     return evaluate_all(rankers, splits, EVALUATION)
 
 
-def cost_of_shuffling(found: Found, splits: Splits) -> dict[str, dict[str, Any]]:
+def cost_of_shuffling(found: UserMetrics, splits: Splits) -> dict[str, dict[str, Any]]:
     """What teacher and student lose in NDCG@10 among the candidates."""
     differences = summarise(found.table, splits, EVALUATION, "made up")["differences"]
     return {

@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_dropped_oldest_first(model: LLMSRec) -> None:
     for row in ([1, 2], [3, 4], [1, 2], [5, 6]):
         same(model, small, shoppers(row))
         assert small.bytes <= small.budget
-    assert [key[0][0] for key in small.kept] == [1, 5]
+    assert [key[0][0] for key in small.entries] == [1, 5]
     nothing = UserKVCache(model, 0.0)
     same(model, nothing, shoppers([1, 2]))
     assert nothing.bytes == 0
@@ -103,6 +103,8 @@ def test_a_longer_prompt_takes_the_place_of_the_shorter(model: LLMSRec) -> None:
     users = UserKVCache(model, 100.0)
     users.represent(shoppers([1, 2]))
     users.represent(shoppers([1, 2, 3]))
-    assert len(users.kept) == 1
-    total = sum(part.nbytes for layers in users.kept.values() for pair in layers for part in pair)
+    assert len(users.entries) == 1
+    total = sum(
+        part.nbytes for layers in users.entries.values() for pair in layers for part in pair
+    )
     assert users.bytes == total

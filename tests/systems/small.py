@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import yaml
 
+from llmsrec.core.config import SEEDED
 from llmsrec.data.splits import Splits
 from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.systems.registry import system_of
@@ -30,6 +31,8 @@ def parameters() -> dict[str, Any]:
     """All sections of params.yaml and studies/params.yaml."""
     files = [ROOT / "params.yaml", ROOT / "studies/params.yaml"]
     first, second = (yaml.safe_load(file.read_text()) for file in files)
+    for name in SEEDED:
+        first[name]["seed"] = first["seed"]
     return {**first, **second}
 
 

@@ -45,7 +45,7 @@ def sections(**student: Any) -> dict[str, Any]:
 def steps_of(folder: Path, document: dict[str, Any]) -> dict[str, list[float]]:
     """Losses and gradients of a few steps of teacher and student, in this process or with others."""
     splits = Splits.load(folder / "splits")
-    teaching = from_mapping(TeacherConfig, document["teacher"], "teacher")
+    teaching = from_mapping(TeacherConfig, document["teacher"] | {"seed": 0}, "teacher")
     seed_torch(0)
     teacher = teaching.build_network(splits.num_items)
     numbers: dict[str, list[float]] = {"teacher": [], "student": []}
@@ -53,7 +53,7 @@ def steps_of(folder: Path, document: dict[str, Any]) -> dict[str, list[float]]:
     for step in range(STEPS):
         numbers["teacher"].append(trainer.step(step)["loss"])
         numbers["teacher"] += [float(part.grad.norm()) for part in teacher.parameters()]
-    config = from_mapping(StudentConfig, document["student"], "student")
+    config = from_mapping(StudentConfig, document["student"] | {"seed": 0}, "student")
     seed_torch(0)
     model = new_student(config, load_backbone(folder / "backbone"), teacher.eval(), splits.catalog)
     trainer = StudentTrainer(model, splits, config)
@@ -69,7 +69,7 @@ def start_two(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
         sys.executable,
         "-m",
         "torch.distributed.run",
-        "--standsingle",
+        "--standalone",
         "--nproc-per-node",
         "2",
     ]
@@ -142,7 +142,7 @@ def test_a_lost_process_restarts_from_the_last_checkpoint_with_the_same_bytes(
 ) -> None:
     """With dropout: what a step draws does not depend on the step that its process started from."""
     seed_torch(0)
-    config = from_mapping(TeacherConfig, sections()["teacher"], "teacher")
+    config = from_mapping(TeacherConfig, sections()["teacher"] | {"seed": 0}, "teacher")
     config.build_network(few_splits.num_items).save(store / "teacher")
     ended_well(train_together(store, "whole", "llmsrec.stages.train_student"))
     ended_well(train_together(store, "cut", "tests.training.test_distributed", "lose"))
