@@ -220,9 +220,7 @@ def test_every_asset_is_described_grouped_pooled_and_has_the_datasets_as_partiti
 ASIDE = {dg.AssetKey("trainings"), dg.AssetKey("study")}  # by jobs of their own
 
 
-def test_the_job_runs_every_asset_but_studies(
-    definitions: dg.Definitions, graph: Any
-) -> None:
+def test_the_job_runs_every_asset_but_studies(definitions: dg.Definitions, graph: Any) -> None:
     from orchestration.definitions import JOB
 
     everything = set(graph.get_all_asset_keys())

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from llmsrec.backbones.small import build_small
-from llmsrec.core.config import read_section
 from llmsrec.core.errors import ConfigError
 from llmsrec.core.files import read_json, write_json
 from llmsrec.data.catalog import Catalog
