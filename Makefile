@@ -58,10 +58,10 @@ bench: setup  ## every benchmark; its last lines are ratios against a goal
 	@for file in $$(grep -l __main__ benchmarks/*.py); do \
 	  python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
-soak: setup  ## retrain a tiny shop under faults for half an hour (docs/reliability.md)
+soak: setup  ## retrain under injected faults for half an hour (docs/howto/reliability.md)
 	python -m reliability.soak
 
-fuzz: setup  ## feed the parsers a million odd inputs
+fuzz: setup  ## feed a million generated inputs to the parsers
 	python -m reliability.fuzz
 
 clean:  ## remove tools' caches and Dagster's history; data, artifacts and MLflow's runs stay

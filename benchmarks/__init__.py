@@ -1,4 +1,4 @@
-"""Each module is a command that measures one thing against a reference in the same run.
+"""Benchmarks, each a command that compares the project with a reference in the same run; imported by tests alone.
 
-The last lines are one JSON object a figure: name, ratio (how many times better than the reference), goal, met.
+Its last lines are JSON objects: name, ratio (how many times better than the reference), goal, met.
 """

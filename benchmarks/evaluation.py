@@ -1,7 +1,7 @@
-"""Ranking a whole catalogue, and intervals: the project's way against one user, and one resample, at a time.
+"""Full ranking and bootstrap intervals, against a loop over users and over resamples.
 
-The plain way scores a user, takes out what was bought, sorts, and looks where the target stands; the plain bootstrap
-draws users and averages. Both are timed on a part of the work and scaled to the whole: at full size they take minutes.
+The reference ranking scores a user, removes the history, sorts, and finds the target; the reference bootstrap draws
+users and averages. Both are timed on a part of the work and extrapolated: at full size they take minutes.
 """
 
 import argparse
@@ -15,14 +15,14 @@ from llmsrec.evaluation.bootstrap import resampled_means
 from llmsrec.ranking.protocol import MB, SCORES_MB, rank_all_items
 
 USERS, ITEMS = 10_000, 100_000
-SIZES = (64, 128)  # of the vectors of teacher and student
-BOUGHT = 10
+SIZES = (64, 128)  # embedding sizes of teacher and student
+HISTORY = 10  # items
 RESAMPLES, COLUMNS = 1_000, 32
-PART = 100  # users, and resamples, of the plain ways
+PART = 100  # users, and resamples, of the references
 
 
-class Store:
-    """Random vectors: a ranking takes as long whatever they say."""
+class RandomDataset:
+    """Random vectors, targets and histories; the time of a ranking does not depend on their values."""
 
     def __init__(self, users: int, items: int, size: int = SIZES[0]) -> None:
         draws = np.random.default_rng(0)
@@ -30,52 +30,59 @@ class Store:
         self.items = draws.standard_normal((items + 1, size), dtype=np.float32)
         self.targets = draws.integers(1, items + 1, size=users)
         self.seen = Sequences(
-            np.arange(users + 1) * BOUGHT,
-            draws.integers(1, items + 1, size=users * BOUGHT),
-            np.zeros(users * BOUGHT, dtype=np.int64),
+            np.arange(users + 1) * HISTORY,
+            draws.integers(1, items + 1, size=users * HISTORY),
+            np.zeros(users * HISTORY, dtype=np.int64),
         )
 
 
-def plain_ranks(store: Store, count: int) -> list[int]:
-    places = []
+def reference_ranks(dataset: RandomDataset, count: int) -> list[int]:
+    """0-based ranks of the first `count` users' targets, by a loop."""
+    ranks = []
     for user in range(count):
-        scores = store.items @ store.users[user]
-        target = store.targets[user]
-        out = np.setdiff1d(store.seen[user], [target])
+        scores = dataset.items @ dataset.users[user]
+        target = dataset.targets[user]
+        excluded = np.setdiff1d(dataset.seen[user], [target])
         scores[0] = -np.inf
-        scores[out] = -np.inf
-        places.append(int(np.flatnonzero(np.argsort(-scores, kind="stable") == target)[0]))
-    return places
+        scores[excluded] = -np.inf
+        ranks.append(int(np.flatnonzero(np.argsort(-scores, kind="stable") == target)[0]))
+    return ranks
 
 
-def our_ranks(store: Store, count: int, scores_mb: int = SCORES_MB) -> list[int]:
-    size = max(1, scores_mb * MB // (4 * len(store.items)))
-    places: list[int] = []
+def our_ranks(dataset: RandomDataset, count: int, scores_mb: int = SCORES_MB) -> list[int]:
+    """The same by `rank_all_items`, in chunks of users."""
+    size = max(1, scores_mb * MB // (4 * len(dataset.items)))
+    ranks: list[int] = []
     for start in range(0, count, size):
         rows = np.arange(start, min(count, start + size))
-        scores = store.users[rows] @ store.items.T
-        places += rank_all_items(scores, store.targets[rows], store.seen.take(rows)).better.tolist()
-    return places
+        scores = dataset.users[rows] @ dataset.items.T
+        ranks += rank_all_items(
+            scores, dataset.targets[rows], dataset.seen.take(rows)
+        ).better.tolist()
+    return ranks
 
 
 def timed_ranks(users: int, items: int, size: int, scores_mb: int) -> float:
-    store = Store(users, items, size)
+    """Seconds to rank all users."""
+    dataset = RandomDataset(users, items, size)
     start = time.perf_counter()
-    our_ranks(store, users, scores_mb)
+    our_ranks(dataset, users, scores_mb)
     return time.perf_counter() - start
 
 
 def ranking(users: int, items: int, size: int) -> Figure:
+    """Users per second against the loop; raises SystemExit if the ranks differ."""
     part = min(PART, users)
-    store = Store(users, items, size)
+    dataset = RandomDataset(users, items, size)
     differ = sum(
-        a != b for a, b in zip(plain_ranks(store, part), our_ranks(store, part), strict=True)
+        a != b
+        for a, b in zip(reference_ranks(dataset, part), our_ranks(dataset, part), strict=True)
     )
-    if differ > part // 20:  # a product in blocks may round a near tie the other way
-        raise SystemExit(f"{differ} of {part} ranks differ between the two ways")
+    if differ > part // 20:  # blocked products may round near ties differently
+        raise SystemExit(f"{differ} of {part} ranks differ from the reference")
     start = time.perf_counter()
-    plain_ranks(store, part)
-    plain = (time.perf_counter() - start) / part * users
+    reference_ranks(dataset, part)
+    loop = (time.perf_counter() - start) / part * users
     for megabytes in (SCORES_MB // 4, SCORES_MB, 8 * SCORES_MB):
         measured = in_own_process(timed_ranks, users, items, size, megabytes)
         print(
@@ -87,15 +94,16 @@ def ranking(users: int, items: int, size: int) -> Figure:
     product = 2 * users * items * size / 1e9
     start = time.perf_counter()
     for begin in range(0, users, 80):
-        store.users[begin : begin + 80] @ store.items.T
+        dataset.users[begin : begin + 80] @ dataset.items.T
     floor = time.perf_counter() - start
     print(
-        f"the products alone: {floor:.2f} s for {product:.0f} GFLOP; one user at a time: {plain:.0f} s"
+        f"the matrix products alone: {floor:.2f} s for {product:.0f} GFLOP; one user at a time: {loop:.0f} s"
     )
-    return Figure(f"full ranking, vectors of {size}, users/s", plain / ours, 50)
+    return Figure(f"full ranking, vectors of {size}, users/s", loop / ours, 50)
 
 
 def bootstrap(users: int) -> Figure:
+    """Seconds of the bootstrap against a goal of one second."""
     values = np.random.default_rng(1).random((users, COLUMNS))
     start = time.perf_counter()
     resampled_means(values, RESAMPLES, 0)
@@ -104,10 +112,10 @@ def bootstrap(users: int) -> Figure:
     start = time.perf_counter()
     for _ in range(PART):
         values[draws.integers(0, users, users)].mean(axis=0)
-    plain = (time.perf_counter() - start) / PART * RESAMPLES
+    loop = (time.perf_counter() - start) / PART * RESAMPLES
     print(
         f"{RESAMPLES:,} resamples of {users:,} users, {COLUMNS} columns: {ours:.2f} s (goal: 1 s); "
-        f"one at a time {plain:.2f} s"
+        f"one at a time {loop:.2f} s"
     )
     return Figure("bootstrap in a second", 1 / ours, 1)
 

@@ -1,4 +1,4 @@
-"""What every benchmark shares: time in a process of its own, peak memory, and the lines at the end."""
+"""Shared by all benchmarks: measurement in a separate process, peak memory, and the final lines."""
 
 import json
 import multiprocessing
@@ -13,13 +13,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """`ratio`: how many times better than the reference, both run side by side."""
+    """`ratio` says how many times better than the reference, which is measured in the same run."""
 
     name: str
     ratio: float
     goal: float
 
     def line(self) -> str:
+        """One JSON object."""
         met = self.ratio >= self.goal
         return json.dumps(
             {"name": self.name, "ratio": round(self.ratio, 2), "goal": self.goal, "met": met}
@@ -27,6 +28,7 @@ class Figure:
 
 
 def print_figures(figures: list[Figure]) -> None:
+    """Print the final lines of a benchmark."""
     print()
     for figure in figures:
         print(figure.line(), flush=True)
@@ -34,6 +36,8 @@ def print_figures(figures: list[Figure]) -> None:
 
 @dataclass(frozen=True)
 class Measured:
+    """The result of a function and its cost; memory and CPU time include child processes."""
+
     result: Any
     seconds: float
     peak_bytes: int
@@ -41,7 +45,7 @@ class Measured:
 
 
 def in_own_process(work: Callable[..., Any], *arguments: Any) -> Measured:
-    """Run `work` in a fresh process: nothing is warm, and the peak of its memory is its own."""
+    """Run `work` in a new process, so that caches are cold and the peak memory is its own."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(send, work, arguments))
@@ -50,7 +54,7 @@ def in_own_process(work: Callable[..., Any], *arguments: Any) -> Measured:
     try:
         measured: Measured = receive.recv()
     except EOFError:
-        raise RuntimeError(f"{work.__name__} ended without an answer; see above") from None
+        raise RuntimeError(f"{work.__name__} ended without a result; see above") from None
     child.join()
     return measured
 
@@ -63,25 +67,30 @@ def _child(send: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> N
 
 
 def peak_bytes() -> int:
-    """Of this process and those it started (Spark's JVM): `getrusage` also counts the parent's memory at the start."""
-    peaks = [(place / "status").read_text().partition("VmHWM:")[2].split() for place in _family()]
-    return sum(int(found[0]) * 1024 for found in peaks if found)
+    """Peak memory of this process and its children; `getrusage` would include the parent's memory at the fork."""
+    peaks = [
+        (folder / "status").read_text().partition("VmHWM:")[2].split() for folder in _processes()
+    ]
+    return sum(int(peak[0]) * 1024 for peak in peaks if peak)
 
 
 def cpu_seconds() -> float:
-    """Of the same processes, on all cores: what a busy machine does not stretch."""
-    ticks = [(place / "stat").read_text().rpartition(")")[2].split()[11:13] for place in _family()]
+    """CPU time of the same processes on all cores; it hardly depends on the machine's load."""
+    ticks = [
+        (folder / "stat").read_text().rpartition(")")[2].split()[11:13] for folder in _processes()
+    ]
     return sum(int(tick) for pair in ticks for tick in pair) / os.sysconf("SC_CLK_TCK")
 
 
-def _family() -> list[Path]:
+def _processes() -> list[Path]:
+    """The folders in /proc of this process and its children."""
     tasks = Path("/proc/self/task").glob("*/children")
-    started = [number for task in tasks for number in task.read_text().split()]
-    return [Path("/proc") / number for number in ("self", *started)]
+    children = [pid for task in tasks for pid in task.read_text().split()]
+    return [Path("/proc") / pid for pid in ("self", *children)]
 
 
 def median_seconds(work: Callable[[], Any], repeats: int) -> float:
-    """After one run to warm up."""
+    """The median of `repeats` calls, after one call to warm up."""
     work()
     times = []
     for _ in range(repeats):

@@ -1,7 +1,7 @@
-"""Raw reviews -> rows in Parquet: the project's reader and its whole stage against plain Python, on a generated gzip.
+"""Parsing of raw reviews and the whole interactions stage, against plain Python, on a generated gzip file.
 
-The plain way is gzip.open, json.loads, the same rules; for the stage also a dictionary, sorted() and hashlib.
-Both must come to the same rows. Memory is that of the stage's process, over the file's size.
+The reference uses gzip.open, json.loads and the same rules; for the stage also a dictionary, sorted() and hashlib.
+Both must return the same rows. Memory is the peak of the stage's process.
 """
 
 import argparse
@@ -29,7 +29,7 @@ WORDS = ["works", "great", "love", "this", "bought", "it", "for", "my", "son", "
 
 
 def generate(file: Path, lines: int) -> None:
-    """Reviews in the schema of Amazon Reviews 2023; a broken line in two thousand, a duplicate in a hundred."""
+    """Write reviews in the schema of Amazon Reviews 2023; one line in 2,000 is broken, one in 100 a duplicate."""
     draws = random.Random(lines)
     texts = [" ".join(draws.choices(WORDS, k=draws.randrange(5, 60))) for _ in range(2_000)]
     with igzip.open(file, "wb", compresslevel=1) as out:
@@ -52,7 +52,7 @@ def _line(draws: random.Random, texts: list[str]) -> str:
 
 
 def plain_rows(file: Path) -> tuple[list[dict[str, Any]], int]:
-    """What everybody writes first."""
+    """The rows of the valid lines and the number of rejected lines, by a loop."""
     low, high = PERIOD.milliseconds
     rows, rejects = [], 0
     with gzip.open(file, "rb") as stream:
@@ -79,20 +79,21 @@ def plain_rows(file: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def plain_parse(file: Path) -> tuple[int, int]:
+    """Parse to Parquet by the loop; the numbers of rows and rejects."""
     rows, rejects = plain_rows(file)
     pd.DataFrame(rows).to_parquet(file.with_name("plain.parquet"))
     return len(rows), rejects
 
 
 def plain_stage(file: Path) -> str:
-    """Parse, keep the earliest of each (user, item), order each user by time and the hash of a tie."""
-    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    """Parse, keep the earliest row of each (user, item), sort by user, time and hash; a digest of the rows."""
+    first: dict[tuple[str, str], dict[str, Any]] = {}
     for row in plain_rows(file)[0]:
         key = row["user_id"], row["item_id"]
-        if key not in kept or row["timestamp"] < kept[key]["timestamp"]:
-            kept[key] = row
+        if key not in first or row["timestamp"] < first[key]["timestamp"]:
+            first[key] = row
     ordered = sorted(
-        kept.values(),
+        first.values(),
         key=lambda row: (
             row["user_id"],
             row["timestamp"],
@@ -107,7 +108,7 @@ def plain_stage(file: Path) -> str:
 
 
 def reader(file: Path) -> tuple[int, int]:
-    """Gzip to typed rows in Parquet, as the interactions stage begins."""
+    """Parse to Parquet by the project's reader; the numbers of rows and rejects."""
     rows = rejects = 0
     with pq.ParquetWriter(file.with_name("ours.parquet"), REVIEW_SCHEMA) as out:
         for block in parse_reviews(file, PERIOD):
@@ -118,7 +119,7 @@ def reader(file: Path) -> tuple[int, int]:
 
 
 def stage(file: Path) -> None:
-    """The whole interactions stage: parsed, de-duplicated, ordered, written."""
+    """The whole interactions stage: parse, de-duplicate, order, write."""
     raw, out = file.parent / "raw", file.parent / "out"
     ingest(raw, out, CONFIG, rejects_file=out / "rejects.parquet")
 
@@ -128,19 +129,44 @@ def _digest(frame: pd.DataFrame) -> str:
     return hashlib.sha256(pd.util.hash_pandas_object(columns, index=False).to_numpy()).hexdigest()
 
 
-def _report(what: str, lines: int, measured: Measured) -> None:
+def _report(name: str, lines: int, measured: Measured) -> None:
     print(
-        f"    {what:24} {measured.seconds:6.1f} s  {lines / measured.seconds:>11,.0f} lines/s  "
+        f"    {name:24} {measured.seconds:6.1f} s  {lines / measured.seconds:>11,.0f} lines/s  "
         f"peak {measured.peak_bytes / 1e6:,.0f} MB",
         flush=True,
     )
+
+
+def measure(file: Path, lines: int, *, compare: bool) -> tuple[int, list[Figure]]:
+    """Peak bytes of the stage, and the figures against the reference if `compare`."""
+    generate(file, lines)
+    link = file.parents[1] / file.name  # the stage reads a folder with raw files alone
+    link.symlink_to(file)
+    print(f"{lines / 1e6:g} million lines, {file.stat().st_size / 1e6:,.0f} MB gzipped")
+    ours_stage = in_own_process(stage, link)
+    _report("the whole stage", lines, ours_stage)
+    if not compare:
+        return ours_stage.peak_bytes, []
+    ours = in_own_process(reader, link)
+    _report("parsing alone", lines, ours)
+    loop = in_own_process(plain_parse, link)
+    _report("parsing, reference", lines, loop)
+    assert loop.result == ours.result, (loop.result, ours.result)
+    loop_stage = in_own_process(plain_stage, link)
+    _report("the whole stage, reference", lines, loop_stage)
+    table = pd.read_parquet(file.parents[1] / "out" / "interactions.parquet")
+    assert loop_stage.result == _digest(table), "the results differ"
+    return ours_stage.peak_bytes, [
+        Figure("parsing: rows/s against a plain loop", loop.seconds / ours.seconds, 10),
+        Figure("interactions stage: rows/s, plain", loop_stage.seconds / ours_stage.seconds, 10),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 3, 6])
     parser.add_argument(
-        "--compare", type=float, default=3, help="the size that the plain way also does"
+        "--compare", type=float, default=3, help="the size that is also measured with the reference"
     )
     args = parser.parse_args()
     peaks: list[int] = []
@@ -150,30 +176,9 @@ def main() -> None:
             file = Path(scratch) / f"{millions:g}" / "raw" / "reviews.jsonl.gz"
             file.parent.mkdir(parents=True)
             lines = int(millions * 1_000_000)
-            generate(file, lines)
-            beside = file.parents[1] / file.name  # the stage's folder holds nothing but raw files
-            beside.symlink_to(file)
-            print(f"{millions:g} million lines, {file.stat().st_size / 1e6:,.0f} MB gzipped")
-            whole = in_own_process(stage, beside)
-            _report("the whole stage", lines, whole)
-            peaks.append(whole.peak_bytes)
-            if millions != args.compare:
-                continue
-            ours = in_own_process(reader, beside)
-            _report("parsing alone", lines, ours)
-            plain = in_own_process(plain_parse, beside)
-            _report("parsing, plain", lines, plain)
-            assert plain.result == ours.result, (plain.result, ours.result)
-            plain_whole = in_own_process(plain_stage, beside)
-            _report("the whole stage, plain", lines, plain_whole)
-            same = pd.read_parquet(file.parents[1] / "out" / "interactions.parquet")
-            assert plain_whole.result == _digest(same), "the two ways do not agree"
-            figures += [
-                Figure("parsing: rows/s against a plain loop", plain.seconds / ours.seconds, 10),
-                Figure(
-                    "interactions stage: rows/s, plain", plain_whole.seconds / whole.seconds, 10
-                ),
-            ]
+            peak, compared = measure(file, lines, compare=millions == args.compare)
+            peaks.append(peak)
+            figures += compared
     figures += [
         Figure("interactions stage: 2 GB over its peak memory", 2e9 / max(peaks), 1),
         Figure("interactions stage: peak, smallest file over largest", peaks[0] / peaks[-1], 0.8),

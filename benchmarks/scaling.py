@@ -1,7 +1,7 @@
-"""How the relational work grows: generated purchases -> ordered interactions -> k-core and splits, on DuckDB or Spark.
+"""Time and memory of interactions and splits by the number of generated rows, on DuckDB or Spark.
 
-Users and items are drawn by power laws. Each size, and each of the two stages, has a process of its own, as in the
-pipeline. Memory is that of the process and, with Spark, of its JVM.
+Users and items follow power laws. Each size and stage runs in a separate process, as in the pipeline. Memory includes
+Spark's JVM.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from llmsrec.relational.interactions import Interactions
 from llmsrec.relational.sql_engine import RelationalConfig, engine, write
 
 BLOCK = 500_000
-USERS, ITEM_SHARE = 0.5, 0.04  # of each row, at most: as many as Electronics has
+USERS, ITEM_SHARE = 0.5, 0.04  # at most per row, as in Electronics
 DAY = 86_400_000
 
 
 def generate(folder: Path, rows: int) -> None:
-    """parsed.parquet and items.parquet, as parsing leaves them: hundreds of purchases of some, one of most."""
+    """Write parsed.parquet and items.parquet as the parser does; few users have hundreds of rows, most have one."""
     draws = np.random.default_rng(rows)
     with pq.ParquetWriter(folder / "parsed.parquet", PARSED_SCHEMA) as out:
         for start in range(0, rows, BLOCK):
@@ -59,15 +59,17 @@ def _ids(prefix: str, numbers: np.ndarray, width: int) -> pa.Array:
 
 
 def order(folder: Path, relational: RelationalConfig) -> int:
-    """What the stage `interactions` does after parsing."""
+    """The stage `interactions` after parsing; the number of rows."""
     with engine(relational, folder / "scratch") as connection:
         table = order_interactions(connection.read_parquet(folder / "parsed.parquet"), tie_seed=0)
         write(table.order_by(["user_id", "position"]), folder / "interactions.parquet")
     return pq.read_metadata(folder / "interactions.parquet").num_rows
 
 
-def cut(folder: Path, relational: RelationalConfig, config: SplitsConfig) -> tuple[int, int, str]:
-    """The stage `splits` but for its expectations: users, purchases, and a digest of all that it saves."""
+def split_interactions(
+    folder: Path, relational: RelationalConfig, config: SplitsConfig
+) -> tuple[int, int, str]:
+    """The stage `splits` without its expectations; users, interactions, and a digest of the saved files."""
     with engine(relational, folder / "scratch") as connection:
         splits = split(Interactions.load(folder, connection), config)
     splits.save(folder / "splits")
@@ -77,10 +79,10 @@ def cut(folder: Path, relational: RelationalConfig, config: SplitsConfig) -> tup
     return splits.num_users, len(splits.sequences.items), digest.hexdigest()
 
 
-def _report(what: str, rows: int, measured: Measured) -> None:
+def _report(name: str, rows: int, measured: Measured) -> None:
     print(
-        f"    {what:22} {measured.seconds:7.1f} s, {measured.cpu_seconds:6.1f} s of a core  "
-        f"{rows / measured.cpu_seconds:>9,.0f} rows/s of a core  peak {measured.peak_bytes / 1e6:,.0f} MB",
+        f"    {name:22} {measured.seconds:7.1f} s, {measured.cpu_seconds:6.1f} core seconds  "
+        f"{rows / measured.cpu_seconds:>9,.0f} rows/core s  peak {measured.peak_bytes / 1e6:,.0f} MB",
         flush=True,
     )
 
@@ -88,24 +90,25 @@ def _report(what: str, rows: int, measured: Measured) -> None:
 def measure(
     folder: Path, rows: int, relational: RelationalConfig, config: SplitsConfig
 ) -> tuple[Measured, Measured]:
+    """Both stages at one size, on one engine."""
     interactions = in_own_process(order, folder, relational)
     _report(f"interactions, {relational.engine}", rows, interactions)
-    splits = in_own_process(cut, folder, relational, config)
+    splits = in_own_process(split_interactions, folder, relational, config)
     _report(f"splits, {relational.engine}", rows, splits)
-    users, purchases, _ = splits.result
-    print(f"        {interactions.result:,} pairs; {purchases:,} purchases of {users:,} users stay")
+    users, remaining, _ = splits.result
+    print(f"        {interactions.result:,} interactions; {remaining:,} of {users:,} users remain")
     return interactions, splits
 
 
 def _growth(done: list[tuple[Measured, Measured]], rows: list[int]) -> list[Figure]:
-    """First size against last, by the seconds that cores were busy."""
-    figures, more = [], rows[-1] / rows[0]
+    """The smallest size against the largest, by core seconds and by peak memory."""
+    figures, growth = [], rows[-1] / rows[0]
     for stage, name in enumerate(("interactions", "splits")):
         first, last = done[0][stage], done[-1][stage]
-        pace = more * first.cpu_seconds / last.cpu_seconds
-        figures.append(Figure(f"{name}: rows/s of a core, largest over smallest", pace, 0.6))
-        spared = more * first.peak_bytes / last.peak_bytes
-        figures.append(Figure(f"{name}: growth of rows over growth of memory", spared, 1.5))
+        speed = growth * first.cpu_seconds / last.cpu_seconds
+        figures.append(Figure(f"{name}: rows per core second, largest over smallest", speed, 0.6))
+        memory = growth * first.peak_bytes / last.peak_bytes
+        figures.append(Figure(f"{name}: growth of rows over growth of memory", memory, 1.5))
     return figures
 
 
@@ -114,7 +117,7 @@ def main() -> None:
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 3])
     parser.add_argument("--engines", nargs="+", choices=["duckdb", "spark"], default=["duckdb"])
     parser.add_argument("--memory-mb", type=int, help="default: that of params.yaml")
-    parser.add_argument("--max-users", type=int, help="evaluated users; default: everyone")
+    parser.add_argument("--max-users", type=int, help="evaluated users; default: all")
     args = parser.parse_args()
     relational = load_section(RelationalConfig, "relational")
     relational = replace(relational, memory_mb=args.memory_mb or relational.memory_mb)
@@ -123,14 +126,14 @@ def main() -> None:
     rows = [int(millions * 1_000_000) for millions in args.millions]
     done: dict[str, list[tuple[Measured, Measured]]] = {name: [] for name in args.engines}
     for size in rows:
-        print(f"{size / 1e6:g} million purchases")
+        print(f"{size / 1e6:g} million interactions")
         with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".scaling-") as scratch:
             in_own_process(generate, Path(scratch), size)
             for name in args.engines:
-                used = replace(relational, engine=name)
-                done[name].append(measure(Path(scratch), size, used, config))
-        digests = {measured[-1][1].result[2] for measured in done.values()}
-        assert len(digests) == 1, "the engines do not agree"
+                measured = measure(Path(scratch), size, replace(relational, engine=name), config)
+                done[name].append(measured)
+        digests = {results[-1][1].result[2] for results in done.values()}
+        assert len(digests) == 1, "the results of the engines differ"
     print_figures(_growth(done[args.engines[0]], rows))
 
 

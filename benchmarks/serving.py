@@ -1,10 +1,10 @@
-"""Latency and throughput of a served model bundle (`mlflow models serve`), over HTTP on this machine.
+"""Latency of the model bundle behind `mlflow models serve`, over HTTP on this machine, alone and under load.
 
     python -m benchmarks.serving --dataset sample      # needs what `make run` builds
 
-Histories are those of the store's own test users. Under load, as many clients as `--clients` ask without a pause for
-`--seconds`; the server answers one at a time, so they wait for each other. References of the ratios: the same rows
-asked for one at a time, and the same answer without HTTP and MLflow.
+Requests have the histories of the dataset's test users. Under load `--clients` clients send requests without a pause
+for `--seconds`; the server handles one at a time. References of the ratios: the same rows in single requests, and the
+same recommendations without HTTP and MLflow.
 """
 
 import argparse
@@ -32,13 +32,13 @@ from llmsrec.serving.user_kv_cache import UserKVCache
 from llmsrec.stages import pack_bundle
 
 K = 10
-KEPT = 300  # shoppers who come again
-START = 120  # seconds that a server may take to start
+RETURNING_USERS = 300
+START_TIMEOUT = 120  # seconds
 
 
 @contextmanager
 def served(model: Path | str) -> Iterator[str]:
-    """The address of a server of its own; it is stopped when the block ends."""
+    """The address of a new server, which is stopped at the end of the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -50,13 +50,13 @@ def served(model: Path | str) -> Iterator[str]:
         stderr=subprocess.DEVNULL, start_new_session=True,
     ) as process:  # fmt: skip
         try:
-            yield _answering(f"http://127.0.0.1:{port}", process)
+            yield _wait_until_ready(f"http://127.0.0.1:{port}", process)
         finally:
             os.killpg(process.pid, signal.SIGTERM)
 
 
-def _answering(url: str, process: "subprocess.Popen[bytes]") -> str:
-    deadline = time.monotonic() + START
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> str:
+    deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
         try:
             httpx.get(f"{url}/ping", timeout=5).raise_for_status()
@@ -64,11 +64,11 @@ def _answering(url: str, process: "subprocess.Popen[bytes]") -> str:
             time.sleep(0.2)
         else:
             return url
-    raise RuntimeError(f"no server answers at {url} after {START} s, or it ended")
+    raise RuntimeError(f"no server responds at {url} after {START_TIMEOUT} s, or it has ended")
 
 
-def ask(client: httpx.Client, url: str, rows: list[list[str]]) -> float:
-    """Seconds until the answer is there."""
+def request(client: httpx.Client, url: str, rows: list[list[str]]) -> float:
+    """Seconds until the response to one request."""
     document = {"dataframe_records": [{"history": row} for row in rows], "params": {"k": K}}
     start = time.perf_counter()
     response = client.post(f"{url}/invocations", json=document, timeout=120).raise_for_status()
@@ -78,12 +78,15 @@ def ask(client: httpx.Client, url: str, rows: list[list[str]]) -> float:
 
 
 def batches(rows: list[list[str]], size: int, count: int) -> list[list[list[str]]]:
+    """`count` batches of `size` rows, cyclically."""
     return [
-        [rows[(number * size + at) % len(rows)] for at in range(size)] for number in range(count)
+        [rows[(number * size + offset) % len(rows)] for offset in range(size)]
+        for number in range(count)
     ]
 
 
 def show(name: str, times: list[float]) -> None:
+    """Print percentiles of latencies in seconds."""
     p50, p99 = np.percentile(times, [50, 99]) * 1000
     print(f"{name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, {len(times)} requests", flush=True)
 
@@ -91,50 +94,77 @@ def show(name: str, times: list[float]) -> None:
 def load(
     url: str, rows: list[list[str]], clients: int, seconds: float
 ) -> tuple[list[float], float]:
-    """The times of all requests that ended, and how long it took."""
+    """The latencies of all completed requests, and the total duration."""
 
-    def one(number: int) -> list[float]:
+    def send_requests(number: int) -> list[float]:
         times: list[float] = []
         with httpx.Client() as client:
             while time.perf_counter() < end:
-                times.append(ask(client, url, [rows[(number + clients * len(times)) % len(rows)]]))
+                row = rows[(number + clients * len(times)) % len(rows)]
+                times.append(request(client, url, [row]))
         return times
 
     start = time.perf_counter()
     end = start + seconds
     with ThreadPoolExecutor(clients) as pool:
-        found = [seconds for times in pool.map(one, range(clients)) for seconds in times]
-    return found, time.perf_counter() - start
+        times = [seconds for batch in pool.map(send_requests, range(clients)) for seconds in batch]
+    return times, time.perf_counter() - start
 
 
-def kept(recommender: Recommender, shown: Sequences) -> Iterator[Figure]:
-    """A shopper comes again with one purchase more: read from the last prompt's end, or as for the first time."""
+def returning_users(recommender: Recommender, histories: Sequences) -> Iterator[Figure]:
+    """A user returns with one more interaction: with the KV cache of the last request, or without."""
     model = recommender.ranker.model
-    grown = np.flatnonzero(shown.lengths > 1)[:KEPT]
-    within = shown.lengths[grown] <= model.config.window
-    plain, again, apart = np.zeros(len(grown)), np.zeros(len(grown)), 0.0
+    grown = np.flatnonzero(histories.lengths > 1)[:RETURNING_USERS]
+    within = histories.lengths[grown] <= model.config.window
+    plain, cached, difference = np.zeros(len(grown)), np.zeros(len(grown)), 0.0
     users = UserKVCache(model, 1024.0)
     for place, row in enumerate(grown):
-        one = shown.take(np.array([row]))
-        users.represent(shown.take(np.array([row]), one.lengths - 1))
+        history = histories.take(np.array([row]))
+        users.represent(histories.take(np.array([row]), history.lengths - 1))
         start = time.perf_counter()
-        first = model.represent_users(one)
+        first = model.represent_users(history)
         plain[place] = time.perf_counter() - start
         start = time.perf_counter()
-        second = users.represent(one)
-        again[place] = time.perf_counter() - start
-        apart = max(apart, float((first - second).abs().max() / first.abs().max()))
+        second = users.represent(history)
+        cached[place] = time.perf_counter() - start
+        difference = max(difference, float((first - second).abs().max() / first.abs().max()))
     print(
-        f"one purchase more: {np.median(plain) * 1000:.1f} ms as new, {np.median(again) * 1000:.1f} ms from the kept"
-        f" ({users.bytes / len(users.entries) / 1e6:.2f} MB each); {within.mean():.0%} of {len(grown)} users fit the "
-        f"window; farthest apart {apart:.0e} of the largest value"
+        f"one interaction more: {np.median(plain) * 1000:.1f} ms without, {np.median(cached) * 1000:.1f} ms with the "
+        f"cache ({users.bytes / len(users.kept) / 1e6:.2f} MB each); {within.mean():.0%} of {len(grown)} users fit the "
+        f"window; largest difference {difference:.0e} of the largest value"
     )
-    if apart > 1e-5:
-        raise SystemExit("what is kept changes the answer")
+    if difference > 1e-5:
+        raise SystemExit("the cache changes the result")
     yield Figure(
-        "kept users, within the window", float(plain[within].sum() / again[within].sum()), 2
+        "kept users, within the window", float(plain[within].sum() / cached[within].sum()), 2
     )
-    yield Figure("kept users, all", float(plain.sum() / again.sum()), 1)
+    yield Figure("kept users, all", float(plain.sum() / cached.sum()), 1)
+
+
+def without_server(recommender: Recommender, rows: list[list[str]], requests: int) -> list[float]:
+    """Latencies of single rows without HTTP and MLflow."""
+    times = []
+    for (row,) in batches(rows, 1, requests):
+        start = time.perf_counter()
+        recommender.recommend_batch([UserHistory(row)], K)
+        times.append(time.perf_counter() - start)
+    show("without HTTP, 1 row", times)
+    return times
+
+
+def with_server(url: str, rows: list[list[str]], args: argparse.Namespace) -> tuple[float, ...]:
+    """Median latency of a row alone and of 32 rows, mean latency of a row, requests per second under load."""
+    with httpx.Client() as client:
+        request(client, url, rows[:32])
+        single = [request(client, url, batch) for batch in batches(rows, 1, args.requests)]
+        show("1 row a request", single)
+        many = [request(client, url, batch) for batch in batches(rows, 32, args.requests // 8)]
+        show("32 rows a request", many)
+    times, seconds = load(url, rows, args.clients, args.seconds)
+    show(f"1 row a request, {args.clients} clients for {seconds:.0f} s", times)
+    rate, mean = len(times) / seconds, float(np.mean(single))
+    print(f"under load {rate:.1f} requests/s; alone {1 / mean:.1f}")
+    return float(np.median(single)), float(np.median(many)), mean, rate
 
 
 @torch.no_grad()
@@ -145,43 +175,30 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=20)
     args = parser.parse_args()
-    store = Path("artifacts") / args.dataset
-    if not (store / "item_embeddings").exists():
-        sys.exit(f"error: {store} is not trained: `make run` builds it")
-    splits = Splits.load(store / "splits")
-    shown = splits.histories("test")
+    artifacts = Path("artifacts") / args.dataset
+    if not (artifacts / "item_embeddings").exists():
+        sys.exit(f"error: {artifacts} is not trained: `make run` builds it")
+    splits = Splits.load(artifacts / "splits")
+    histories = splits.histories("test")
     rows = [
-        [splits.catalog.item_id(int(item)) for item in shown[row]]
-        for row in range(min(len(shown), 500))
+        [splits.catalog.item_id(int(item)) for item in histories[row]]
+        for row in range(min(len(histories), 500))
     ]
-    recommender = Recommender.load(store)
-    again = list(kept(recommender, shown))
-    bare = []
-    for (row,) in batches(rows, 1, args.requests):
-        start = time.perf_counter()
-        recommender.recommend_batch([UserHistory(row)], K)
-        bare.append(time.perf_counter() - start)
-    show("without HTTP, 1 row", bare)
-    with tempfile.TemporaryDirectory() as aside:
-        pack_bundle.main(["--artifacts", str(store), "--out", f"{aside}/model"])
-        with served(Path(aside) / "model") as url, httpx.Client() as client:
-            ask(client, url, rows[:32])
-            one = [ask(client, url, some) for some in batches(rows, 1, args.requests)]
-            show("1 row a request", one)
-            many = [ask(client, url, some) for some in batches(rows, 32, args.requests // 8)]
-            show("32 rows a request", many)
-            under, took = load(url, rows, args.clients, args.seconds)
-            show(f"1 row a request, {args.clients} clients for {took:.0f} s", under)
-    rate = len(under) / took
-    print(f"under load {rate:.1f} requests/s; alone {1 / float(np.mean(one)):.1f}")
+    recommender = Recommender.load(artifacts)
+    cache_figures = list(returning_users(recommender, histories))
+    bare = float(np.median(without_server(recommender, rows, args.requests)))
+    with tempfile.TemporaryDirectory() as folder:
+        pack_bundle.main(["--artifacts", str(artifacts), "--out", f"{folder}/model"])
+        with served(Path(folder) / "model") as url:
+            single, many, mean, rate = with_server(url, rows, args)
     print_figures(
         [
-            Figure("serving: rows/s, 32 a request against 1", 32 * float(np.median(one) / np.median(many)), 2),
-            Figure("serving: one row, HTTP against none", float(np.median(bare) / np.median(one)), 0.5),
-            Figure("serving: requests/s under load against alone", rate * float(np.mean(one)), 0.9),
-            *again,
+            Figure("serving: rows/s, 32 a request against 1", 32 * single / many, 2),
+            Figure("serving: one row, HTTP against none", bare / single, 0.5),
+            Figure("serving: requests/s under load against alone", rate * mean, 0.9),
+            *cache_figures,
         ]
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What runs the project elsewhere, and the same services here as plain processes (`python -m infra.stack`)."""
+"""Deployment files, and the same services as local processes (`python -m infra.stack`)."""

@@ -1,12 +1,12 @@
-"""Make the bucket that S3_BUCKET names, if it is not there; a service of compose.yaml runs this once."""
+"""Create the bucket that S3_BUCKET names if it does not exist; a service of compose.yaml runs this once."""
 
 import os
 import sys
 from collections.abc import Mapping
 
 
-def make_bucket(name: str, env: Mapping[str, str]) -> bool:
-    """Whether it was made now; `env` says where and as whom."""
+def create_bucket(name: str, env: Mapping[str, str]) -> bool:
+    """Whether the bucket was created now; `env` has the endpoint, credentials and region."""
     import boto3
     from botocore.exceptions import ClientError
 
@@ -31,4 +31,4 @@ def make_bucket(name: str, env: Mapping[str, str]) -> bool:
 
 if __name__ == "__main__":
     bucket = os.environ.get("S3_BUCKET") or sys.exit("error: S3_BUCKET names the bucket")
-    print(f"{bucket}: {'made' if make_bucket(bucket, os.environ) else 'there already'}")
+    print(f"{bucket}: {'created' if create_bucket(bucket, os.environ) else 'exists'}")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run once, by the image of Postgres, on an empty volume: a role and a database each, closed to everybody else.
+# Run once by the Postgres image on an empty volume: a role and a database for each service, closed to other roles.
 set -eu
 
 make_database() {

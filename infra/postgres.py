@@ -1,4 +1,4 @@
-"""A Postgres server of our own: a new cluster on localhost with a database, a role and a password for each name."""
+"""A private Postgres server on localhost, with a database and a role for each name."""
 
 import os
 import pwd
@@ -13,19 +13,19 @@ from typing import Any
 
 from infra.processes import HOST, Service, StackError, free_port
 
-DEBIAN = "/usr/lib/postgresql"  # keeps the server's programs off the PATH
+DEBIAN = "/usr/lib/postgresql"  # where Debian installs the server's programs, outside of the PATH
 
 
-def program(name: str) -> str | None:
-    """Where a program of the server is; the newest where there are several."""
+def find_program(name: str) -> str | None:
+    """The path of a program of the server, the newest version if there are several; None if there is none."""
     packaged = sorted(
         Path(DEBIAN).glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]), reverse=True
     )
     return shutil.which(name) or next((str(path) for path in packaged), None)
 
 
-def account() -> str | None:
-    """Whom the server runs as where we are root, which it refuses; None: as ourselves."""
+def server_account() -> str | None:
+    """The user to run the server as if this process is root, which Postgres refuses; None otherwise."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -39,28 +39,28 @@ def account() -> str | None:
 
 @dataclass(frozen=True)
 class Postgres:
-    """`folder` is new, empty, and below folders that anybody may enter."""
+    """A new cluster in `folder`, which is empty and accessible to every user."""
 
     folder: Path
     port: int = field(default_factory=free_port)
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
     def initialise(self) -> None:
-        """The cluster; every connection asks for a password."""
-        initdb, user = program("initdb"), account()
+        """Create the cluster; every connection requires the password. Raises StackError."""
+        initdb, user = find_program("initdb"), server_account()
         if initdb is None:
             raise StackError(
-                "no Postgres here: Debian's package `postgresql` brings `initdb` and `postgres`"
+                "Postgres is not installed: Debian's package `postgresql` provides `initdb` and `postgres`"
             )
-        with tempfile.NamedTemporaryFile("w", prefix="password-") as word:
-            word.write(f"{self.password}\n")
-            word.flush()
+        with tempfile.NamedTemporaryFile("w", prefix="password-") as file:
+            file.write(f"{self.password}\n")
+            file.flush()
             if user is not None:
                 shutil.chown(self.folder, user)
-                shutil.chown(word.name, user)
+                shutil.chown(file.name, user)
             done = subprocess.run(
                 [initdb, "--pgdata", str(self.folder), "--username", "postgres", "--auth", "scram-sha-256",
-                 "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync", "--pwfile", word.name],
+                 "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync", "--pwfile", file.name],
                 text=True, capture_output=True, cwd="/",
                 user=user, group=user, extra_groups=[] if user else None,
             )  # fmt: skip
@@ -68,19 +68,21 @@ class Postgres:
             raise StackError(f"initdb failed:\n{done.stdout}{done.stderr}")
 
     def service(self) -> Service:
-        postgres = program("postgres")
-        assert postgres is not None, "initdb was there"
+        """The server process, after `initialise`."""
+        postgres = find_program("postgres")
+        assert postgres is not None, "initdb is installed"
         settings = {
             "listen_addresses": HOST,
             "port": self.port,
             "unix_socket_directories": "",
-            "fsync": "off",  # nothing is kept: a crash of the machine loses what would go anyway
+            "fsync": "off",  # the data are deleted at the end anyway
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [postgres, "-D", str(self.folder), *options]
-        return Service("postgres", command, self.is_ready, account=account())
+        return Service("postgres", command, self.is_ready, account=server_account())
 
     def is_ready(self) -> bool:
+        """Whether the server accepts connections."""
         import psycopg2
 
         try:
@@ -90,17 +92,17 @@ class Postgres:
         return True
 
     def create(self, name: str) -> None:
-        """A database and its owner of the same name, with the same password as ours: nobody else gets in."""
+        """Create a database and its owner, both called `name`, with the password of the cluster."""
         from psycopg2 import sql
 
-        who, password = sql.Identifier(name), sql.Literal(self.password)
+        owner, password = sql.Identifier(name), sql.Literal(self.password)
         with closing(self._connect()) as connection, connection.cursor() as cursor:
             connection.autocommit = True
-            cursor.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(who, password))
-            cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(who, who))
+            cursor.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(owner, password))
+            cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(owner, owner))
 
     def url(self, name: str) -> str:
-        """With the driver by name: SQLAlchemy 2.1 takes another where none is named."""
+        """The URL of a database; it names the driver, since SQLAlchemy 2.1 has another default."""
         return f"postgresql+psycopg2://{name}:{self.password}@{HOST}:{self.port}/{name}"
 
     def _connect(self) -> Any:

@@ -1,7 +1,7 @@
-"""The services of compose.yaml as plain processes on this machine: `make stack`, `python -m infra.stack`.
+"""The services of compose.yaml as local processes: `make stack`, `python -m infra.stack`.
 
-Postgres, an S3 API (moto's, in memory), MLflow before both, a code server, Dagster's daemon and webserver on Postgres.
-A rehearsal: what the services keep is gone when they stop; what stages build stays in the project as ever.
+Postgres, an S3 API (moto, in memory), MLflow on both, a code server, Dagster's daemon and webserver on Postgres.
+The data of the services are deleted when they stop; the outputs of stages stay in the project.
 """
 
 import json
@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infra.bucket import make_bucket
+from infra.bucket import create_bucket
 from infra.postgres import Postgres
-from infra.processes import HOST, Processes, Service, StackError, answers, free_port, listens
+from infra.processes import HOST, Processes, Service, StackError, free_port, listens, responds
 from orchestration.instance import ROOT, settings
 
 BUCKET = "llmsrec"
@@ -31,13 +31,13 @@ LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
 QUIET = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # workers for evaluations of traces, which we have none of
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # workers for evaluating traces, which are not used
 }
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Where everything is; `home` holds what the services keep, `definitions` says what Dagster loads in `root`."""
+    """The services' ports and folders: their data are in `home`; Dagster loads `definitions` in `root`."""
 
     root: Path
     home: Path
@@ -49,6 +49,7 @@ class Stack:
     key: str = field(default_factory=lambda: secrets.token_hex(8), repr=False)
 
     def s3_env(self) -> dict[str, str]:
+        """The environment of clients of the S3 API."""
         return {
             "AWS_ENDPOINT_URL": f"http://{HOST}:{self.s3}",
             "AWS_ACCESS_KEY_ID": self.key,
@@ -57,6 +58,7 @@ class Stack:
         }
 
     def dagster_env(self, postgres: Postgres) -> dict[str, str]:
+        """The environment of Dagster's processes."""
         return {
             "DAGSTER_HOME": str(self.home / "dagster"),
             "DAGSTER_POSTGRES_HOST": HOST,
@@ -78,62 +80,65 @@ class Stack:
     def webserver_url(self) -> str:
         return f"http://{HOST}:{self.webserver}"
 
-    def store(self) -> Service:
+    def s3_service(self) -> Service:
+        """The S3 API."""
         command = _module("moto.server", "--host", HOST, "--port", str(self.s3))
         return Service("s3", command, lambda: listens(self.s3))
 
-    def tracking(self, postgres: Postgres) -> Service:
-        """The password of its database is in its environment, where `ps` does not show it."""
+    def mlflow_service(self, postgres: Postgres) -> Service:
+        """The MLflow server; the password of its database is in its environment, which `ps` does not show."""
         command = _module(
             "mlflow", "server", "--host", HOST, "--port", str(self.mlflow), "--workers", "1",
             "--artifacts-destination", f"s3://{BUCKET}/mlflow",
         )  # fmt: skip
         env = {**self.s3_env(), **QUIET, "MLFLOW_BACKEND_STORE_URI": postgres.url("mlflow")}
-        return Service("mlflow", command, lambda: answers(f"{self.mlflow_url}/health"), env)
+        return Service("mlflow", command, lambda: responds(f"{self.mlflow_url}/health"), env)
 
-    def dagster(self, postgres: Postgres) -> list[Service]:
+    def dagster_services(self, postgres: Postgres) -> list[Service]:
+        """Code server, webserver and daemon."""
         env = self.dagster_env(postgres)
-        where = ("--host", HOST, "--port")
+        address = ("--host", HOST, "--port")
         code = _module(
-            "dagster", "code-server", "start", *where, str(self.code),
+            "dagster", "code-server", "start", *address, str(self.code),
             "--working-directory", str(self.root), *self.definitions,
         )  # fmt: skip
         daemon = _module("dagster._daemon", "run", "--workspace", str(WORKSPACE))
         web = _module(
-            "dagster_webserver", *where, str(self.webserver), "--workspace", str(WORKSPACE)
+            "dagster_webserver", *address, str(self.webserver), "--workspace", str(WORKSPACE)
         )
         return [
             Service("code", code, lambda: listens(self.code), env),
-            Service("webserver", web, lambda: answers(f"{self.webserver_url}/server_info"), env),
+            Service("webserver", web, lambda: responds(f"{self.webserver_url}/server_info"), env),
             Service("daemon", daemon, lambda: True, env),  # it opens no port
         ]
 
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """Dagster's GraphQL."""
+    def query(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The data of a GraphQL query to Dagster's webserver; raises StackError."""
         request = urllib.request.Request(
             f"{self.webserver_url}/graphql",
             json.dumps({"query": query, "variables": variables}).encode(),
             {"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=60) as response:
-            answer = json.load(response)
-        if "errors" in answer:
-            raise StackError(f"Dagster refused {query}: {answer['errors']}")
-        return dict(answer["data"])
+            document = json.load(response)
+        if "errors" in document:
+            raise StackError(f"Dagster rejected {query}: {document['errors']}")
+        return dict(document["data"])
 
-    def refuse_broken_definitions(self) -> None:
-        """A server of code that cannot be loaded runs and says so to those who ask."""
-        for entry in self.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]:
+    def check_definitions(self) -> None:
+        """Raise StackError if the code server could not load its definitions, since it runs all the same."""
+        for entry in self.query(LOCATIONS)["workspaceOrError"]["locationEntries"]:
             error = entry["locationOrLoadError"] or {}
             if "message" in error:
-                said = [one["message"] for one in (error, *error["causes"])]
-                raise StackError("\n".join([f"Dagster cannot load {entry['name']}:", *said]))
+                messages = [cause["message"] for cause in (error, *error["causes"])]
+                raise StackError("\n".join([f"Dagster cannot load {entry['name']}:", *messages]))
 
     def prepare(self) -> None:
+        """Create the folders and dagster.yaml; raises StackError if a port is in use."""
         for port in (self.webserver, self.mlflow, self.code, self.s3):
-            if listens(port):  # else its answers would be taken for ours
-                raise StackError(f"port {port} is taken; does `make ui` run?")
-        self.home.chmod(0o711)  # Postgres may run as another user, and enters its own folder below
+            if listens(port):
+                raise StackError(f"port {port} is in use; is `make ui` running?")
+        self.home.chmod(0o711)  # Postgres may run as another user
         for name in ("dagster", "logs", "postgres"):
             (self.home / name).mkdir()
         text = settings(postgres=True)
@@ -142,7 +147,7 @@ class Stack:
 
 @contextmanager
 def running(stack: Stack) -> Iterator[Processes]:
-    """All services, each once those before it answer; they stop with the block."""
+    """Start all services; they are stopped at the end of the block."""
     stack.prepare()
     postgres = Postgres(stack.home / "postgres")
     processes = Processes(stack.root, stack.home / "logs")
@@ -151,11 +156,11 @@ def running(stack: Stack) -> Iterator[Processes]:
         processes.start(postgres.service())
         for name in ("dagster", "mlflow"):
             postgres.create(name)
-        processes.start(stack.store())
-        make_bucket(BUCKET, stack.s3_env())
-        for service in (stack.tracking(postgres), *stack.dagster(postgres)):
+        processes.start(stack.s3_service())
+        create_bucket(BUCKET, stack.s3_env())
+        for service in (stack.mlflow_service(postgres), *stack.dagster_services(postgres)):
             processes.start(service)
-        stack.refuse_broken_definitions()
+        stack.check_definitions()
         yield processes
     finally:
         processes.stop()
@@ -163,7 +168,7 @@ def running(stack: Stack) -> Iterator[Processes]:
 
 @contextmanager
 def new_home() -> Iterator[Path]:
-    """Below the system's folder for passing files, which every user may enter."""
+    """A temporary folder in the system's default place, which is accessible to every user."""
     with tempfile.TemporaryDirectory(prefix="llmsrec-stack-") as folder:
         yield Path(folder)
 
@@ -177,16 +182,13 @@ def _interrupt(*_: Any) -> None:
 
 
 def main() -> int:
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # a shell's background jobs are born deaf to the first
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore SIGINT
         signal.signal(number, _interrupt)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     try:
         with new_home() as home:
             stack = Stack(ROOT, home, webserver=3000, mlflow=5000)
-            print(f"starting; what the services say: {home}/logs", flush=True)
+            print(f"starting; the services write to {home}/logs", flush=True)
             with running(stack) as processes:
                 print(
                     f"Dagster {stack.webserver_url}   MLflow {stack.mlflow_url}   Ctrl-C stops all",

@@ -1,7 +1,7 @@
-"""The asset that takes new files out of a dataset's inbox, the job that runs it alone, and the sensor that asks for it.
+"""The asset that ingests new files of a dataset's inbox, the job that runs it alone, and the sensor that requests it.
 
-The work is `llmsrec.stages.arrivals`; between its two steps DVC learns of the new files. A file leaves the inbox last,
-so whatever is killed, the next run finds it there and goes on.
+`llmsrec.stages.arrivals` does the work; between its two steps DVC tracks the new files. A file leaves
+the inbox last, so that a run can be killed at any point and the next run continues.
 """
 
 import hashlib
@@ -21,25 +21,26 @@ from orchestration.raw_reviews import FOLDER
 
 STAGE = "llmsrec.stages.arrivals"
 JOB = "take_arrivals"
-LOOK_SECONDS = 50  # Dagster ends a tick after 60
+CHECK_TIMEOUT = 50  # seconds; Dagster ends a tick after 60
 
 arrivals_job = dg.define_asset_job(
     JOB,
     selection=dg.AssetSelection.assets("arrivals"),
-    description="Take what has settled in a dataset's inbox",
-    tags={
-        "dagster/max_retries": "3"
-    },  # a run_key is asked for once: a store that is down may be up again
+    description="Ingest the settled files of a dataset's inbox",
+    # The sensor requests a run_key once; a retry helps if the inbox cannot be reached for a while.
+    tags={"dagster/max_retries": "3"},
 )
 
 
 def arrivals_asset(
     project: DvcProject, datasets: list[str], inboxes: Mapping[str, Mapping[str, Any]]
 ) -> dg.AssetsDefinition:
+    """The asset `arrivals`, partitioned by dataset; `inboxes` has the inbox of each dataset that has one."""
+
     @dg.asset(
         name="arrivals",
         deps=["raw_reviews"],
-        description="New files out of the inbox, judged, under the hash of their content beside the first ones",
+        description="New files of the inbox, validated and added to the raw files under the hash of their content",
         group_name="data",
         pool="cpu",
         partitions_def=dg.StaticPartitionsDefinition(datasets),
@@ -49,64 +50,74 @@ def arrivals_asset(
         dataset = context.partition_key
         inbox = inboxes.get(dataset, {})
         result = Result("unchanged", 0.0, ())
-        found: list[dict[str, Any]] = []
+        files: list[dict[str, Any]] = []
         if inbox.get("source") is not None:
             push = bool(inbox.get("push"))
-            result, found = take_in(project, dataset, push, context.log.info)
+            result, files = ingest_arrivals(project, dataset, push, context.log.info)
         if result.outcome == "failed":
             raise StageFailed(f"arrivals@{dataset}", result)
-        counts = {
-            status: sum(row["status"] == status for row in found)
-            for status in ("accepted", "known", "rejected", "waiting")
-        }
         yield dg.MaterializeResult(
-            metadata={
-                "outcome": result.outcome,
-                "seconds": round(result.seconds, 1),
-                "inbox": str(inbox.get("source")),
-                **counts,
-                "files": dg.MetadataValue.md(files_table(found)),
-            },
+            metadata=_metadata(result, inbox, files),
             data_version=dg.DataVersion(project.tracked_hash(f"{FOLDER}/{dataset}") or "none"),
         )
 
     return arrivals
 
 
-def take_in(
-    project: DvcProject, dataset: str, push: bool, report: Callable[[str], None]
+def _metadata(
+    result: Result, inbox: Mapping[str, Any], files: list[dict[str, Any]]
+) -> dict[str, Any]:
+    counts = {
+        status: sum(row["status"] == status for row in files)
+        for status in ("accepted", "known", "rejected", "waiting")
+    }
+    return {
+        "outcome": result.outcome,
+        "seconds": round(result.seconds, 1),
+        "inbox": str(inbox.get("source")),
+        **counts,
+        "files": dg.MetadataValue.md(files_table(files)),
+    }
+
+
+def ingest_arrivals(
+    project: DvcProject, dataset: str, push: bool, log: Callable[[str], None]
 ) -> tuple[Result, list[dict[str, Any]]]:
-    """Inbox -> data/ -> DVC -> its remote if wanted -> out of the inbox; what came of each file."""
+    """Copy the settled files of an inbox to data/, track them, push them if `push`, then empty the inbox.
+
+    Returns the result and a row for each file: its status, target, counts and the reason of a rejection.
+    """
     start = time.monotonic()
     before = project.tracked_hash(f"{FOLDER}/{dataset}")
     path = f"scratch/{dataset}/arrivals.json"
     arguments = ["--dataset", dataset, "--report", path]
 
     def step(verb: str) -> tuple[int, list[str]]:
-        return run_child([sys.executable, "-m", STAGE, verb, *arguments], project.root, report)
+        return run_child([sys.executable, "-m", STAGE, verb, *arguments], project.root, log)
 
     returncode, tail = step("import")
-    found: list[dict[str, Any]] = []
+    files: list[dict[str, Any]] = []
     if not returncode:
-        found = json.loads((project.root / path).read_text(encoding="utf-8"))
-        targets = [f"{FOLDER}/{dataset}/{row['target']}" for row in found if row["target"]]
+        files = json.loads((project.root / path).read_text(encoding="utf-8"))
+        targets = [f"{FOLDER}/{dataset}/{row['target']}" for row in files if row["target"]]
         try:
             if targets:
-                project.add(FOLDER, sorted(set(targets)), report)
+                project.add(FOLDER, sorted(set(targets)), log)
             if targets and push:
-                project.push(FOLDER, report)
+                project.push(FOLDER, log)
         except DvcError as error:
-            return Result("failed", time.monotonic() - start, tuple(str(error).splitlines())), found
+            return Result("failed", time.monotonic() - start, tuple(str(error).splitlines())), files
         if targets:
             returncode, tail = step("archive")
     changed = project.tracked_hash(f"{FOLDER}/{dataset}") != before
     outcome = "failed" if returncode else "ran" if changed else "unchanged"
-    return Result(outcome, time.monotonic() - start, tuple(tail)), found
+    return Result(outcome, time.monotonic() - start, tuple(tail)), files
 
 
-def files_table(found: list[dict[str, Any]]) -> str:
-    lines = ["| file | | as | lines | broken | why |", "|---|---|---|---|---|---|"]
-    for row in found:
+def files_table(files: list[dict[str, Any]]) -> str:
+    """A Markdown table with a row for each file of the inbox."""
+    lines = ["| file | status | stored as | lines | broken | reason |", "|---|---|---|---|---|---|"]
+    for row in files:
         reason = (row["reason"] or "").splitlines()[:1]
         cells = [row["file"]["name"], row["status"], row["target"] or "", row["lines"]]
         cells += [row["rejects"], *reason]
@@ -115,40 +126,42 @@ def files_table(found: list[dict[str, Any]]) -> str:
 
 
 def inbox_sensor(project: DvcProject, datasets: list[str]) -> dg.SensorDefinition:
+    """A sensor that requests one run of `take_arrivals` for each state of an inbox."""
+
     @dg.sensor(
         name="inbox",
         job=arrivals_job,
         minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING,  # an inbox that operations.yaml names is meant to be watched
-        description="Asks for a run when files have settled in an inbox of operations.yaml",
+        default_status=dg.DefaultSensorStatus.RUNNING,  # a configured inbox should be watched
+        description="Requests a run when files of an inbox have settled",
     )
     def inbox(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        looked = look(project) if datasets else {}
-        requests, said = [], []
+        inboxes = check_inboxes(project) if datasets else {}
+        requests, messages = [], []
         for dataset in datasets:
-            found = looked[dataset]
-            if "error" in found:
-                said.append(f"{dataset}: {found['error']}")
-            if found["ready"]:
-                state = hashlib.sha256(json.dumps(found["ready"]).encode()).hexdigest()[:16]
+            inbox_state = inboxes[dataset]
+            if "error" in inbox_state:
+                messages.append(f"{dataset}: {inbox_state['error']}")
+            if inbox_state["ready"]:
+                state = hashlib.sha256(json.dumps(inbox_state["ready"]).encode()).hexdigest()[:16]
                 requests.append(dg.RunRequest(f"{dataset}:{state}", partition_key=dataset))
-            elif names := [file["name"] for file in found["waiting"]]:
-                said.append(f"{dataset}: {', '.join(names)} may still grow")
-        reason = "; ".join(said) or "no file in any inbox"
+            elif names := [file["name"] for file in inbox_state["waiting"]]:
+                messages.append(f"{dataset}: {', '.join(names)} may still grow")
+        reason = "; ".join(messages) or "no file in any inbox"
         return dg.SensorResult(requests, skip_reason=None if requests else reason)
 
     return inbox
 
 
-def look(project: DvcProject) -> dict[str, Any]:
-    """Of each dataset with an inbox: `ready` and `waiting` files, or an `error`."""
+def check_inboxes(project: DvcProject) -> dict[str, Any]:
+    """By dataset with an inbox: its `ready` and `waiting` files, or an `error`; raises dg.Failure."""
     done = subprocess.run(
         [sys.executable, "-m", STAGE, "check"],
         cwd=project.root,
         capture_output=True,
         text=True,
-        timeout=LOOK_SECONDS,
+        timeout=CHECK_TIMEOUT,
     )
     if done.returncode:
-        raise dg.Failure(f"the inboxes cannot be looked at: {done.stderr.strip()}")
+        raise dg.Failure(f"the inboxes cannot be checked: {done.stderr.strip()}")
     return dict(json.loads(done.stdout.splitlines()[-1]))

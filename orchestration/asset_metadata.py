@@ -1,4 +1,4 @@
-"""What a materialised stage shows in Dagster: metrics, sizes, links, a picture, a validation report."""
+"""Metadata and check results that Dagster shows of a stage: metrics, sizes, links, a picture, reports."""
 
 import base64
 import json
@@ -8,14 +8,16 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.dvc_project import Result, Stage
+from orchestration.dvc_project import Result
+from orchestration.dvc_stage import Stage
 from orchestration.mlflow_runs import flatten
 
-PICTURE_LIMIT = 500_000  # bytes; a larger one would weigh down the event log
+PICTURE_LIMIT = 500_000  # bytes; pictures are stored in the event log
 METRIC_LIMIT = 60
 
 
 def stage_metadata(root: Path, stage: Stage, result: Result, mlflow: str | None) -> dict[str, Any]:
+    """Metadata of a materialization; `mlflow` is the URL of the MLflow run."""
     shown: dict[str, Any] = {
         "outcome": result.outcome,
         "seconds": round(result.seconds, 1),
@@ -34,7 +36,7 @@ def stage_metadata(root: Path, stage: Stage, result: Result, mlflow: str | None)
 
 
 def metrics_of(root: Path, stage: Stage) -> dict[str, float]:
-    """The numbers in the stage's metrics files, under dotted names."""
+    """The numbers of the stage's JSON metrics files, under dotted names."""
     numbers: dict[str, float] = {}
     for output in stage.outputs:
         path = root / output.path
@@ -49,6 +51,7 @@ def metrics_of(root: Path, stage: Stage) -> dict[str, float]:
 
 
 def outputs_table(stage: Stage) -> dg.TableMetadataValue:
+    """A row for each output of the stage: path, md5 and bytes."""
     rows = [
         dg.TableRecord({"path": out.path, "md5": out.md5 or "", "bytes": out.size or 0})
         for out in stage.outputs
@@ -64,19 +67,20 @@ def outputs_table(stage: Stage) -> dg.TableMetadataValue:
 
 
 def picture_of(path: Path) -> dg.MarkdownMetadataValue:
+    """The picture embedded in Markdown as a data URL."""
     encoded = base64.b64encode(path.read_bytes()).decode()
     kind = path.suffix.removeprefix(".").replace("jpg", "jpeg").replace("svg", "svg+xml")
     return dg.MetadataValue.md(f"![{path.stem}](data:image/{kind};base64,{encoded})")
 
 
 def check_result(report: Path, name: str, asset: str) -> dg.AssetCheckResult:
-    """The validation report that a stage left, as an asset check; none at all counts as failed."""
+    """The asset check of a stage's validation report; a missing report fails the check."""
     if not report.is_file():
         return dg.AssetCheckResult(
             passed=False,
             check_name=name,
             asset_key=asset,
-            description=f"{report.name} was not written: the step failed before it was validated",
+            description=f"{report.name} was not written: the stage failed before the validation",
         )
     document = json.loads(report.read_text(encoding="utf-8"))
     results = document.get("results", [])
@@ -86,17 +90,17 @@ def check_result(report: Path, name: str, asset: str) -> dg.AssetCheckResult:
         check_name=name,
         asset_key=asset,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"failed: {', '.join(failed)}" if failed else f"{len(results)} hold",
+        description=f"failed: {', '.join(failed)}" if failed else f"{len(results)} passed",
         metadata={"results": dg.MetadataValue.md(results_table(results))},
     )
 
 
 def gate_results(report: Path, names: list[str], asset: str) -> Iterator[dg.AssetCheckResult]:
-    """Each result of a report as a check; one that the stage did not judge counts as passed, and says so."""
+    """An asset check for each gate; a gate that the report does not contain passes as `not judged`."""
     document = json.loads(report.read_text(encoding="utf-8"))
-    judged = {str(result["name"]): result for result in document["results"]}
+    by_name = {str(result["name"]): result for result in document["results"]}
     for name in names:
-        result = judged.get(name, {"success": True, "observed": "not judged in this run"})
+        result = by_name.get(name, {"success": True, "observed": "not judged in this run"})
         warns = result.get("severity") == "warn"
         yield dg.AssetCheckResult(
             passed=bool(result["success"]),
@@ -109,12 +113,13 @@ def gate_results(report: Path, names: list[str], asset: str) -> Iterator[dg.Asse
 
 
 def results_table(results: list[Mapping[str, Any]]) -> str:
+    """A Markdown table with a row for each expectation of a validation report."""
     lines = ["| | expectation | observed | unexpected | examples |", "|---|---|---|---|---|"]
     for result in results:
         mark = "✓" if result.get("success") else "✗"
-        what = result.get("description") or result.get("name")
-        rest = (_cell(result.get(key)) for key in ("observed", "unexpected", "examples"))
-        lines.append(f"| {mark} | {_cell(what)} | " + " | ".join(rest) + " |")
+        name = result.get("description") or result.get("name")
+        cells = (_cell(result.get(key)) for key in ("observed", "unexpected", "examples"))
+        lines.append(f"| {mark} | {_cell(name)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""One child process in its own process group: its lines streamed, its group stopped when we are."""
+"""Run one child process in its own process group, stream its lines, and stop its group on interruption."""
 
 import contextlib
 import os
@@ -9,16 +9,17 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-GRACE = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+# Signals in order, with the seconds to wait after each.
+STOP_SIGNALS = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
 
 def run_child(
     command: list[str],
     root: Path,
-    report: Callable[[str], None],
+    log: Callable[[str], None],
     env: Mapping[str, str] | None = None,
 ) -> tuple[int, list[str]]:
-    """Exit status and last lines; whatever interrupts us stops the whole group of the child first."""
+    """The exit status and the last 200 lines; every line goes to `log`. An exception stops the child's group first."""
     process = subprocess.Popen(
         command,
         cwd=root,
@@ -36,7 +37,7 @@ def run_child(
         for line in process.stdout:
             if line := line.rstrip():
                 tail.append(line)
-                report(line)
+                log(line)
         return process.wait(), list(tail)
     except BaseException:
         stop_group(process)
@@ -47,17 +48,17 @@ def run_child(
 
 
 def stop_group(process: subprocess.Popen[str]) -> None:
-    """Ask, insist, kill: dvc alone does not pass a SIGINT on to the stage that it runs."""
-    for number, seconds in GRACE:
+    """Send SIGINT, SIGTERM and SIGKILL to the group; dvc does not forward a SIGINT to the stage that it runs."""
+    for number, seconds in STOP_SIGNALS:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
             break
-    with contextlib.suppress(ProcessLookupError):  # a member that outlived its leader
+    with contextlib.suppress(ProcessLookupError):  # processes of the group that outlived the child
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def _same_python() -> dict[str, str]:
-    """`python` in a stage's command is the interpreter that runs us."""
+    """A PATH where `python` in a stage's command is the running interpreter."""
     return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}

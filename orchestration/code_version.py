@@ -1,14 +1,14 @@
-"""Which code a stage runs, as Dagster asks for it."""
+"""The code version of a stage, for Dagster."""
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestration.dvc_project import Stage
+from orchestration.dvc_stage import Stage
 
 
 def code_version(root: Path, stage: Stage) -> str:
-    """Hash of the command as written and of the content of the code that it depends on."""
+    """Hash of the command in dvc.yaml and of the content of the stage's code dependencies."""
     digest = hashlib.sha256(stage.command.encode())
     for base in sorted(stage.code):
         for file in _files(root / base):

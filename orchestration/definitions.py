@@ -1,4 +1,7 @@
-"""The Dagster entry point: what fetches and takes in, what dvc.yaml derives, the champion, and what starts them."""
+"""The Dagster entry point: all assets, jobs, sensors and schedules.
+
+Download, arrivals and champion are written by hand; all other assets are derived from dvc.yaml.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +12,12 @@ import yaml
 from orchestration.arrivals import arrivals_asset, arrivals_job, inbox_sensor
 from orchestration.dvc_assets import dvc_assets
 from orchestration.dvc_project import DvcProject
-from orchestration.lock_sensor import catalogue_sensor
+from orchestration.lock_sensor import dvc_lock_sensor
 from orchestration.mlflow_runs import MlflowRuns
 from orchestration.promotion import champion_asset
 from orchestration.raw_reviews import FOLDER, raw_reviews_asset
-from orchestration.run_liveness import alive_executor, dead_runs_sensor
-from orchestration.schedules import ASIDE, retraining_job, retraining_schedules
+from orchestration.run_liveness import dead_runs_sensor, locking_executor
+from orchestration.schedules import STUDY_ASSETS, retraining_job, retraining_schedules
 from orchestration.terminal import terminal_logger
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +53,7 @@ def comparison_jobs(assets: list[Any]) -> list[Any]:
 
 
 def build(root: Path = ROOT) -> dg.Definitions:
+    """All Dagster definitions of the project at `root`."""
     project = DvcProject(root, external=(FOLDER,), pipelines=PIPELINES)
     tracker = MlflowRuns(root, experiment="llmsrec")
     inboxes = {name: one for name, one in operations("inbox", root).items() if one is not None}
@@ -64,17 +68,17 @@ def build(root: Path = ROOT) -> dg.Definitions:
         jobs=[
             dg.define_asset_job(
                 JOB,
-                selection=dg.AssetSelection.all() - ASIDE,
+                selection=dg.AssetSelection.all() - STUDY_ASSETS,
                 description="Every step of one dataset",
             ),
             *comparison_jobs(assets),
             arrivals_job,
             retraining_job,
         ],
-        sensors=[inbox_sensor(project, list(inboxes)), catalogue_sensor(project), dead_runs_sensor],
+        sensors=[inbox_sensor(project, list(inboxes)), dvc_lock_sensor(project), dead_runs_sensor],
         schedules=retraining_schedules(project, operations("schedules", root)),
         loggers={"terminal": terminal_logger},
-        executor=alive_executor,  # the steps are processes of their own already
+        executor=locking_executor,  # in process: each step starts a child process
     )
 
 

@@ -1,8 +1,8 @@
-"""Dagster assets derived from dvc.yaml: a stage is an asset, its matrix the partitions.
+"""Dagster assets derived from dvc.yaml: a stage is an asset, the items of its matrix are the partitions.
 
-`meta.dagster` of a stage may hold: group, pool, checks (a validation report), gates (a report, and the names of its
-results, each a check of its own), links (name: file), picture.
-Nothing here knows this project: any DVC project can be read so.
+`meta.dagster` of a stage may hold: group, pool, checks (a validation report), gates (a report and the names of its
+results, an asset check for each), links (name: file), picture.
+This module depends on nothing of this project; it reads any DVC project.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,20 +13,21 @@ import dagster as dg
 
 from orchestration.asset_metadata import check_result, gate_results, metrics_of, stage_metadata
 from orchestration.code_version import code_version
-from orchestration.dvc_project import DvcProject, Result, Stage
-from orchestration.mlflow_runs import MlflowRuns, Pass, TrackedRun
+from orchestration.dvc_project import DvcProject, Result
+from orchestration.dvc_stage import Stage
+from orchestration.mlflow_runs import MlflowRuns, ParentRun, TrackedRun
 
 Assets = list[dg.AssetsDefinition | dg.AssetSpec]
 CHECK = "validation"
 
 
 class StageFailed(dg.Failure):
-    """The stage's own last words, so that the run's page shows them first."""
+    """A stage failed; the last lines of its output are the description, which the run's page shows first."""
 
     def __init__(self, address: str, result: Result) -> None:
-        words = [line for line in result.tail if not line.startswith("ERROR: failed to reproduce")]
+        lines = [line for line in result.tail if not line.startswith("ERROR: failed to reproduce")]
         super().__init__(
-            description=f"{address} failed\n" + "\n".join(words[-15:]),
+            description=f"{address} failed\n" + "\n".join(lines[-15:]),
             metadata={"log": dg.MetadataValue.md("```\n" + "\n".join(result.tail) + "\n```")},
             allow_retries=False,  # the same inputs fail the same way
         )
@@ -35,23 +36,26 @@ class StageFailed(dg.Failure):
 def dvc_assets(
     project: DvcProject, source_keys: Mapping[str, str], tracker: MlflowRuns | None = None
 ) -> Assets:
-    """`source_keys` names the asset that fills a tracked folder; other `.dvc` files become external assets."""
-    families: dict[str, list[Stage]] = {}
+    """One asset for each stage name. `source_keys` maps a tracked folder to the asset that fills it; other `.dvc` files
+    become external assets.
+    """
+    by_name: dict[str, list[Stage]] = {}
     stages = project.stages()
     for stage in stages.values():
-        families.setdefault(stage.name, []).append(stage)
-    sources = {source for members in families.values() for s in members for source in s.sources}
+        by_name.setdefault(stage.name, []).append(stage)
+    sources = {source for members in by_name.values() for s in members for source in s.sources}
     keys = {source: source_keys.get(source, source.replace("/", "__")) for source in sources}
     assets: Assets = [
         dg.AssetSpec(keys[source], description=f"{source}, tracked by DVC", kinds={"dvc"})
         for source in sorted(sources - set(source_keys))
     ]
-    for members in families.values():
+    for members in by_name.values():
         assets.append(_asset(project, members, _deps(members, stages, keys), tracker))
     return assets
 
 
 def partitions_of(members: list[Stage]) -> dg.StaticPartitionsDefinition | None:
+    """The matrix items of a stage as partitions; None without a matrix."""
     items = [stage.item for stage in members if stage.item is not None]
     return dg.StaticPartitionsDefinition(items) if items else None
 
@@ -59,7 +63,7 @@ def partitions_of(members: list[Stage]) -> dg.StaticPartitionsDefinition | None:
 def _deps(
     members: list[Stage], stages: Mapping[str, Stage], keys: Mapping[str, str]
 ) -> list[dg.AssetDep]:
-    """Item to item as DVC has it: mostly same to same, else those that a stage reads."""
+    """The dependencies of an asset, with DVC's edges between matrix items as partition mappings."""
     edges: dict[str, list[tuple[str | None, str | None]]] = {}
     for stage in members:
         for other in (stages[address] for address in stage.upstream if address in stages):
@@ -90,7 +94,7 @@ def _asset(
     if "checks" in first.meta:
         checks = [dg.AssetCheckSpec(CHECK, asset=first.name, blocking=True)]
     for gate in first.meta.get("gates", {}).get("names", []):
-        checks.append(dg.AssetCheckSpec(gate, asset=first.name))  # judged, and all is kept
+        checks.append(dg.AssetCheckSpec(gate, asset=first.name))  # not blocking
 
     @dg.asset(
         name=first.name,
@@ -119,8 +123,8 @@ def _materialise(
     stage = project.stage(address)
     run: TrackedRun | None = None
     if project.is_stale(address, context.log.info):
-        part_of = Pass(context.run.run_id, stage.item)
-        with _tracked(tracker, stage, part_of) as run:
+        parent = ParentRun(context.run.run_id, stage.item)
+        with _tracked(tracker, stage, parent) as run:
             result = project.run(address, context.log.info, run.env if run else None)
             stage = project.stage(address)
             if run is not None:
@@ -143,12 +147,12 @@ def _materialise(
 
 @contextmanager
 def _tracked(
-    tracker: MlflowRuns | None, stage: Stage, part_of: Pass
+    tracker: MlflowRuns | None, stage: Stage, parent: ParentRun
 ) -> Iterator[TrackedRun | None]:
     if tracker is None:
         yield None
     else:
-        with tracker.open(stage.name, part_of, stage.params) as run:
+        with tracker.start_run(stage.name, parent, stage.params) as run:
             yield run
 
 
@@ -159,6 +163,6 @@ def _record(project: DvcProject, run: TrackedRun, stage: Stage, result: Result) 
         return
     run.tags["dvc_hash"] = stage.data_version
     run.metrics = {"seconds": result.seconds, **metrics_of(project.root, stage)}
-    shown = [output.path for output in stage.outputs if output.kind != "data"]
-    shown += [*stage.meta.get("links", {}).values(), *filter(None, [stage.meta.get("picture")])]
-    run.artifacts = [project.root / path for path in dict.fromkeys(shown)]
+    paths = [output.path for output in stage.outputs if output.kind != "data"]
+    paths += [*stage.meta.get("links", {}).values(), *filter(None, [stage.meta.get("picture")])]
+    run.artifacts = [project.root / path for path in dict.fromkeys(paths)]

@@ -1,6 +1,6 @@
-"""One MLflow run for each materialisation that really runs, under one parent for each pass over a dataset.
+"""One MLflow run for each stage that is run, under one parent run for each Dagster run and dataset.
 
-The default is a SQLite file and a folder in the project; MLFLOW_TRACKING_URI names a server instead.
+The default store is a SQLite file and a folder in the project; MLFLOW_TRACKING_URI names a server instead.
 """
 
 import fcntl
@@ -16,14 +16,14 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-ARTIFACT_LIMIT = 20_000_000  # bytes; larger files are DVC's business
-LOCAL_UI = "http://127.0.0.1:5000"  # where infra/Procfile serves the embedded store
-FORBIDDEN = re.compile(r"[^\w\-. :/]")
+ARTIFACT_LIMIT = 20_000_000  # bytes; DVC keeps larger files
+LOCAL_UI = "http://127.0.0.1:5000"  # where infra/Procfile serves the SQLite store
+FORBIDDEN = re.compile(r"[^\w\-. :/]")  # characters that MLflow refuses in names
 
 
 @dataclass
 class TrackedRun:
-    """What the caller learns while the run is open; written to MLflow when it closes."""
+    """An active run; the caller fills outcome, tags, metrics and artifacts, which are logged when it ends."""
 
     run_id: str
     env: Mapping[str, str]
@@ -35,8 +35,8 @@ class TrackedRun:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """What ties the runs of one pass together: the Dagster run, and the partition where there is one."""
+class ParentRun:
+    """Identifies a parent run: the Dagster run, and its partition if it has one."""
 
     dagster_run: str
     item: str | None
@@ -47,30 +47,36 @@ class Pass:
 
 
 def tracking_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI, or the SQLite file of the project at `root`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
 
 
 class MlflowRuns:
+    """Runs in one MLflow experiment, which is created at the first run."""
+
     def __init__(self, root: Path, experiment: str) -> None:
         self.root, self.experiment = root, experiment
         self.uri = tracking_uri(root)
-        self._known: tuple[Any, str] | None = None
+        self._connection: tuple[Any, str] | None = None
 
     @contextmanager
-    def open(
-        self, name: str, part_of: Pass, params: Mapping[str, Any], start: float | None = None
+    def start_run(
+        self, name: str, parent: ParentRun, params: Mapping[str, Any], start: float | None = None
     ) -> Iterator[TrackedRun]:
-        """FINISHED when the block ends and its outcome is not `failed`; KILLED when it is interrupted."""
-        client, experiment = self._store()
-        parent = self._parent(client, experiment, part_of)
-        tags = {"mlflow.parentRunId": parent, "stage": name, **part_of.tags, **_git(self.root)}
+        """A child run of `parent`; `start` is in seconds since the epoch, by default now.
+
+        Its status is FINISHED if the block ends with an outcome other than `failed`, KILLED if it is interrupted.
+        """
+        client, experiment = self._connect()
+        parent_id = self._parent_id(client, experiment, parent)
+        tags = {"mlflow.parentRunId": parent_id, "stage": name, **parent.tags, **_git(self.root)}
         started = int((start if start is not None else time.time()) * 1000)
         run_id = client.create_run(experiment, started, tags, run_name=name).info.run_id
         _log_params(client, run_id, params)
         run = TrackedRun(
             run_id=run_id,
             env={"MLFLOW_RUN_ID": run_id, "MLFLOW_TRACKING_URI": self.uri},
-            url=f"{self._ui()}/#/experiments/{experiment}/runs/{run_id}",
+            url=f"{self._ui_url()}/#/experiments/{experiment}/runs/{run_id}",
         )
         status = "KILLED"
         try:
@@ -80,47 +86,50 @@ class MlflowRuns:
             status = "FAILED"
             raise
         finally:
-            _close(client, run_id, run, status)
-            client.set_terminated(parent, status)
+            _end_run(client, run_id, run, status)
+            client.set_terminated(parent_id, status)
 
     def commit(self) -> str | None:
+        """The git commit of the project, if it is a repository."""
         return _git(self.root).get("mlflow.source.git.commit")
 
-    def _ui(self) -> str:
+    def _ui_url(self) -> str:
         return self.uri.rstrip("/") if self.uri.startswith("http") else LOCAL_UI
 
-    def _store(self) -> tuple[Any, str]:
-        if self._known is None:
-            from mlflow.tracking import MlflowClient  # takes seconds: only when a run opens
+    def _connect(self) -> tuple[Any, str]:
+        """The MLflow client and the id of the experiment."""
+        if self._connection is None:
+            from mlflow.tracking import MlflowClient  # takes seconds: only when a run starts
 
             embedded = self.uri.startswith("sqlite")
             artifacts = (self.root / "mlartifacts").as_uri() if embedded else None
-            with _alone(self.root):
+            with _exclusive(self.root):
                 client = MlflowClient(self.uri)
-                found = client.get_experiment_by_name(self.experiment)
+                existing = client.get_experiment_by_name(self.experiment)
                 experiment = (
-                    found.experiment_id
-                    if found
+                    existing.experiment_id
+                    if existing
                     else client.create_experiment(self.experiment, artifact_location=artifacts)
                 )
-            self._known = client, experiment
-        return self._known
+            self._connection = client, experiment
+        return self._connection
 
-    def _parent(self, client: Any, experiment: str, part_of: Pass) -> str:
-        query = " and ".join(f"tags.{key} = '{value}'" for key, value in part_of.tags.items())
+    def _parent_id(self, client: Any, experiment: str, parent: ParentRun) -> str:
+        """The id of the parent run, which is created or set to RUNNING again."""
+        query = " and ".join(f"tags.{key} = '{value}'" for key, value in parent.tags.items())
         query += " and tags.stage = 'pipeline'"
-        if found := client.search_runs([experiment], query, max_results=1):
-            run_id = str(found[0].info.run_id)
+        if runs := client.search_runs([experiment], query, max_results=1):
+            run_id = str(runs[0].info.run_id)
             client.update_run(run_id, status="RUNNING")
             return run_id
-        name = f"{part_of.item or 'pipeline'} {time.strftime('%Y-%m-%d %H:%M')}"
-        tags = {"stage": "pipeline", **part_of.tags, **_git(self.root)}
+        name = f"{parent.item or 'pipeline'} {time.strftime('%Y-%m-%d %H:%M')}"
+        tags = {"stage": "pipeline", **parent.tags, **_git(self.root)}
         return str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """MLflow's first tables and experiment are made by one process at a time; the lock leaves no file."""
+def _exclusive(root: Path) -> Iterator[None]:
+    """Only one process at a time creates MLflow's tables and experiment; the lock is on the folder itself."""
     folder = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -130,7 +139,7 @@ def _alone(root: Path) -> Iterator[None]:
 
 
 def flatten(document: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested mappings under dotted names."""
+    """The leaves of nested mappings, under dotted names."""
     if isinstance(document, Mapping):
         return {
             name: leaf
@@ -144,11 +153,11 @@ def _log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
     rows = [Param(FORBIDDEN.sub("_", key), str(value)) for key, value in flatten(params).items()]
-    for first in range(0, len(rows), 100):  # as many as MLflow takes at once
+    for first in range(0, len(rows), 100):  # MLflow's limit per batch
         client.log_batch(run_id, params=rows[first : first + 100])
 
 
-def _close(client: Any, run_id: str, run: TrackedRun, status: str) -> None:
+def _end_run(client: Any, run_id: str, run: TrackedRun, status: str) -> None:
     from mlflow.entities import Metric, RunTag
 
     now = int(time.time() * 1000)
@@ -173,12 +182,14 @@ def _size(folder: Path) -> int:
 
 
 def _git(root: Path) -> dict[str, str]:
-    def ask(*arguments: str) -> str:
+    """Tags of the commit and of uncommitted changes; empty outside of a repository."""
+
+    def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    commit = ask("rev-parse", "HEAD")
+    commit = git("rev-parse", "HEAD")
     if not commit:
         return {}
-    dirty = bool(ask("status", "--porcelain", "--untracked-files=no"))
+    dirty = bool(git("status", "--porcelain", "--untracked-files=no"))
     return {"mlflow.source.git.commit": commit, "git_dirty": str(dirty).lower()}

@@ -1,16 +1,17 @@
-"""The first asset, written by hand: fetch a dataset's raw files, then let DVC track what is new."""
+"""The hand-written asset `raw_reviews`: fetch the raw files of a dataset and track new ones with DVC."""
 
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from orchestration.child import run_child
 from orchestration.dvc_assets import StageFailed
 from orchestration.dvc_project import DvcProject, Result
-from orchestration.mlflow_runs import MlflowRuns, Pass
+from orchestration.mlflow_runs import MlflowRuns, ParentRun
 
 FOLDER = "data"
 Listing = dict[str, tuple[int, int]]
@@ -19,9 +20,11 @@ Listing = dict[str, tuple[int, int]]
 def raw_reviews_asset(
     project: DvcProject, datasets: Mapping[str, str], tracker: MlflowRuns | None = None
 ) -> dg.AssetsDefinition:
+    """The asset `raw_reviews`, partitioned by dataset."""
+
     @dg.asset(
         name="raw_reviews",
-        description="Raw review and item files, fetched or generated, verified, never changed; "
+        description="Raw review and item files, downloaded or generated, verified and never changed; "
         "`data.dvc` holds their hashes",
         group_name="data",
         pool="cpu",
@@ -35,32 +38,36 @@ def raw_reviews_asset(
         start = time.time()
         result = fetch(context, project, dataset)
         if tracker is not None and result.outcome != "unchanged":
-            part_of = Pass(context.run.run_id, dataset)
-            with tracker.open("raw_reviews", part_of, {"source": source}, start) as run:
+            parent = ParentRun(context.run.run_id, dataset)
+            with tracker.start_run("raw_reviews", parent, {"source": source}, start) as run:
                 run.outcome, url = result.outcome, run.url
                 run.metrics["seconds"] = result.seconds
                 run.tags["dvc_hash"] = project.tracked_hash(f"{FOLDER}/{dataset}") or "none"
         if result.outcome == "failed":
             raise StageFailed(f"raw_reviews@{dataset}", result)
         yield dg.MaterializeResult(
-            metadata={
-                "outcome": result.outcome,
-                "seconds": round(result.seconds, 1),
-                "source": source,
-                **({"mlflow_run": dg.MetadataValue.url(url)} if url else {}),
-                **{
-                    Path(name).name: dg.MetadataValue.int(size)
-                    for name, (size, _) in listing(project.root / FOLDER / dataset).items()
-                },
-            },
+            metadata=_metadata(result, source, url, project.root / FOLDER / dataset),
             data_version=dg.DataVersion(project.tracked_hash(f"{FOLDER}/{dataset}") or "none"),
         )
 
     return raw_reviews
 
 
+def _metadata(result: Result, source: str, url: str | None, folder: Path) -> dict[str, Any]:
+    return {
+        "outcome": result.outcome,
+        "seconds": round(result.seconds, 1),
+        "source": source,
+        **({"mlflow_run": dg.MetadataValue.url(url)} if url else {}),
+        **{
+            Path(name).name: dg.MetadataValue.int(size)
+            for name, (size, _) in listing(folder).items()
+        },
+    }
+
+
 def fetch(context: dg.AssetExecutionContext, project: DvcProject, dataset: str) -> Result:
-    """Run the download step; what it added or is not yet tracked goes to `dvc add`."""
+    """Run the download stage, then `dvc add` if it added files or some are not tracked yet."""
     start = time.monotonic()
     folder = project.root / FOLDER / dataset
     before = listing(folder)
@@ -77,7 +84,7 @@ def fetch(context: dg.AssetExecutionContext, project: DvcProject, dataset: str) 
 
 
 def listing(folder: Path) -> Listing:
-    """Size and time of each file, by its path inside the folder."""
+    """Size in bytes and modification time in ns of each file, by its path relative to the folder."""
     return {
         path.relative_to(folder).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""What `make run` does: every asset for every dataset of params.yaml, through Dagster and without its UI."""
+"""`make run`: materialise every asset of every dataset of params.yaml in this process, without Dagster's UI."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from orchestration.instance import prepare
 
 def main() -> int:
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # MLflow makes its tables the first time
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # of MLflow's first migration
     prepare()
     from orchestration.definitions import JOB, ROOT, datasets, defs
 
@@ -26,7 +26,7 @@ def main() -> int:
     with dg.DagsterInstance.get() as instance:
         for dataset, source in datasets().items():
             print(f"\n{dataset} (from {source})", flush=True)
-            result = execute(job, instance, dataset)
+            result = run_job(job, instance, dataset)
             if not result.success:
                 print_failures(dataset, result)
                 return 1
@@ -38,15 +38,20 @@ def main() -> int:
     return 0
 
 
-def execute(
+def run_job(
     job: dg.JobDefinition, instance: dg.DagsterInstance, dataset: str
 ) -> dg.ExecuteInProcessResult:
-    """In this process, when no other works on the dataset and those that died are out of the way."""
-    end_turn = run_liveness.dataset_lock(dataset, lambda line: print(f"    {line}", flush=True))
+    """Run the job in this process, after other runs of the dataset have ended and dead runs are marked as failed."""
+    release_dataset = run_liveness.lock_dataset(
+        dataset, lambda line: print(f"    {line}", flush=True)
+    )
     for run in run_liveness.reap_dead_runs(instance):
-        print(f"    run {run[:8]} was killed: this one goes on from what it left", flush=True)
+        print(
+            f"    run {run[:8]} was killed: this run continues from its last checkpoints",
+            flush=True,
+        )
     run_id = str(uuid.uuid4())
-    end = run_liveness.begin(run_id)
+    release_run = run_liveness.lock_run(run_id)
     try:
         return job.execute_in_process(
             instance=instance,
@@ -56,11 +61,12 @@ def execute(
             run_id=run_id,
         )
     finally:
-        end()
-        end_turn()
+        release_run()
+        release_dataset()
 
 
 def print_failures(dataset: str, result: dg.ExecuteInProcessResult) -> None:
+    """Print the error of each failed step to stderr."""
     for event in result.all_events:
         if event.event_type == dg.DagsterEventType.STEP_FAILURE:
             data = event.step_failure_data
@@ -68,12 +74,13 @@ def print_failures(dataset: str, result: dg.ExecuteInProcessResult) -> None:
             text = failure.description if failure else data.error_display_string
             print(f"\nerror: {text}", file=sys.stderr)
     print(
-        f"\n{dataset}: stopped; what was built before stays and is not built again.",
+        f"\n{dataset}: stopped; the assets built so far are kept and will not be built again.",
         file=sys.stderr,
     )
 
 
 def print_results(dataset: str, reports: Path) -> None:
+    """Print the metrics, the promotion and the path of the report, as far as they exist."""
     metrics = reports / "metrics.json"
     if metrics.is_file():
         print(f"\n{dataset}\n{results_table(json.loads(metrics.read_text(encoding='utf-8')))}")
@@ -85,7 +92,7 @@ def print_results(dataset: str, reports: Path) -> None:
 
 
 def results_table(document: dict[str, Any]) -> str:
-    """Systems as rows; sampled and full ranking as columns, with their 95 % intervals."""
+    """A text table of metrics.json: systems as rows; metrics with 95% intervals, sampled and full, as columns."""
     systems = document.get("systems", {})
     columns = [
         (ranking, metric) for ranking in ("sampled", "full") for metric in ("ndcg@10", "hr@10")

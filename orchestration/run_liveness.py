@@ -1,9 +1,8 @@
-"""Which runs are alive: the process of a run holds a lock in Dagster's home, and the system lets go of it however the
-process ends.
+"""Which runs are alive: the process of a run holds a file lock in Dagster's home until it ends in any way.
 
-Dagster by itself does not see that a run's process was killed: the run would count as started, and keep the places
-in the pools that its steps had, for as long as `run_monitoring` allows, and everybody after it would wait. Runs whose
-processes are on other machines leave no lock here and are their launcher's business.
+Dagster by itself does not detect that the process of a run was killed: the run would stay STARTED and keep its pool
+slots as long as `run_monitoring` allows, and later runs would wait. Runs on other machines hold no lock here; their
+launcher monitors them.
 """
 
 import contextlib
@@ -17,54 +16,61 @@ from typing import Any
 
 import dagster as dg
 
-FOLDER = "alive"
-LOOK, TELL = 0.5, 30.0  # seconds between two looks for a turn, and between two lines about it
-KILLED = "Its process ended without a word: it was killed, or the machine went down"
-_held: dict[str, int] = {}  # descriptors, by the name of the file
+FOLDER = "locks"
+POLL_SECONDS, LOG_SECONDS = 0.5, 30.0  # while waiting for the lock of a dataset
+KILLED = "The process of this run ended unexpectedly: it was killed, or the machine went down"
+_descriptors: dict[str, int] = {}  # of the locks that this process holds, by file name
 
 
-def home() -> Path | None:
-    """None without Dagster's home: nobody else knows of these runs."""
-    found = os.environ.get("DAGSTER_HOME")
-    return Path(found) / FOLDER if found else None
+def lock_folder() -> Path | None:
+    """The folder of the locks; None without DAGSTER_HOME, since then no other process sees these runs."""
+    home = os.environ.get("DAGSTER_HOME")
+    return Path(home) / FOLDER if home else None
 
 
-def begin(run_id: str) -> Callable[[], None]:
-    """This process is the run's, until the call that is returned or its end. The file stays for `bury`: a run that
-    ended may have been unable to say so, or to leave its pools, where the disk was full."""
-    folder = home()
+def lock_run(run_id: str) -> Callable[[], None]:
+    """Lock the run for this process; the returned function releases the lock, as does the end of the process.
+
+    `reap_dead_runs` removes the file: a run that met a full disk may have left Dagster with an open run or slots.
+    """
+    folder = lock_folder()
     if folder is None:
         return lambda: None
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run_id}.run"
-    aside = path.with_suffix(".new")  # nobody sees the file before it is locked
-    _held[path.name] = _open(aside)
-    fcntl.flock(_held[path.name], fcntl.LOCK_EX)
-    os.replace(aside, path)
-    return lambda: os.close(_held.pop(path.name))
+    unlocked = path.with_suffix(
+        ".new"
+    )  # renamed once it is locked, so that no process sees it unlocked
+    _descriptors[path.name] = _open(unlocked)
+    fcntl.flock(_descriptors[path.name], fcntl.LOCK_EX)
+    os.replace(unlocked, path)
+    return lambda: os.close(_descriptors.pop(path.name))
 
 
-def dataset_lock(partition: str, say: Callable[[str], None]) -> Callable[[], None]:
-    """Wait until no other process works on this partition; it is ours until the call that is returned, or our end."""
-    folder = home()
+def lock_dataset(partition: str, log: Callable[[str], None]) -> Callable[[], None]:
+    """Wait until no other process runs this partition, and lock it; the returned function releases the lock."""
+    folder = lock_folder()
     if folder is None:
         return lambda: None
     folder.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(partition.encode()).hexdigest()[:16] + ".turn"
-    descriptor, told = _open(folder / name), float("-inf")
-    while not _locked(descriptor):
-        if time.monotonic() - told >= TELL:
-            told = time.monotonic()
-            say(f"another run works on {partition}; waiting until it is over")
-        time.sleep(LOOK)
-    _held[name] = descriptor
-    return lambda: os.close(_held.pop(name))
+    name = hashlib.sha256(partition.encode()).hexdigest()[:16] + ".dataset"
+    descriptor, logged = _open(folder / name), float("-inf")
+    while not _try_lock(descriptor):
+        if time.monotonic() - logged >= LOG_SECONDS:
+            logged = time.monotonic()
+            log(f"another run of {partition} is in progress; waiting for its end")
+        time.sleep(POLL_SECONDS)
+    _descriptors[name] = descriptor
+    return lambda: os.close(_descriptors.pop(name))
 
 
 def reap_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Runs that died since the last time, failed now; the places of those and of all that ended are free."""
-    folder = home()
-    found = []
+    """Mark runs whose process no longer exists as failed and free the pool slots of all ended runs.
+
+    Returns the ids of the runs that were marked.
+    """
+    folder = lock_folder()
+    reaped = []
     for path in sorted(folder.glob("*.run")) if folder else []:
         with _if_dead(path) as dead:
             if not dead:
@@ -72,21 +78,22 @@ def reap_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             run = instance.get_run_by_id(path.stem)
             if run is not None and not run.is_finished:
                 instance.report_run_failed(run, KILLED)
-                found.append(run.run_id)
+                reaped.append(run.run_id)
             instance.event_log_storage.free_concurrency_slots_for_run(path.stem)
             path.unlink(missing_ok=True)
-    return found
+    return reaped
 
 
 @contextlib.contextmanager
 def _if_dead(path: Path) -> Iterator[bool]:
+    """Whether no process holds the lock; if so, this process holds it inside the block."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
         yield False
         return
     try:
-        yield _locked(descriptor)
+        yield _try_lock(descriptor)
     finally:
         os.close(descriptor)
 
@@ -95,7 +102,7 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -103,8 +110,8 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-class _RunLock(dg.Executor):
-    """Another executor, in whose runs these locks are held until the process ends."""
+class _LockingExecutor(dg.Executor):
+    """Takes the locks of run and dataset, then executes by `inner`; the end of the process releases the locks."""
 
     def __init__(self, inner: dg.Executor) -> None:
         self.inner = inner
@@ -118,32 +125,32 @@ class _RunLock(dg.Executor):
         return self.inner.step_dependency_config
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
-        begin(plan_context.run_id)
+        lock_run(plan_context.run_id)
         if partition := plan_context.dagster_run.tags.get("dagster/partition"):
-            dataset_lock(partition, plan_context.log.info)
+            lock_dataset(partition, plan_context.log.info)
         yield from self.inner.execute(plan_context, execution_plan)
 
 
-def _alive(context: dg.InitExecutorContext) -> dg.Executor:
+def _create_executor(context: dg.InitExecutorContext) -> dg.Executor:
     inner = dg.in_process_executor.executor_creation_fn
     assert inner is not None
-    return _RunLock(inner(context))
+    return _LockingExecutor(inner(context))
 
 
-alive_executor = dg.ExecutorDefinition(
+locking_executor = dg.ExecutorDefinition(
     name="in_process",
     config_schema=dg.in_process_executor.config_schema,  # type: ignore[arg-type]
-    executor_creation_fn=_alive,
-    description="Dagster's in-process executor, of whose runs is known whether they live",
+    executor_creation_fn=_create_executor,
+    description="Dagster's in-process executor with a lock for each run and dataset",
 )
 
 
 @dg.sensor(
     name="dead_runs",
     minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.RUNNING,  # it only writes down what is so
-    description="Runs whose process was killed have failed, and free their places in the pools",
+    default_status=dg.DefaultSensorStatus.RUNNING,  # it starts no run
+    description="Marks runs whose process was killed as failed and frees their pool slots",
 )
 def dead_runs_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    found = reap_dead_runs(context.instance)
-    return dg.SkipReason(f"died: {', '.join(run[:8] for run in found)}" if found else "none died")
+    runs = ", ".join(run[:8] for run in reap_dead_runs(context.instance))
+    return dg.SkipReason(f"marked as failed: {runs}" if runs else "no dead runs")

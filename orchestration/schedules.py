@@ -1,4 +1,4 @@
-"""When to train anew: a cron per dataset, and a minimum of lines that arrived since the interactions were built."""
+"""Retraining schedules: a cron per dataset, and a minimum of lines that arrived since the last retraining."""
 
 import gzip
 import json
@@ -15,8 +15,10 @@ from orchestration import arrivals
 from orchestration.dvc_project import DvcProject
 from orchestration.raw_reviews import FOLDER
 
-PARTITION = "dagster/partition"  # Dagster's own tag of a run; infra/dagster.yaml limits by it
-UNDER_WAY = [
+PARTITION_TAG = (
+    "dagster/partition"  # Dagster's tag of a run; infra/dagster.yaml limits concurrency by it
+)
+UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -25,17 +27,19 @@ UNDER_WAY = [
 ]
 
 JOB = "retrain"
-ASIDE = dg.AssetSelection.groups("comparison")  # hours of training, for those who ask
+STUDY_ASSETS = dg.AssetSelection.groups("comparison")  # hours of training: run only on request
 
 retraining_job = dg.define_asset_job(
     JOB,
-    selection=dg.AssetSelection.assets("arrivals").downstream() - ASIDE,
-    description="Every step of one dataset but the download: a server that is away keeps nobody from training",
+    selection=dg.AssetSelection.assets("arrivals").downstream() - STUDY_ASSETS,
+    description="All assets of one dataset except the download, whose server may be unavailable",
 )
 
 
 @dataclass(frozen=True)
 class Schedule:
+    """When to retrain a dataset: at the times of `cron`, if enough lines are new."""
+
     cron: str
     timezone: str
     min_new_interactions: int
@@ -44,15 +48,16 @@ class Schedule:
 def retraining_schedules(
     project: DvcProject, schedules: Mapping[str, Mapping[str, Any] | None]
 ) -> list[dg.ScheduleDefinition]:
-    """One for each dataset that operations.yaml schedules; null for none."""
+    """A schedule for each dataset whose entry is not null; raises ValueError for a wrong entry."""
     return [
-        _schedule(project, dataset, read(dataset, values))
+        _schedule(project, dataset, parse_schedule(dataset, values))
         for dataset, values in schedules.items()
         if values is not None
     ]
 
 
-def read(dataset: str, values: Mapping[str, Any]) -> Schedule:
+def parse_schedule(dataset: str, values: Mapping[str, Any]) -> Schedule:
+    """The schedule of an entry of operations.yaml; raises ValueError."""
     try:
         schedule = Schedule(**values)
     except TypeError as error:
@@ -75,24 +80,27 @@ def _schedule(project: DvcProject, dataset: str, schedule: Schedule) -> dg.Sched
         cron_schedule=schedule.cron,
         execution_timezone=schedule.timezone,
         job=retraining_job,
-        default_status=dg.DefaultScheduleStatus.RUNNING,  # it does nothing until enough has arrived
-        description=f"Trains {dataset} anew once {schedule.min_new_interactions:,} lines have arrived",
+        default_status=dg.DefaultScheduleStatus.RUNNING,  # it starts no run until enough has arrived
+        description=f"Retrains {dataset} once {schedule.min_new_interactions:,} lines have arrived",
     )
     def retrain(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return judge(context.instance, project.root, dataset, schedule)
+        return evaluate_schedule(context.instance, project.root, dataset, schedule)
 
     return retrain
 
 
-def judge(
+def evaluate_schedule(
     instance: dg.DagsterInstance, root: Path, dataset: str, schedule: Schedule
 ) -> dg.RunRequest | dg.SkipReason:
-    """A run if enough is new, or if the last one failed half-way, whose interactions hold the new lines already."""
-    mine = {PARTITION: dataset}
-    for run in instance.get_runs(dg.RunsFilter(tags=mine, statuses=UNDER_WAY)):
+    """A run request if enough lines are new or the last retraining failed, else the reason to skip.
+
+    A failed retraining may have built its interactions already, so that no line counts as new any more.
+    """
+    tags = {PARTITION_TAG: dataset}
+    for run in instance.get_runs(dg.RunsFilter(tags=tags, statuses=UNFINISHED)):
         if run.job_name != arrivals.JOB:
-            return dg.SkipReason(f"{dataset}: run {run.run_id[:8]} is under way")
-    last = instance.get_runs(dg.RunsFilter(job_name=JOB, tags=mine), limit=1)
+            return dg.SkipReason(f"{dataset}: run {run.run_id[:8]} is in progress")
+    last = instance.get_runs(dg.RunsFilter(job_name=JOB, tags=tags), limit=1)
     failed = bool(last) and last[0].status == dg.DagsterRunStatus.FAILURE
     new, built = new_lines(root, dataset)
     numbers = (
@@ -106,7 +114,7 @@ def judge(
 
 
 def new_lines(root: Path, dataset: str) -> tuple[int, int]:
-    """Lines of review files that the interactions do not hold yet, and those that they hold."""
+    """The number of lines of review files that are not in the interactions yet, and of those that are."""
     report = root / "reports" / dataset / "interactions.json"
     reviews: dict[str, Any] = {"files": [], "lines": 0}
     if report.is_file():
@@ -124,6 +132,6 @@ def new_lines(root: Path, dataset: str) -> tuple[int, int]:
 
 @lru_cache
 def count_lines(file: Path) -> int:
-    """Once for each raw file: these never change."""
+    """The number of non-empty lines. Cached, since raw files never change."""
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
         return sum(1 for line in stream if line.strip())

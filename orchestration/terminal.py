@@ -1,4 +1,4 @@
-"""A Dagster run as a person follows it: a line when a step starts and ends, and the step's own lines."""
+"""A Dagster logger for the terminal: a line for each start and end of a step, and the step's own lines."""
 
 import logging
 import sys
@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 
 
-class Lines(logging.Formatter):
-    """Empty for events that say nothing to a person."""
+class TerminalFormatter(logging.Formatter):
+    """Formats an event as one line; empty for events that are not shown."""
 
     def format(self, record: logging.LogRecord) -> str:
         meta: dict[str, Any] = getattr(record, "dagster_meta", {})
@@ -34,12 +34,14 @@ def _materialised(step: str, event: dg.DagsterEvent) -> str:
 
 
 def _blocked(step: str, event: dg.DagsterEvent) -> str:
-    """By the pool that other runs' steps fill."""
+    """The line of a step that waits for a slot in a pool; empty for other engine events."""
     pool = event.engine_event_data.metadata.get("pool")
-    return f"    {step} waits for a place in the pool {pool.value}" if pool else ""
+    return f"    {step} waits for a slot in the pool {pool.value}" if pool else ""
 
 
-class LinesHandler(logging.StreamHandler[Any]):
+class TerminalHandler(logging.StreamHandler[Any]):
+    """Prints non-empty lines to stdout."""
+
     def emit(self, record: logging.LogRecord) -> None:
         if line := self.format(record):
             print(line, file=sys.stdout, flush=True)
@@ -47,8 +49,8 @@ class LinesHandler(logging.StreamHandler[Any]):
 
 def _logger(_init: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.Logger("terminal", level=logging.DEBUG)
-    handler = LinesHandler()
-    handler.setFormatter(Lines())
+    handler = TerminalHandler()
+    handler.setFormatter(TerminalFormatter())
     logger.addHandler(handler)
     return logger
 

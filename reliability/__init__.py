@@ -1,1 +1,1 @@
-"""What is done to the pipeline so that nobody need fear it: faults injected into retrainings, and inputs made up."""
+"""Fault injection into retrainings (`soak`) and fuzzing of the parsers (`fuzz`); imported by tests alone."""

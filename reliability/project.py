@@ -1,4 +1,4 @@
-"""A copy of this checkout with tiny settings, in which every step runs for real in seconds."""
+"""A copy of this checkout with tiny settings, where every stage runs in seconds."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ STAGES = [
     "evaluation",
 ]
 
-# A knob that has another name by now is left at the project's value.
+# Names that a section does not have are ignored.
 SMALL: dict[str, dict[str, Any]] = {
     "splits": {
         "user_threshold": 1, "item_threshold": 1, "negatives": 9, "generation_negatives": 4,
@@ -40,14 +40,14 @@ SMALL: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-class Failed(Exception):
-    """A command in the copy did not end well; its text is all that was said."""
+class CommandFailed(Exception):
+    """A command in the copy failed; the message holds its output."""
 
 
 def write_project(
     root: Path, dataset: str, source: str, changes: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Path:
-    """One dataset; `changes` of sections of params.yaml and operations.yaml follow the small settings."""
+    """Copy the checkout with one dataset; `changes` override the small settings, by section of both files."""
     for name in tracked():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(CHECKOUT / name, root / name)
@@ -69,24 +69,24 @@ def write_project(
 
 
 def tracked() -> list[str]:
-    """What a clone would hold, and new modules that are not committed yet."""
+    """The files that git tracks, and new modules that are not committed yet."""
 
-    def listed(*options: str) -> list[str]:
+    def list_files(*options: str) -> list[str]:
         command = ["git", "ls-files", "-z", *options]
         done = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True)
         return [name for name in done.stdout.split("\0") if name]
 
-    new = [name for name in listed("--others", "--exclude-standard") if name.endswith(".py")]
-    return [name for name in [*listed(), *new] if (CHECKOUT / name).exists()]
+    new = [name for name in list_files("--others", "--exclude-standard") if name.endswith(".py")]
+    return [name for name in [*list_files(), *new] if (CHECKOUT / name).exists()]
 
 
 def environment(root: Path) -> dict[str, str]:
-    """With homes of its own."""
+    """Environment variables with separate homes of Dagster and DVC, without those of MLflow."""
     home = root.parent / "home"
     home.mkdir(exist_ok=True)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     return {
-        **kept,
+        **inherited,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "DAGSTER_HOME": str(home / root.name),
         "DVC_SITE_CACHE_DIR": str(home / "site"),
@@ -98,7 +98,7 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def call(root: Path, *command: str) -> str:
-    """Run in the copy; returns all that was said."""
+    """Run a command in the copy and return its output; raises CommandFailed."""
     done = subprocess.run(
         command,
         cwd=root,
@@ -108,16 +108,17 @@ def call(root: Path, *command: str) -> str:
         text=True,
     )
     if done.returncode:
-        raise Failed(f"{' '.join(command)} in {root}:\n{done.stdout}")
+        raise CommandFailed(f"{' '.join(command)} in {root}:\n{done.stdout}")
     return done.stdout
 
 
 def python(root: Path, *arguments: str) -> str:
+    """Run `python -m` in the copy and return its output; raises CommandFailed."""
     return call(root, sys.executable, "-m", *arguments)
 
 
 def outputs(root: Path, dataset: str) -> dict[str, str]:
-    """Every output of the store's stages, and its md5 in dvc.lock."""
+    """The md5 in dvc.lock of every output of the dataset's stages, by path."""
     locked = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
     stages = [locked[f"{name}@{dataset}"] for name in STAGES]
     return {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}

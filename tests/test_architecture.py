@@ -18,7 +18,8 @@ import yaml
 from llmsrec.core.config import SEEDED
 from llmsrec.report.gates import GATES
 from orchestration.dvc_assets import CHECK
-from orchestration.dvc_project import DvcProject, Stage
+from orchestration.dvc_project import DvcProject
+from orchestration.dvc_stage import Stage
 
 # DVC's own use of pygtrie.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")
@@ -27,6 +28,29 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
     file for name in ("llmsrec", "orchestration", "infra") for file in (ROOT / name).rglob("*.py")
 )
+EVERYTHING = sorted(
+    file
+    for package in ROOT.glob("[a-z]*/__init__.py")
+    if package.parent.name != "tests"
+    for file in package.parent.rglob("*.py")
+)
+LARGEST = {"file": 250, "function": 35, "parameters": 6}
+# Larger than that, until their owners have split them; take an entry away with its cause.
+LARGER = {
+    "llmsrec/evaluation/per_user.py: summarise has 49 lines",
+    "llmsrec/llm/prompts.py: 255 lines",
+    "llmsrec/parsing/ingest.py: 269 lines",
+    "llmsrec/parsing/ingest.py: ingest has 36 lines",
+    "llmsrec/preprocessing/expectations.py: 264 lines",
+    "llmsrec/ranking/protocol.py: evaluate has 7 parameters",
+    "llmsrec/report/plots.py: 256 lines",
+    "llmsrec/sources/download.py: 253 lines",
+    "llmsrec/stages/compare_champion.py: main has 45 lines",
+    "llmsrec/stages/evaluate.py: main has 41 lines",
+    "llmsrec/student/trainer.py: train_student has 7 parameters",
+    "llmsrec/training/loop.py: 281 lines",
+    "llmsrec/cli.py: compare has 7 parameters",  # options of the command line
+}
 STAGES = ROOT / "llmsrec" / "stages"
 NEVER = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 DOORS = {
@@ -394,21 +418,28 @@ def test_nothing_is_loaded_that_could_run_code() -> None:
                 assert node.value.value is False, named(path)
 
 
-def test_functions_and_modules_are_small() -> None:
-    large = []
-    for path in SOURCES:
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 300:
-            large.append(f"{named(path)}: {lines} lines")
-        for node in ast.walk(parsed(path)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                assert node.end_lineno is not None
-                if (lines := node.end_lineno - node.lineno + 1) > 50:
-                    large.append(f"{named(path)}: {node.name} has {lines} lines")
-    assert large == []
+def sizes(path: Path) -> Iterator[tuple[str, str, int]]:
+    """What is measured (a key of LARGEST), its description and its size."""
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    yield "file", f"{named(path)}: {lines} lines", lines
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            lines = node.end_lineno - node.lineno + 1
+            yield "function", f"{named(path)}: {node.name} has {lines} lines", lines
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            count = sum(argument.arg not in ("self", "cls") for argument in arguments)
+            yield "parameters", f"{named(path)}: {node.name} has {count} parameters", count
 
 
-def test_every_module_says_what_it_is_for() -> None:
-    assert [named(path) for path in SOURCES if not ast.get_docstring(parsed(path))] == []
+def test_files_functions_and_parameter_lists_are_small() -> None:
+    found = [size for path in EVERYTHING for size in sizes(path)]
+    large = {description for kind, description, size in found if size > LARGEST[kind]}
+    assert sorted(large - LARGER) == []
+
+
+def test_every_module_has_a_docstring() -> None:
+    assert [named(path) for path in EVERYTHING if not ast.get_docstring(parsed(path))] == []
 
 
 def test_servers_listen_on_this_machine_only() -> None:

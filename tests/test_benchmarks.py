@@ -1,6 +1,6 @@
 """What is timed against each other comes to the same: a ratio between two different things says nothing."""
 
-from benchmarks.evaluation import Store, our_ranks, plain_ranks
+from benchmarks.evaluation import RandomDataset, our_ranks, reference_ranks
 from benchmarks.released import word_tokenizer
 from benchmarks.student import Shape, check, synthetic_splits
 from llmsrec.llm.prompts import PromptBuilder, PromptShape
@@ -23,5 +23,5 @@ def test_a_prompt_tokenises_to_the_same_ids_whole_or_in_pieces() -> None:
 
 
 def test_a_user_at_a_time_and_the_whole_catalogue_at_once_rank_alike() -> None:
-    store = Store(users=40, items=300)
-    assert plain_ranks(store, 40) == our_ranks(store, 40)
+    store = RandomDataset(users=40, items=300)
+    assert reference_ranks(store, 40) == our_ranks(store, 40)

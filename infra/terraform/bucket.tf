@@ -1,4 +1,4 @@
-# One bucket: dvc/ holds DVC's remote, mlflow/ MLflow's artifacts, the inbox new files, vectors/ exported embeddings.
+# One bucket: dvc/ is DVC's remote, mlflow/ has MLflow's artifacts, the inbox new files, vectors/ exported embeddings.
 resource "aws_kms_key" "bucket" {
   description             = "llmsrec: objects of ${var.bucket}"
   deletion_window_in_days = 30

@@ -1,4 +1,4 @@
-# A role for each service account of the cluster (IRSA), with just the prefixes that it works on.
+# A role for each service account of the cluster (IRSA), with access to the prefixes that it needs.
 locals {
   issuer = element(split(":oidc-provider/", var.oidc_provider_arn), 1)
 
@@ -54,7 +54,7 @@ data "aws_iam_policy_document" "prefixes" {
     }
   }
 
-  # Deleting hides an object; its versions stay, since s3:DeleteObjectVersion is nobody's.
+  # Deleting hides an object; its versions remain, since no role has s3:DeleteObjectVersion.
   statement {
     sid       = "Objects"
     actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]

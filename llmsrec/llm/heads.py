@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from llmsrec.core.config import Share
 from llmsrec.llm.variants import LLM_SREC, LLMVariant
 
-CENTERED_SCALE = 0.1  # docs/experiments.md: 1 is unstable at first, 0.3 learns a little slower
+CENTERED_SCALE = (
+    0.1  # docs/notes/experiments.md: 1 is unstable at first, 0.3 learns a little slower
+)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What `python -m reliability.fuzz` is made of: inputs, rules, parsers and shrinking."""
+"""Parts of the fuzzer: generated inputs, rules, checks of each parser, and shrinking."""

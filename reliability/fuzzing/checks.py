@@ -1,15 +1,14 @@
-"""What must hold of the three line parsers, whatever they are fed.
+"""Checks of the three line parsers, for any input.
 
 A check is a function of a file's content alone (block sizes are drawn from its checksum), so that a failure can be
-repeated and shrunk. It yields what is wrong, in words. Every line must end in exactly one place, as `rules` has it.
+repeated and shrunk. It yields problems as sentences. Every line must become a row, a reject or a blank, as in `rules`.
 """
 
 import gzip
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -27,33 +26,15 @@ from llmsrec.parsing.line_reader import BLOCK_BYTES, LineBlock, ParsedBlock, rea
 from reliability.fuzzing import rules
 from reliability.fuzzing.json_reader import NotJson, Reader
 from reliability.fuzzing.rules import Verdict
+from reliability.fuzzing.tally import Tally
 
 PERIOD = reviews.DateRange(date(1995, 7, 16), date(2035, 1, 1))
-SENTINEL = 1.5e-77  # stands for what Arrow alone reads
-ARROWS_OWN = re.compile(rb"(?<=[:,\[ \t])-?(?:Inf(?!inity)|(?<=-)NaN)")
-
-
-@dataclass
-class Tally:
-    """What became of the lines that a parser was given."""
-
-    files: int = 0
-    lines: int = 0
-    rows: int = 0
-    blank: int = 0
-    rejects: Counter[str] = field(default_factory=Counter)
-
-    def add(self, blocks: Sequence[ParsedBlock]) -> None:
-        self.files += 1
-        for block in blocks:
-            self.lines += block.num_lines
-            self.rows += block.rows.num_rows
-            self.blank += block.num_blank
-            self.rejects.update(block.rejects["reason"].to_pylist())
+SENTINEL = 1.5e-77  # replaces literals that only Arrow reads
+ARROW_ONLY = re.compile(rb"(?<=[:,\[ \t])-?(?:Inf(?!inity)|(?<=-)NaN)")
 
 
 def lines_of(content: bytes) -> list[bytes]:
-    """Of a file: without their ends, and nothing behind the last one's."""
+    """The lines of a file, without line ends."""
     lines = content.split(b"\n")
     if lines[-1] == b"":
         del lines[-1]
@@ -61,24 +42,25 @@ def lines_of(content: bytes) -> list[bytes]:
 
 
 def check_reviews(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
+    """Raw reviews: each line by `parse_line`, all in blocks, some alone and some as a file."""
     draws = Random(crc32(content))
     lines = lines_of(content)
     verdicts = [rules.review(line) for line in lines]
     for number, (line, verdict) in enumerate(zip(lines, verdicts, strict=True), start=1):
         if line.strip(rules.BLANK):
             yield from _one_line(number, line, verdict)
-    fates = Fates("reviews", lines, verdicts)
-    whole = [reviews.parse_block(block, "reviews", PERIOD) for block in cut(content, draws)]
-    tally.add(whole)
-    yield from fates.differ(whole)
+    expected = Expected("reviews", lines, verdicts)
+    blocks = [reviews.parse_block(block, "reviews", PERIOD) for block in cut(content, draws)]
+    tally.add(blocks)
+    yield from expected.problems(blocks)
     for row in range(len(lines)):
         if len(lines) > 8 and crc32(lines[row]) % 50:
-            continue  # by the line alone, so that shrinking does not lose it
-        alone = LineBlock(1, lines[row] + b"\n", np.array([0, len(lines[row]) + 1]))
-        parsed = reviews.parse_block(alone, "reviews", PERIOD)
-        yield from Fates("reviews", [lines[row]], [verdicts[row]]).differ([parsed])
+            continue  # depends on the line alone, so that shrinking keeps the choice
+        block = LineBlock(1, lines[row] + b"\n", np.array([0, len(lines[row]) + 1]))
+        parsed = reviews.parse_block(block, "reviews", PERIOD)
+        yield from Expected("reviews", [lines[row]], [verdicts[row]]).problems([parsed])
     if draws.random() < 0.2:
-        yield from _as_a_file(content, folder / "reviews.jsonl", reviews, reviews.parse_reviews, verdicts)  # fmt: skip
+        yield from _as_file(content, folder / "reviews.jsonl", reviews, reviews.parse_reviews, verdicts)  # fmt: skip
 
 
 def _one_line(number: int, line: bytes, verdict: Verdict) -> Iterator[str]:
@@ -90,13 +72,13 @@ def _one_line(number: int, line: bytes, verdict: Verdict) -> Iterator[str]:
 
 
 def cut(content: bytes, draws: Random) -> list[LineBlock]:
-    """Into blocks of one line, a few or all."""
+    """The content in blocks of one line, some or all lines."""
     text = content if content.endswith(b"\n") or not content else content + b"\n"
     ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + 1
     starts = np.concatenate([[0], ends])
-    blocks, first, most = [], 0, draws.choice([4, 20, 60, 150, 400])
+    blocks, first, longest = [], 0, draws.choice([4, 20, 60, 150, 400])
     while first < len(ends):
-        last = min(len(ends), first + draws.randint(max(1, most // 4), most))
+        last = min(len(ends), first + draws.randint(max(1, longest // 4), longest))
         begin = starts[first]
         piece = text[begin : starts[last]]
         blocks.append(LineBlock(first + 1, piece, starts[first : last + 1] - begin))
@@ -105,12 +87,14 @@ def cut(content: bytes, draws: Random) -> list[LineBlock]:
 
 
 def check_items(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
+    """Item metadata, as a file."""
     verdicts = [rules.item(line) for line in lines_of(content)]
     file = folder / "meta_x.jsonl"
-    yield from _as_a_file(content, file, metadata, metadata.parse_metadata, verdicts, tally)
+    yield from _as_file(content, file, metadata, metadata.parse_metadata, verdicts, tally)
 
 
 def check_csv(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
+    """CSV, as a file; a wrong header must be a DataError that names file and line."""
     file = folder / "x.csv"
     lines = lines_of(content)
     columns = rules.csv_columns(lines[0]) if lines else []
@@ -124,14 +108,14 @@ def check_csv(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
             tally.rejects["(file) header"] += 1
             tally.files += 1
         else:
-            yield f"a header is taken that will not do: {lines[0]!r}"
+            yield f"an invalid header is accepted: {lines[0]!r}"
         return
     verdicts = [Verdict(), *(rules.csv_row(line, columns) for line in lines[1:])][: len(lines)]
     parse = partial(csv_reviews.parse_csv, dates=PERIOD)
-    yield from _as_a_file(content, file, csv_reviews, parse, verdicts, tally)
+    yield from _as_file(content, file, csv_reviews, parse, verdicts, tally)
 
 
-def _as_a_file(
+def _as_file(
     content: bytes,
     file: Path,
     module: ModuleType,
@@ -139,45 +123,43 @@ def _as_a_file(
     verdicts: list[Verdict],
     tally: Tally | None = None,
 ) -> Iterator[str]:
-    """In one block and in many, gzipped or not: the same, and as the rules have it."""
+    """Parse a file in one block and in many, gzipped or not; the rows must be those of the rules."""
     draws = Random(crc32(content))
     if draws.random() < 0.2:
-        file, content_written = file.with_name(file.name + ".gz"), gzip.compress(content, 1)
-    else:
-        content_written = content
-    file.write_bytes(content_written)
+        file = file.with_name(file.name + ".gz")
+    file.write_bytes(gzip.compress(content, 1) if file.suffix == ".gz" else content)
     lines = lines_of(content)
     longest = max(map(len, lines), default=0)
     small = max(longest // 20, int(2 ** draws.uniform(4, 14)))
     for size in (BLOCK_BYTES, small):
         with mock.patch.object(module, "read_blocks", partial(read_blocks, block_size=size)):
-            found = list(parse(file, PERIOD) if module is reviews else parse(file))
+            blocks = list(parse(file, PERIOD) if module is reviews else parse(file))
         if tally and size == BLOCK_BYTES:
-            tally.add(found)
-        yield from Fates(file.name, lines, verdicts).differ(found)
+            tally.add(blocks)
+        yield from Expected(file.name, lines, verdicts).problems(blocks)
 
 
 @dataclass(frozen=True)
-class Fates:
-    """What must become of a file's lines."""
+class Expected:
+    """The expected result of each line of a file."""
 
     file: str
     lines: list[bytes]
     verdicts: list[Verdict]
 
-    def differ(self, blocks: Sequence[ParsedBlock]) -> Iterator[str]:
-        """Where it did not."""
+    def problems(self, blocks: Sequence[ParsedBlock]) -> Iterator[str]:
+        """Where the parsed blocks differ from it."""
         total = sum(block.num_lines for block in blocks)
         blank = sum(block.num_blank for block in blocks)
         rows = [row for block in blocks for row in block.rows.to_pylist()]
         rejects = [reject for block in blocks for reject in block.rejects.to_pylist()]
         if total != len(self.lines) or len(rows) + len(rejects) + blank != total:
             yield (
-                f"lines are lost or doubled: {len(self.lines)} lines, of which {total} read: "
+                f"lines are lost or duplicated: {len(self.lines)} lines, of which {total} read: "
                 f"{len(rows)} rows, {len(rejects)} rejects, {blank} blank"
             )
         for row in rows:
-            yield from unsound(row)
+            yield from invalid(row)
         yield from self._rejects(rejects)
         yield from self._rows(rows, {reject["line"] for reject in rejects})
         yield from self._texts(blocks)
@@ -186,24 +168,26 @@ class Fates:
         for reject in rejects:
             number, reason = reject["line"], reject["reason"]
             if reason not in rules.REASONS or reject["file"] != self.file:
-                yield f"a reject of no known kind: {reject}"
+                yield f"a reject with an unknown reason or file: {reject}"
             elif not 1 <= number <= len(self.lines):
-                yield f"a reject of no line: {reject}"
+                yield f"a reject without a line: {reject}"
             elif reject["text"] != self.lines[number - 1].decode("utf-8", "replace")[:500]:
                 yield f"a reject with another line's text: {reject}"
             else:
                 verdict = self.verdicts[number - 1]
                 if reason != verdict.reason and not (verdict.loose and reason == "broken JSON"):
-                    yield f"a reject that the rules have otherwise: {reject}, not {verdict}"
+                    yield f"a reject differs from the rules: {reject}, not {verdict}"
 
     def _rows(self, rows: list[dict[str, Any]], rejected: set[int]) -> Iterator[str]:
-        """In order; those of metadata carry no number."""
+        """Rows must come in order; those of metadata have no line number."""
         expected: list[dict[str, Any]] = []
         for number, verdict in enumerate(self.verdicts, start=1):
-            either = verdict.loose or verdict.row is None  # a row or a reject, by who reads it
+            either = (
+                verdict.loose or verdict.row is None
+            )  # a row or a reject: the two JSON readers may differ
             if either and number in rejected:
                 continue
-            row = verdict.row or self._arrows(number - 1, verdict)
+            row = verdict.row or self._arrow_row(number - 1, verdict)
             if row is not None:
                 expected.append({**row, "line": number} if "timestamp" in row else row)
         if rows and "line" in rows[0]:
@@ -213,12 +197,12 @@ class Fates:
             first = next((pair for pair in pairs if pair[0] != pair[1]), None)
             yield f"rows differ from the rules: {len(rows)}, not {len(expected)}; first: {first}"
 
-    def _arrows(self, place: int, verdict: Verdict) -> dict[str, Any] | None:
-        """The row that Arrow may see where the rules see broken JSON: `Inf` and `-NaN` in fields nobody reads."""
-        line = self.lines[place]
-        if verdict.reason != "broken JSON" or not ARROWS_OWN.search(line):
+    def _arrow_row(self, index: int, verdict: Verdict) -> dict[str, Any] | None:
+        """The row that Arrow may read where the rules see broken JSON: `Inf` and `-NaN` in unused fields."""
+        line = self.lines[index]
+        if verdict.reason != "broken JSON" or not ARROW_ONLY.search(line):
             return None
-        replaced = ARROWS_OWN.sub(str(SENTINEL).encode(), line)
+        replaced = ARROW_ONLY.sub(str(SENTINEL).encode(), line)
         try:
             record = Reader().read(replaced.decode("utf-8"))
         except (NotJson, UnicodeDecodeError):
@@ -232,13 +216,13 @@ class Fates:
         for verdict in self.verdicts:
             if verdict.texts and verdict.row:
                 expected.setdefault(verdict.row["item_id"], verdict.texts)
-        found = {item: texts for block in reversed(blocks) for item, texts in block.texts.items()}
-        if found != expected:
-            yield f"texts beside the rows differ from the rules: {found}, not {expected}"
+        texts = {item: texts for block in reversed(blocks) for item, texts in block.texts.items()}
+        if texts != expected:
+            yield f"item texts differ from the rules: {texts}, not {expected}"
 
 
-def unsound(row: dict[str, Any]) -> Iterator[str]:
-    """What every accepted row promises whoever comes next, apart from what the line said."""
+def invalid(row: dict[str, Any]) -> Iterator[str]:
+    """Violations of what every accepted row guarantees, whatever its line said."""
     for name in ("user_id", "item_id"):
         value = row.get(name, "-" if name == "user_id" else None)
         if not isinstance(value, str) or not value or not value.encode("utf-8", "ignore"):
@@ -246,6 +230,6 @@ def unsound(row: dict[str, Any]) -> Iterator[str]:
     if "timestamp" in row:
         low, high = rules.FIRST, rules.END
         if type(row["timestamp"]) is not int or not low <= row["timestamp"] < high:
-            yield f"a row out of time: {row}"
+            yield f"a row outside of the period: {row}"
         if row["rating"] is not None and not math.isfinite(row["rating"]):
-            yield f"a rating that is no number: {row}"
+            yield f"a rating that is not finite: {row}"

@@ -1,4 +1,4 @@
-"""Lines of CSV by grammar, and the headers that they stand under."""
+"""Generated lines of CSV and the headers of their files."""
 
 from collections.abc import Callable
 from random import Random
@@ -39,22 +39,22 @@ SHAPES = [
 ]  # fmt: skip
 
 
-def csv_line(draws: Random, spice: float, shape: int) -> Made:
-    """Of a file under HEADERS[shape]."""
+def csv_line(draws: Random, anomaly_rate: float, shape: int) -> Made:
+    """A line of a file under HEADERS[shape], with its kinds of anomalies."""
 
-    def whole() -> Made:
+    def generate() -> Made:
         kinds: list[str] = []
         cells = [CELLS[name](draws) for name in SHAPES[shape]]
-        if draws.random() < spice * 0.6:
+        if draws.random() < anomaly_rate * 0.6:
             place = draws.randrange(len(cells))
             what = (
                 draws.choice(list(ODD_CELLS)[:-2]) if draws.random() < 0.998 else "over the limit"
             )
             cells[place] = ODD_CELLS[what]
             kinds.append(f"{SHAPES[shape][place]}: {what}")
-        if draws.random() < spice * 0.1:
+        if draws.random() < anomaly_rate * 0.1:
             kinds.append("column missing" if draws.random() < 0.5 else "column too many")
             cells = cells[:-1] if kinds[-1] == "column missing" else [*cells, "x"]
         return ",".join(cells).encode(), kinds
 
-    return damaged(draws, spice, whole(), whole)
+    return damaged(draws, anomaly_rate, generate(), generate)

@@ -1,4 +1,4 @@
-"""What must hold of the line reader and of the settings, whatever they are fed (see `checks`)."""
+"""Checks of the line reader and of the settings, for any input (see `checks`)."""
 
 import gzip
 import re
@@ -14,71 +14,75 @@ import numpy as np
 from llmsrec.core.config import load_section
 from llmsrec.core.errors import ConfigError, DataError
 from llmsrec.parsing.line_reader import LineBlock, read_blocks
-from reliability.fuzzing.checks import Tally, lines_of
+from reliability.fuzzing.checks import lines_of
 from reliability.fuzzing.settings import READERS, SECTIONS, may_be_taken, unchanged
+from reliability.fuzzing.tally import Tally
 
 
 def check_plain(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
+    """The line reader on a plain file."""
     file = folder / "lines.jsonl"
     file.write_bytes(content)
-    blocks = list(read_blocks(file, _size(content)))
+    blocks = list(read_blocks(file, _block_size(content)))
     yield from _blocks(blocks, content)
     tally.files += 1
     tally.lines += len(lines_of(content))
 
 
 def check_gzip(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
-    """zlib, through the standard library, says what is a whole gzip and what it holds."""
+    """The line reader on a gzip; the standard library decides whether it is complete and what it contains."""
     file = folder / "lines.jsonl.gz"
     file.write_bytes(content)
     blocks: list[LineBlock] = []
     tally.files += 1
     try:
-        blocks.extend(read_blocks(file, _size(content)))
+        blocks.extend(read_blocks(file, _block_size(content)))
     except DataError as error:
         tally.rejects["(file) damaged gzip"] += 1
         if str(file) not in str(error):
             yield f"an error does not name the file: {error}"
-        if _inflated(content) is not None and content:
-            yield f"a whole gzip is refused: {error}"
+        if _decompress(content) is not None and content:
+            yield f"a complete gzip is rejected: {error}"
         return
-    text = _inflated(content)
+    text = _decompress(content)
     if text is None or not content:
-        yield f"a damaged gzip is taken for a whole one of {sum(map(len, blocks))} lines"
+        yield f"a damaged gzip is accepted as complete, with {sum(map(len, blocks))} lines"
         return
     yield from _blocks(blocks, text)
     tally.lines += len(lines_of(text))
 
 
-def _inflated(content: bytes) -> bytes | None:
+def _decompress(content: bytes) -> bytes | None:
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error):
         return None
 
 
-def _size(content: bytes) -> int:
-    """Of a block; larger for what is long, as short blocks of it would take all day."""
+def _block_size(content: bytes) -> int:
+    """The block size in bytes; it grows with the content, to bound the number of blocks."""
     return int(2 ** Random(crc32(content)).uniform(0, 12)) + len(content) // 50
 
 
 def _blocks(blocks: list[LineBlock], text: bytes) -> Iterator[str]:
-    """Joined they are the text, closed by a line end; lines are numbered through."""
-    closed = text if text.endswith(b"\n") or not text else text + b"\n"
-    if b"".join(block.text for block in blocks) != closed:
+    """The joined blocks are the text with a final line end; lines are numbered consecutively."""
+    expected = text if text.endswith(b"\n") or not text else text + b"\n"
+    if b"".join(block.text for block in blocks) != expected:
         yield f"the blocks are not the file: {len(blocks)} blocks"
-    found = [(block.first + row, block.line(row)) for block in blocks for row in range(len(block))]
-    if found != list(enumerate(lines_of(text), start=1)):
-        yield f"other lines or numbers than the file's: {len(found)}"
+    numbered = [
+        (block.first + row, block.line(row)) for block in blocks for row in range(len(block))
+    ]
+    if numbered != list(enumerate(lines_of(text), start=1)):
+        yield f"lines or numbers differ from the file: {len(numbered)}"
     for block in blocks[:3]:
         rows = np.flatnonzero(np.arange(len(block)) % 3 != 1)
         lines = [block.text[block.starts[row] : block.starts[row + 1]] for row in rows]
         if len(rows) and bytes(block.take(rows)) != b"".join(lines):
-            yield f"other lines are taken than asked for: {rows}"
+            yield f"take() returns other lines than requested: {rows}"
 
 
 def check_settings(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
-    """A section becomes its dataclass, or an error that names the file and, where it has come so far, the key."""
+    """A section becomes its dataclass, or an error that names the file and, if it got that far, the key."""
     file = folder / "params.yaml"
     file.write_bytes(content)
     tally.files += 1
@@ -88,27 +92,29 @@ def check_settings(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
             config = load_section(SECTIONS[section], section, file)
         except ConfigError as error:
             tally.rejects[f"(file) {_kind(str(error))}"] += 1
-            yield from _refused(str(error), file, section, content)
+            yield from _rejected(str(error), file, section, content)
         else:
             tally.rows += 1
-            if _half_pairs(config):
-                yield f"the section {section} holds half a pair of surrogates"
+            if _lone_surrogates(config):
+                yield f"the section {section} contains a lone surrogate"
             elif not any(may_be_taken(config, content, section, reader) for reader in READERS):
-                yield f"the section {section} is taken, and the rules refuse it"
+                yield f"the section {section} is accepted, but the rules reject it"
 
 
-def _refused(told: str, file: Path, section: str, content: bytes) -> Iterator[str]:
-    """An error is short and names file and key; settings that nobody changed are not refused."""
+def _rejected(message: str, file: Path, section: str, content: bytes) -> Iterator[str]:
+    """An error is short and names file and key; unchanged settings are not rejected."""
     where = f"{file}: {section}"
-    if not told.startswith((f"{where}.", f"{where}: ", f"{file} is not YAML", f"{file} has no ")):
-        yield f"an error does not name file and key: {told}"
+    if not message.startswith(
+        (f"{where}.", f"{where}: ", f"{file} is not YAML", f"{file} has no ")
+    ):
+        yield f"an error does not name file and key: {message}"
     if all(unchanged(content, section, reader) for reader in READERS):
-        yield f"settings are refused that nobody changed: {told}"
-    if len(told) > 2000:
-        yield f"an error of {len(told)} letters: {told[:200]}"
+        yield f"unchanged settings are rejected: {message}"
+    if len(message) > 2000:
+        yield f"an error of {len(message)} characters: {message[:200]}"
 
 
-def _half_pairs(config: Any) -> bool:
+def _lone_surrogates(config: Any) -> bool:
     texts = [
         text
         for value in vars(config).values()
@@ -118,8 +124,8 @@ def _half_pairs(config: Any) -> bool:
     return any("\ud800" <= letter <= "\udfff" for text in texts for letter in text)
 
 
-def _kind(told: str) -> str:
+def _kind(message: str) -> str:
     for words in ("is not YAML", "has no section", "unknown", "missing", "expected", "choose from"):
-        if words in told:
+        if words in message:
             return words
-    return "must be at least" if "must be at least" in told else "refused by the section"
+    return "must be at least" if "must be at least" in message else "refused by the section"

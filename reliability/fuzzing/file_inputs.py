@@ -1,4 +1,4 @@
-"""Whole files for the line reader: plain ones, and gzip in every state that a transfer leaves it in."""
+"""Generated files for the line reader: plain files, and gzip files complete, truncated and damaged."""
 
 import gzip
 from random import Random
@@ -7,8 +7,8 @@ from reliability.fuzzing.inputs import Made
 from reliability.fuzzing.mutations import mutate, splice
 
 
-def plain_file(draws: Random, spice: float) -> Made:
-    """A few lines of anything, with every kind of end."""
+def plain_file(draws: Random, anomaly_rate: float) -> Made:
+    """Some lines of any bytes, with every kind of line end."""
     lines = [
         draws.choice([b"", b"a", b"line " * draws.randrange(30), draws.randbytes(9), b"\xff\xfe"])
         for _ in range(draws.choice([0, 1, 2, 5, 20, 60]))
@@ -20,10 +20,10 @@ def plain_file(draws: Random, spice: float) -> Made:
     return mutate(text, draws) if draws.random() < 0.3 else (text, [f"ends {end!r}"])
 
 
-def gzip_file(draws: Random, spice: float) -> Made:
-    """Whole, in members, cut, torn, flipped, with a tail."""
+def gzip_file(draws: Random, anomaly_rate: float) -> Made:
+    """Complete, in several members, truncated, torn, with flipped bits or with trailing bytes."""
     members = [
-        gzip.compress(plain_file(draws, spice)[0], draws.choice([0, 1, 6]), mtime=0)
+        gzip.compress(plain_file(draws, anomaly_rate)[0], draws.choice([0, 1, 6]), mtime=0)
         for _ in range(draws.choice([1, 1, 1, 2, 3]))
     ]
     whole = b"".join(members)

@@ -1,7 +1,7 @@
-"""Lines of JSON by grammar: as they should be, with odd values, odd keys and odd shapes. All from a `Random`.
+"""Generated lines of JSON: regular ones, and ones with unusual values, keys and shapes, all from a `Random`.
 
-Each function gives an input and the kinds of oddness in it. `spice` is how much of it there is: the fast path of the
-review parser only goes where nearly all is well.
+Each function returns an input and the kinds of its anomalies. `anomaly_rate` is between 0 and 1; it varies, since the
+fast path of the review parser is only taken if most lines are regular.
 """
 
 import json
@@ -14,7 +14,7 @@ Made = tuple[bytes, list[str]]
 Maker = Callable[[Random, float], Made]
 TIMES = [1_500_000_000_000, 1_262_304_000_123, 805_852_800_000, 2_051_222_399_999]
 
-# Values as they stand in a JSON text.
+# Values as they are written in JSON.
 ODD_VALUES = {
     "null": "null", "true": "true", "zero": "0", "minus zero": "-0", "negative": "-1", "whole": "7",
     "decimal": "4.5", "seconds": "1500000000", "time as text": '"1500000000000"',
@@ -79,16 +79,16 @@ def _item_fields(draws: Random) -> dict[str, str]:
     }
 
 
-def _record(draws: Random, spice: float, fields: dict[str, str], read: list[str]) -> Made:
-    """A line of JSON; oddness falls on fields that are read more often than on others."""
+def _record(draws: Random, anomaly_rate: float, fields: dict[str, str], read: list[str]) -> Made:
+    """A line of JSON; anomalies are more frequent in the fields `read` than in others."""
     kinds: list[str] = []
-    if draws.random() < spice * 0.6:
+    if draws.random() < anomaly_rate * 0.6:
         for _ in range(draws.choice([1, 1, 2])):
             where = draws.choice(read) if draws.random() < 0.7 else draws.choice(list(fields))
             what, fields[where] = _odd_value(draws)
             kinds.append(f"{where}: {what}")
     pairs = [(json.dumps(key), value) for key, value in fields.items()]
-    if draws.random() < spice * 0.25:
+    if draws.random() < anomaly_rate * 0.25:
         kinds.append(_reshape(draws, pairs))
     comma, colon = draws.choice([(", ", ": "), (", ", ": "), (",", ":"), ("\t,  ", " :\t")])
     text = "{" + comma.join(f"{key}{colon}{value}" for key, value in pairs) + "}"
@@ -96,7 +96,7 @@ def _record(draws: Random, spice: float, fields: dict[str, str], read: list[str]
 
 
 def _reshape(draws: Random, pairs: list[tuple[str, str]]) -> str:
-    """Changes which keys there are; says how."""
+    """Change the set of keys in place; returns the kind of change."""
     what = draws.choice(["no field", "equal keys", "odd key", "key escaped", "shuffled", "empty"])
     place = draws.randrange(len(pairs))
     key, value = pairs[place]
@@ -122,30 +122,35 @@ JUNK = [
 ]  # fmt: skip
 
 
-def damaged(draws: Random, spice: float, made: Made, other: Callable[[], Made]) -> Made:
+def damaged(draws: Random, anomaly_rate: float, made: Made, other: Callable[[], Made]) -> Made:
+    """Maybe replace the input by junk, splice it with another one, or mutate its bytes."""
     text, kinds = made
     chance = draws.random()
-    if chance < spice * 0.05:
+    if chance < anomaly_rate * 0.05:
         return draws.choice(JUNK) if draws.random() < 0.7 else draws.randbytes(20), ["junk"]
-    if chance < spice * 0.1:
+    if chance < anomaly_rate * 0.1:
         return splice(text, other()[0], draws), [*kinds, "splice"]
-    if chance < spice * 0.35:
+    if chance < anomaly_rate * 0.35:
         text, names = mutate(text, draws)
         return text, kinds + names
     return text, kinds
 
 
-def review_line(draws: Random, spice: float) -> Made:
-    def whole() -> Made:
+def review_line(draws: Random, anomaly_rate: float) -> Made:
+    """A line of raw reviews."""
+
+    def generate() -> Made:
         read = ["user_id", "parent_asin", "asin", "timestamp", "rating"]
-        return _record(draws, spice, _review_fields(draws), read)
+        return _record(draws, anomaly_rate, _review_fields(draws), read)
 
-    return damaged(draws, spice, whole(), whole)
+    return damaged(draws, anomaly_rate, generate(), generate)
 
 
-def item_line(draws: Random, spice: float) -> Made:
-    def whole() -> Made:
+def item_line(draws: Random, anomaly_rate: float) -> Made:
+    """A line of item metadata."""
+
+    def generate() -> Made:
         read = ["parent_asin", "title", "description", "store", "details", "categories"]
-        return _record(draws, spice, _item_fields(draws), [*read, "main_category"])
+        return _record(draws, anomaly_rate, _item_fields(draws), [*read, "main_category"])
 
-    return damaged(draws, spice, whole(), whole)
+    return damaged(draws, anomaly_rate, generate(), generate)

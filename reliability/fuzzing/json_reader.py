@@ -1,10 +1,10 @@
-"""A second JSON reader, without recursion and without a line of the first: RFC 8259, and NaN and Infinity."""
+"""A JSON reader without recursion that shares no code with the parsers: RFC 8259, and NaN and Infinity."""
 
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
-MANY_DIGITS = 4000  # Python converts no more than 4,300
+MANY_DIGITS = 4000  # Python converts at most 4,300
 HUGE = 10**MANY_DIGITS
 _TOKEN = re.compile(
     r"[ \t\n\r]*(?:"
@@ -19,12 +19,12 @@ _WORDS = {"true": True, "false": False, "null": None}
 
 
 class NotJson(Exception):
-    """The text is no JSON value."""
+    """The text is not a JSON value."""
 
 
 @dataclass
 class _Open:
-    """A container that is being filled; `expects`: value, first (or its end), key, first_key, colon, more."""
+    """An open container; `expects` is value, first (a value or the end), key, first_key, colon or more."""
 
     value: Any
     expects: str
@@ -33,24 +33,25 @@ class _Open:
 
 @dataclass
 class Reader:
-    """`depth` is the deepest nesting met."""
+    """Reads one text; `depth` is the deepest nesting so far."""
 
     depth: int = 0
     stack: list[_Open] = field(default_factory=lambda: [_Open([], "value")])
 
     def read(self, text: str) -> Any:
+        """The value of a JSON text; raises NotJson."""
         place, end = 0, len(text.rstrip(" \t\n\r"))
         while place < end:
-            found = _TOKEN.match(text, place)
-            if found is None:
+            token = _TOKEN.match(text, place)
+            if token is None:
                 raise NotJson
-            place = found.end()
-            if found["mark"]:
-                self._mark(found["mark"])
-            elif found["text"] is not None and self.stack[-1].expects in ("key", "first_key"):
-                self.stack[-1].key, self.stack[-1].expects = _text(found["text"]), "colon"
+            place = token.end()
+            if token["mark"]:
+                self._mark(token["mark"])
+            elif token["text"] is not None and self.stack[-1].expects in ("key", "first_key"):
+                self.stack[-1].key, self.stack[-1].expects = _text(token["text"]), "colon"
             else:
-                self._put(_scalar(found))
+                self._put(_scalar(token))
         (outermost,) = self.stack if len(self.stack) == 1 else [None]
         if outermost is None or len(outermost.value) != 1:
             raise NotJson
@@ -85,31 +86,31 @@ class Reader:
             raise NotJson
 
 
-def _scalar(found: re.Match[str]) -> Any:
-    if found["text"] is not None:
-        return _text(found["text"])
-    if found["word"]:
-        word = found["word"]
+def _scalar(token: re.Match[str]) -> Any:
+    if token["text"] is not None:
+        return _text(token["text"])
+    if token["word"]:
+        word = token["word"]
         return _WORDS[word] if word in _WORDS else float(word)
-    if found["rest"]:
-        return float(found["whole"] + found["rest"])
-    return _whole(found["whole"])
+    if token["rest"]:
+        return float(token["whole"] + token["rest"])
+    return _integer(token["whole"])
 
 
-def _whole(digits: str) -> int:
+def _integer(digits: str) -> int:
     if len(digits) > MANY_DIGITS:
         return -HUGE if digits.startswith("-") else HUGE
     return int(digits)
 
 
 def _text(raw: str) -> str:
-    """Escapes undone; a pair of surrogates is one letter."""
+    """The text without escapes; a pair of surrogates becomes one character."""
     if "\\" not in raw:
         return raw
     plain = _ESCAPE.sub(_unescape, raw)
     return plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
-def _unescape(found: re.Match[str]) -> str:
-    what = found[1]
-    return chr(int(what[1:], 16)) if what[0] == "u" else _LETTERS.get(what, what)
+def _unescape(match: re.Match[str]) -> str:
+    escape = match[1]
+    return chr(int(escape[1:], 16)) if escape[0] == "u" else _LETTERS.get(escape, escape)

@@ -1,4 +1,4 @@
-"""Damage done to bytes that once were right: what broken disks, transfers, editors and exports leave."""
+"""Mutations of bytes, as disks, transfers, editors and exports damage files."""
 
 from collections.abc import Callable
 from random import Random
@@ -66,12 +66,12 @@ def pad(text: bytes, draws: Random) -> bytes:
 
 
 def latin(text: bytes, draws: Random) -> bytes:
-    """The same text in the encoding that old exports have."""
+    """The same text in Latin-1, as in old exports."""
     return text.decode("utf-8", "replace").encode("latin-1", "replace")
 
 
 def wide(text: bytes, draws: Random) -> bytes:
-    """In UTF-16, as some editors save."""
+    """The same text in UTF-16, as some editors save it."""
     return text.decode("utf-8", "replace").encode(draws.choice(["utf-16", "utf-16-be"]))
 
 
@@ -81,12 +81,12 @@ ALL: dict[str, Mutation] = {
         flip, overwrite, delete, insert, duplicate, move, truncate, behead, double, pad, latin, wide,
     )
 }  # fmt: skip
-# Damage to a few bytes comes more often than that to all of them.
+# Mutations of some bytes are more frequent than those of all bytes.
 USUAL = [*list(ALL)[:9], "flip", "insert", "delete", *list(ALL)]
 
 
 def mutate(text: bytes, draws: Random) -> tuple[bytes, list[str]]:
-    """One to four mutations, and their names."""
+    """The text after one to four mutations, and their names."""
     names = draws.choices(USUAL, k=draws.choice([1, 1, 1, 2, 2, 3, 4]))
     for name in names:
         text = ALL[name](text, draws)
@@ -94,7 +94,7 @@ def mutate(text: bytes, draws: Random) -> tuple[bytes, list[str]]:
 
 
 def splice(first: bytes, second: bytes, draws: Random) -> bytes:
-    """The start of one and the end of another, as when a write tears."""
+    """The start of one text and the end of another, as after a torn write."""
     return first[: draws.randrange(len(first) + 1)] + second[draws.randrange(len(second) + 1) :]
 
 

@@ -1,20 +1,20 @@
-"""A failing input made small: first fewer lines, then fewer bytes."""
+"""Shrink a failing input: first by lines, then by bytes."""
 
 import time
 from collections.abc import Callable
 
 
 def shrink(content: bytes, fails: Callable[[bytes], bool], seconds: float = 20.0) -> bytes:
-    """The smallest content found in that time which still fails."""
+    """The smallest content that still fails, found within `seconds`."""
     end = time.monotonic() + seconds
     lines = content.splitlines(keepends=True)
-    content = b"".join(_fewer(lines, lambda kept: fails(b"".join(kept)), end))
+    content = b"".join(_fewer(lines, lambda parts: fails(b"".join(parts)), end))
     letters = [content[place : place + 1] for place in range(len(content))]
-    return b"".join(_fewer(letters, lambda kept: fails(b"".join(kept)), end))
+    return b"".join(_fewer(letters, lambda parts: fails(b"".join(parts)), end))
 
 
 def _fewer(parts: list[bytes], fails: Callable[[list[bytes]], bool], end: float) -> list[bytes]:
-    """Without any run of parts that is not needed; runs get shorter down to one part."""
+    """Remove runs of parts while the rest still fails; runs get shorter, down to one part."""
     size = max(1, len(parts) // 2)
     while parts:
         place, before = 0, len(parts)

@@ -1,1 +1,1 @@
-"""What the soak is made of: a shop, runs that are struck, and what must hold after them."""
+"""Parts of the soak: a synthetic dataset, pipeline runs with faults, and the checks after them."""

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from infra.postgres import Postgres, program
+from infra.postgres import Postgres, find_program
 from infra.processes import HOST, Processes
 from infra.stack import new_home
 
 pytestmark = pytest.mark.skipif(
-    not (program("initdb") and shutil.which("psql") and find_spec("psycopg2")),
+    not (find_program("initdb") and shutil.which("psql") and find_spec("psycopg2")),
     reason="not here: Postgres (Debian's packages postgresql, postgresql-client), or psycopg2 (pip install '.[stack]')",
 )
 SCRIPT = Path(__file__).parents[2] / "infra" / "postgres-init.sh"

@@ -34,7 +34,7 @@ def test_a_service_that_ends_at_its_start_is_an_error_with_its_last_words(
 
 def test_a_service_that_is_never_ready_is_an_error(processes: Processes) -> None:
     with pytest.raises(StackError, match="s3 is not ready after 0 s"):
-        processes.start(Service("s3", SLEEP, lambda: False), patience=0)
+        processes.start(Service("s3", SLEEP, lambda: False), timeout=0)
 
 
 def test_who_waits_learns_which_service_ended(processes: Processes) -> None:
@@ -63,12 +63,12 @@ def test_a_free_port_is_free() -> None:
     assert not listens(free_port())
 
 
-def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
     with closing(socket.socket()) as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(StackError, match=f"port {port} is taken"):
+        with pytest.raises(StackError, match=f"port {port} is in use"):
             Stack(tmp_path, tmp_path, webserver=port).prepare()
 
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from infra.postgres import program
+from infra.postgres import find_program
 from infra.processes import Processes, StackError
 from infra.stack import BUCKET, Stack, new_home, running
 from tests.orchestration.small_project import QUIET, dvc, write_project
@@ -21,7 +21,7 @@ SECONDS = 240  # the machine may be busy
 ABSENT = [
     name
     for name, found in {
-        "initdb (Debian's package postgresql)": program("initdb"),
+        "initdb (Debian's package postgresql)": find_program("initdb"),
         "dagster-postgres (pip install '.[stack]')": find_spec("dagster_postgres"),
         "moto (pip install '.[dev]')": find_spec("moto"),
     }.items()
@@ -84,7 +84,7 @@ def launched(stack: Stack) -> str:
         },
         "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "north"}]},
     }
-    answer = stack.ask(LAUNCH, parameters=parameters)["launchRun"]
+    answer = stack.query(LAUNCH, parameters=parameters)["launchRun"]
     assert answer["__typename"] == "LaunchRunSuccess", answer
     return str(answer["run"]["runId"])
 
@@ -101,7 +101,7 @@ def an_asset_is_built_by_the_daemon_tracked_in_mlflow_and_kept_on_s3(
 ) -> None:
     run = launched(found)
     deadline = time.monotonic() + SECONDS
-    while (status := found.ask(STATUS, id=run)["runOrError"]["status"]) not in (
+    while (status := found.query(STATUS, id=run)["runOrError"]["status"]) not in (
         "SUCCESS",
         "FAILURE",
     ):
@@ -133,13 +133,13 @@ def definitions_that_cannot_be_loaded_are_an_error(found: Stack) -> None:
     )
     try:
         file.write_text("raise ValueError('of a colleague')")
-        found.ask(reload)
+        found.query(reload)
         with pytest.raises(StackError, match=r"(?s)cannot load llmsrec.*of a colleague"):
-            found.refuse_broken_definitions()
+            found.check_definitions()
     finally:
         file.write_text(sound)
-        found.ask(reload)
-    found.refuse_broken_definitions()
+        found.query(reload)
+    found.check_definitions()
 
 
 def keys(stack: Stack) -> set[str]:

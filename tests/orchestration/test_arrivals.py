@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from orchestration import arrivals as module
-from orchestration.arrivals import arrivals_asset, inbox_sensor, take_in
+from orchestration.arrivals import arrivals_asset, inbox_sensor, ingest_arrivals
 from orchestration.dvc_project import DvcProject
 from tests.orchestration.small_project import QUIET, dvc, git
 from tests.orchestration.test_dvc_assets import events, metadata, version
@@ -163,7 +163,7 @@ def test_after_a_kill_behind_any_step_a_rerun_leads_to_the_same(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     project = DvcProject(shop)
     assert (shop / "inbox/may.txt").exists() == (step != "archive")
-    result, _ = take_in(project, "north", True, ignore)
+    result, _ = ingest_arrivals(project, "north", True, ignore)
     assert result.outcome == ("ran" if step == "import" else "unchanged")
     assert project.tracked_hash("data/north/more.one.txt") is not None
     assert not project.is_stale("data.dvc")
@@ -188,7 +188,7 @@ def _killed_behind(root: Path, step: str) -> None:
     module.run_child = ending(module.run_child, lambda command, *_: step in command)
     if step in ("add", "push"):
         setattr(project, step, ending(getattr(project, step), lambda *_: True))
-    take_in(project, "north", True, ignore)
+    ingest_arrivals(project, "north", True, ignore)
     os._exit(0)
 
 
@@ -226,7 +226,7 @@ def test_the_real_step_answers_what_the_sensor_asks(
         shutil.copyfile(params(inbox=inbox).with_name(name), root / name)
     (root / "inbox/north").mkdir(parents=True)
     (root / "inbox/north/may.jsonl").write_text("{}")
-    found = module.look(DvcProject(root))
+    found = module.check_inboxes(DvcProject(root))
     assert found["sample"] == {"ready": [], "waiting": []}
     assert [file["name"] for file in found["north"]["waiting"]] == ["may.jsonl"]
     assert json.dumps(found)

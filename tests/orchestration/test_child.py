@@ -118,7 +118,7 @@ def test_when_we_are_interrupted_the_whole_family_ends(
     tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grace = ((signal.SIGINT, 0.5), (signal.SIGTERM, 0.5), (signal.SIGKILL, 5.0))
-    monkeypatch.setattr(child, "GRACE", grace)
+    monkeypatch.setattr(child, "STOP_SIGNALS", grace)
     family: list[int] = []
 
     def interrupt(line: str) -> None:

@@ -18,7 +18,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from orchestration.dvc_assets import dvc_assets
 from orchestration.dvc_project import DvcProject
-from orchestration.lock_sensor import catalogue_sensor
+from orchestration.lock_sensor import dvc_lock_sensor
 from tests.orchestration.small_project import QUIET, commit, copy_project, dvc, git
 
 pytestmark = QUIET
@@ -102,7 +102,7 @@ def test_what_a_second_file_built_is_reported_too(sided: Path) -> None:
     assert [lock.parent.name for lock in project.locks] == ["project", "side"]
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance)
-        told = catalogue_sensor(project)(context)
+        told = dvc_lock_sensor(project)(context)
     assert isinstance(told, dg.SensorResult)
     events = {(event.asset_key.to_user_string(), event.partition) for event in told.asset_events}
     assert {("letters", "north"), ("letter", "north-a")} <= events

@@ -150,7 +150,7 @@ def test_a_materialisation_shows_metrics_sizes_links_and_the_picture(
 def test_the_check_shows_what_the_stage_found(built: Path, materialise: Materialise) -> None:
     (check,) = materialise(built, "north").get_asset_check_evaluations()
     assert check.passed
-    assert check.description == "1 hold"
+    assert check.description == "1 passed"
     assert "| ✓ | enough_words | 6 |" in check.metadata["results"].value
 
 

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from orchestration.code_version import code_version
-from orchestration.dvc_project import DvcError, DvcProject, Output
+from orchestration.dvc_project import DvcError, DvcProject
+from orchestration.dvc_stage import Output
 from tests.orchestration.small_project import (
     QUIET,
     change_params,
@@ -287,10 +288,10 @@ def test_asking_whether_a_stage_is_stale_waits_for_whoever_builds_it(root: Path)
     assert lines == ["another DVC process holds a path; trying again in 0.5 s"]
 
 
-def test_patience_ends(root: Path) -> None:
+def test_waiting_ends(root: Path) -> None:
     hold_path(root, "out/north/words")
     change_params(root, words={"strict": False})
-    project = DvcProject(root, patience=0)
+    project = DvcProject(root, timeout=0)
     result = project.run(WORDS, ignore)
     assert result.outcome == "failed"
     assert any("is busy" in line for line in result.tail)

@@ -1,4 +1,4 @@
-"""What `dvc repro` made outside of Dagster appears in its catalogue, each hash once."""
+"""What `dvc repro` made outside of Dagster is reported to it, each hash once."""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +7,8 @@ import dagster as dg
 
 from orchestration.dvc_assets import dvc_assets
 from orchestration.dvc_project import DvcProject
-from orchestration.lock_sensor import VERSION, catalogue_sensor
-from orchestration.schedules import PARTITION
+from orchestration.lock_sensor import DATA_VERSION_TAG, dvc_lock_sensor
+from orchestration.schedules import PARTITION_TAG
 from tests.orchestration.small_project import QUIET, dvc
 
 pytestmark = QUIET
@@ -16,7 +16,7 @@ pytestmark = QUIET
 
 def tick(root: Path, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
     context = dg.build_sensor_context(instance=instance, cursor=cursor)
-    found = catalogue_sensor(DvcProject(root, external=("data",)))(context)
+    found = dvc_lock_sensor(DvcProject(root, external=("data",)))(context)
     assert isinstance(found, dg.SensorResult)
     for event in found.asset_events:
         instance.report_runless_asset_event(event)  # as the daemon does
@@ -39,11 +39,11 @@ def test_what_was_built_outside_is_reported_once(root: Path) -> None:
             if event.partition in ("north", None)
         }
         stages = DvcProject(root).stages()
-        assert shown["counts"].tags == {VERSION: stages["counts@north"].data_version}
+        assert shown["counts"].tags == {DATA_VERSION_TAG: stages["counts@north"].data_version}
         assert shown["counts"].metadata["outcome"].value == "outside of Dagster"
         assert shown["counts"].metadata["words"].value == 6
         assert not tick(root, instance).asset_events
-        assert "as it was" in str(tick(root, instance, first.cursor).skip_reason)
+        assert "unchanged" in str(tick(root, instance, first.cursor).skip_reason)
 
         (root / "data/north/text.txt").write_text("rain falls on the low fells")
         dvc(root, "repro", "--quiet", "counts@north")
@@ -60,7 +60,7 @@ def test_what_dagster_made_or_is_making_is_not_reported(root: Path) -> None:
             partition_key="north",
             instance=instance,
         )
-        tags = {PARTITION: "south"}
+        tags = {PARTITION_TAG: "south"}
         status = dg.DagsterRunStatus.STARTED
         instance.add_run(dg.DagsterRun(job_name="pipeline", status=status, tags=tags))
         found = tick(root, instance)

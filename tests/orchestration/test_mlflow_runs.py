@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from orchestration.dvc_project import DvcProject
-from orchestration.mlflow_runs import ARTIFACT_LIMIT, LOCAL_UI, MlflowRuns, Pass, flatten
+from orchestration.mlflow_runs import ARTIFACT_LIMIT, LOCAL_UI, MlflowRuns, ParentRun, flatten
 from tests.orchestration.small_project import (
     QUIET,
     Materialise,
@@ -44,7 +44,7 @@ def tracker(repository: Path) -> MlflowRuns:
     return MlflowRuns(repository, "test")
 
 
-def children(tracker: MlflowRuns, part_of: Pass) -> list[Run]:
+def children(tracker: MlflowRuns, part_of: ParentRun) -> list[Run]:
     found = runs_of(tracker.root, part_of.dagster_run)
     return [run for run in found if run.data.tags["stage"] != "pipeline"]
 
@@ -56,11 +56,11 @@ def parent(tracker: MlflowRuns, run: Run) -> Run:
 def test_a_run_keeps_params_metrics_tags_and_small_files(
     tracker: MlflowRuns, tmp_path: Path
 ) -> None:
-    part_of = Pass("pass-1", "north")
+    part_of = ParentRun("pass-1", "north")
     (tmp_path / "report.html").write_text("<p>good</p>")
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/index.html").write_text("<p>docs</p>")
-    with tracker.open("teacher", part_of, PARAMS, start=1_700_000_000) as open_run:
+    with tracker.start_run("teacher", part_of, PARAMS, start=1_700_000_000) as open_run:
         open_run.outcome = "ran"
         open_run.metrics = {"ndcg@10": 0.25, "seconds": 3}
         open_run.tags["dvc_hash"] = "abc.dir"
@@ -96,10 +96,14 @@ def test_a_run_keeps_params_metrics_tags_and_small_files(
 def test_the_runs_of_a_pass_have_one_parent_and_another_pass_has_another(
     tracker: MlflowRuns,
 ) -> None:
-    passes = [Pass("pass-2", "north"), Pass("pass-2", "north"), Pass("pass-2", "south")]
-    passes.append(Pass("pass-3", "north"))
+    passes = [
+        ParentRun("pass-2", "north"),
+        ParentRun("pass-2", "north"),
+        ParentRun("pass-2", "south"),
+    ]
+    passes.append(ParentRun("pass-3", "north"))
     for part_of in passes:
-        with MlflowRuns(tracker.root, "test").open("splits", part_of, {}) as run:
+        with MlflowRuns(tracker.root, "test").start_run("splits", part_of, {}) as run:
             run.outcome = "ran"
     second, third = children(tracker, passes[0]), children(tracker, passes[3])
     parents = {run.info.run_id: parent(tracker, run) for run in [*second, *third]}
@@ -115,12 +119,12 @@ def test_the_runs_of_a_pass_have_one_parent_and_another_pass_has_another(
 
 
 def test_a_run_and_its_parent_show_that_they_are_under_way(tracker: MlflowRuns) -> None:
-    part_of = Pass("pass-4", None)
-    with tracker.open("splits", part_of, {}):
+    part_of = ParentRun("pass-4", None)
+    with tracker.start_run("splits", part_of, {}):
         (run,) = children(tracker, part_of)
         assert (run.info.status, parent(tracker, run).info.status) == ("RUNNING", "RUNNING")
         assert run.data.tags["dataset"] == "all"
-    with tracker.open("teacher", part_of, {}):
+    with tracker.start_run("teacher", part_of, {}):
         assert parent(tracker, run).info.status == "RUNNING", "opened again by the next stage"
 
 
@@ -147,10 +151,10 @@ def nothing() -> None:
 def test_the_status_tells_how_it_ended(
     tracker: MlflowRuns, end: Callable[[], None], raised: Any, status: str
 ) -> None:
-    part_of = Pass(f"pass-{end.__name__}", "north")
+    part_of = ParentRun(f"pass-{end.__name__}", "north")
 
     def work() -> None:
-        with tracker.open("teacher", part_of, {}):
+        with tracker.start_run("teacher", part_of, {}):
             end()
 
     if raised is None:
@@ -165,8 +169,8 @@ def test_the_status_tells_how_it_ended(
 
 
 def test_many_params_and_long_values_are_kept(tracker: MlflowRuns) -> None:
-    part_of = Pass("pass-5", "north")
-    with tracker.open("teacher", part_of, {"many": {f"knob{n}": n for n in range(250)}}):
+    part_of = ParentRun("pass-5", "north")
+    with tracker.start_run("teacher", part_of, {"many": {f"knob{n}": n for n in range(250)}}):
         pass
     (run,) = children(tracker, part_of)
     assert len(run.data.params) == 250
@@ -174,10 +178,10 @@ def test_many_params_and_long_values_are_kept(tracker: MlflowRuns) -> None:
 
 
 def test_a_large_file_is_left_to_dvc(tracker: MlflowRuns, tmp_path: Path) -> None:
-    part_of = Pass("pass-6", "north")
+    part_of = ParentRun("pass-6", "north")
     with (tmp_path / "large.bin").open("wb") as file:
         file.truncate(ARTIFACT_LIMIT + 1)
-    with tracker.open("teacher", part_of, {}) as open_run:
+    with tracker.start_run("teacher", part_of, {}) as open_run:
         open_run.artifacts = [tmp_path / "large.bin"]
     (run,) = children(tracker, part_of)
     assert MlflowClient(tracker.uri).list_artifacts(run.info.run_id) == []
@@ -188,8 +192,8 @@ def test_a_stage_logs_its_steps_into_the_run_that_it_was_handed(
 ) -> None:
     from llmsrec.training.loop import MetricLog
 
-    part_of = Pass("pass-7", "north")
-    with tracker.open("teacher", part_of, {}) as open_run:
+    part_of = ParentRun("pass-7", "north")
+    with tracker.start_run("teacher", part_of, {}) as open_run:
         for name, value in open_run.env.items():
             monkeypatch.setenv(name, value)
         log = MetricLog()
@@ -201,9 +205,9 @@ def test_a_stage_logs_its_steps_into_the_run_that_it_was_handed(
 
 
 def test_uncommitted_changes_are_told(tracker: MlflowRuns) -> None:
-    part_of = Pass("pass-8", "north")
+    part_of = ParentRun("pass-8", "north")
     (tracker.root / "code.py").write_text("print('two')\n")
-    with tracker.open("teacher", part_of, {}):
+    with tracker.start_run("teacher", part_of, {}):
         pass
     git(tracker.root, "checkout", "--quiet", "code.py")
     (run,) = children(tracker, part_of)

@@ -89,7 +89,7 @@ def test_a_failure_is_told_in_its_own_words_with_what_to_do(
     print_failures("shop", execute(instance))
     said = capsys.readouterr().err
     assert said.startswith("\nerror: second failed\nerror: 3 users, expected 50\n")
-    assert "shop: stopped; what was built before stays and is not built again." in said
+    assert "shop: stopped; the assets built so far are kept and will not be built again." in said
     assert "Traceback" not in said
     assert said.count("error: second failed") == 1
 

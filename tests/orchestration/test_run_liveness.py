@@ -27,7 +27,6 @@ import os, sys, time
 from pathlib import Path
 import dagster as dg
 from orchestration import run
-from orchestration.alive import alive_executor
 
 @dg.asset(pool="cpu", partitions_def=dg.StaticPartitionsDefinition(["shop"]))
 def slow(context):
@@ -40,7 +39,7 @@ from orchestration.terminal import terminal_logger
 job = dg.define_asset_job("pipeline", selection=dg.AssetSelection.assets("slow"))
 defs = dg.Definitions(assets=[slow], jobs=[job], loggers={"terminal": terminal_logger})
 with dg.DagsterInstance.get() as instance:
-    result = run.execute(defs.resolve_job_def("pipeline"), instance, "shop")
+    result = run.run_job(defs.resolve_job_def("pipeline"), instance, "shop")
     print("ended", result.success, flush=True)
 """
 
@@ -106,7 +105,7 @@ def test_after_a_kill_the_next_run_takes_the_dead_ones_place(runs: Runs) -> None
     assert statuses() == ["STARTED"]
     runs.hold.unlink()
     said, _ = runs.start("second").communicate(timeout=SECONDS)
-    assert "was killed: this one goes on from what it left" in said
+    assert "was killed: this run continues from its last checkpoints" in said
     assert "ended True" in said
     assert statuses() == ["FAILURE", "SUCCESS"]
 
@@ -119,7 +118,7 @@ def test_a_second_run_of_a_dataset_says_that_it_waits_and_lets_the_first_live(ru
     second = runs.start("second")
     assert second.stdout is not None
     line = second.stdout.readline()
-    assert "another run works on shop; waiting until it is over" in line
+    assert "another run of shop is in progress; waiting for its end" in line
     assert statuses() == ["STARTED"]
     runs.hold.unlink()
     assert "ended True" in first.communicate(timeout=SECONDS)[0]
@@ -130,7 +129,7 @@ def test_a_second_run_of_a_dataset_says_that_it_waits_and_lets_the_first_live(ru
 def test_the_living_and_the_ended_are_left_alone(home: Path) -> None:
     with dg.DagsterInstance.get() as instance:
         living = instance.create_run_for_job(a_job, status=dg.DagsterRunStatus.STARTED)
-        end = run_liveness.begin(living.run_id)
+        end = run_liveness.lock_run(living.run_id)
         assert run_liveness.reap_dead_runs(instance) == []
         instance.report_run_canceled(living)
         storage = instance.event_log_storage
@@ -139,7 +138,7 @@ def test_the_living_and_the_ended_are_left_alone(home: Path) -> None:
         end()
         assert run_liveness.reap_dead_runs(instance) == []
         assert storage.get_concurrency_info("cpu").active_slot_count == 0, "it could not leave"
-        assert list((home / "alive").iterdir()) == []
+        assert list((home / run_liveness.FOLDER).iterdir()) == []
 
 
 def test_the_sensor_fails_a_dead_run_and_frees_its_places(home: Path) -> None:
@@ -148,26 +147,26 @@ def test_the_sensor_fails_a_dead_run_and_frees_its_places(home: Path) -> None:
         storage = instance.event_log_storage
         storage.initialize_concurrency_limit_to_default("cpu")
         assert storage.claim_concurrency_slot("cpu", dead.run_id, "step").is_claimed
-        run_liveness.begin(dead.run_id)
+        run_liveness.lock_run(dead.run_id)
         os.close(
-            run_liveness._held.pop(f"{dead.run_id}.run")
+            run_liveness._descriptors.pop(f"{dead.run_id}.run")
         )  # as the system does at the end of a process
         told = run_liveness.dead_runs_sensor(dg.build_sensor_context(instance=instance))
         assert isinstance(told, dg.SkipReason)
-        assert told.skip_message == f"died: {dead.run_id[:8]}"
+        assert told.skip_message == f"marked as failed: {dead.run_id[:8]}"
         found = instance.get_run_by_id(dead.run_id)
         assert found is not None
         assert found.status == dg.DagsterRunStatus.FAILURE
         assert storage.get_concurrency_info("cpu").active_slot_count == 0
         told = run_liveness.dead_runs_sensor(dg.build_sensor_context(instance=instance))
         assert isinstance(told, dg.SkipReason)
-        assert told.skip_message == "none died"
+        assert told.skip_message == "no dead runs"
 
 
 def test_without_a_home_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    run_liveness.begin("some-run")()
-    run_liveness.dataset_lock("shop", print)()
+    run_liveness.lock_run("some-run")()
+    run_liveness.lock_dataset("shop", print)()
     with dg.DagsterInstance.ephemeral() as instance:
         assert run_liveness.reap_dead_runs(instance) == []
 
@@ -192,21 +191,26 @@ class Inner(dg.Executor):
         return None
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
-        assert sorted(path.suffix for path in (self.home / "alive").iterdir()) == [".run", ".turn"]
+        assert sorted(path.suffix for path in (self.home / run_liveness.FOLDER).iterdir()) == [
+            ".dataset",
+            ".run",
+        ]
         return iter(())
 
 
 def test_our_executor_holds_the_locks_of_a_run_until_its_process_ends(home: Path) -> None:
     tags = {"dagster/partition": "shop"}
     context = SimpleNamespace(run_id="some-run", dagster_run=SimpleNamespace(tags=tags), log=LOG)
-    assert list(run_liveness._RunLock(Inner(home)).execute(context, None)) == []
-    assert not run_liveness._locked(os.open(home / "alive/some-run.run", os.O_RDWR))
-    for name in list(run_liveness._held):
-        os.close(run_liveness._held.pop(name))
+    assert list(run_liveness._LockingExecutor(Inner(home)).execute(context, None)) == []
+    assert not run_liveness._try_lock(
+        os.open(home / f"{run_liveness.FOLDER}/some-run.run", os.O_RDWR)
+    )
+    for name in list(run_liveness._descriptors):
+        os.close(run_liveness._descriptors.pop(name))
 
 
 def test_the_project_runs_by_our_executor_and_looks_for_the_dead() -> None:
     from orchestration import definitions  # reads dvc.yaml, not without a warning of DVC's
 
-    assert definitions.defs.executor is run_liveness.alive_executor
+    assert definitions.defs.executor is run_liveness.locking_executor
     assert run_liveness.dead_runs_sensor in (definitions.defs.sensors or [])

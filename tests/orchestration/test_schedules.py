@@ -11,7 +11,13 @@ import pytest
 import yaml
 
 from orchestration.dvc_project import DvcProject
-from orchestration.schedules import PARTITION, Schedule, judge, new_lines, retraining_schedules
+from orchestration.schedules import (
+    PARTITION_TAG,
+    Schedule,
+    evaluate_schedule,
+    new_lines,
+    retraining_schedules,
+)
 
 ROOT = Path(__file__).parents[2]
 DAILY = Schedule("0 3 * * *", "Europe/Berlin", 3)
@@ -43,7 +49,7 @@ def arrive(root: Path, name: str, lines: int, dataset: str = "shop") -> None:
 
 
 def told(root: Path, instance: dg.DagsterInstance) -> str:
-    found = judge(instance, root, "shop", DAILY)
+    found = evaluate_schedule(instance, root, "shop", DAILY)
     assert isinstance(found, dg.SkipReason)
     return str(found.skip_message)
 
@@ -54,7 +60,7 @@ def run(
     dataset: str = "shop",
     job: str = "retrain",
 ) -> None:
-    instance.add_run(dg.DagsterRun(job_name=job, status=status, tags={PARTITION: dataset}))
+    instance.add_run(dg.DagsterRun(job_name=job, status=status, tags={PARTITION_TAG: dataset}))
 
 
 def test_only_lines_of_reviews_that_are_not_built_count(shop: Path) -> None:
@@ -70,7 +76,7 @@ def test_too_little_is_skipped_with_the_numbers(shop: Path, own: dg.DagsterInsta
     arrive(shop, "shop.0a.jsonl", 2)
     assert told(shop, own) == "shop: 2 new lines, 2 built, 3 new ones needed"
     arrive(shop, "shop.0b.jsonl", 1)
-    found = judge(own, shop, "shop", DAILY)
+    found = evaluate_schedule(own, shop, "shop", DAILY)
     assert isinstance(found, dg.RunRequest)
     assert found.partition_key == "shop"
 
@@ -82,16 +88,16 @@ def test_no_two_trainings_of_one_dataset(
     arrive(shop, "shop.0a.jsonl", 3)
     run(own, status, "another")
     run(own, status, job="take_arrivals")
-    assert isinstance(judge(own, shop, "shop", DAILY), dg.RunRequest)
+    assert isinstance(evaluate_schedule(own, shop, "shop", DAILY), dg.RunRequest)
     run(own, status, job="pipeline")
-    assert "is under way" in told(shop, own)
+    assert "is in progress" in told(shop, own)
 
 
 def test_a_failed_run_is_repeated_though_its_lines_are_built(
     shop: Path, own: dg.DagsterInstance
 ) -> None:
     run(own, dg.DagsterRunStatus.FAILURE)
-    assert isinstance(judge(own, shop, "shop", DAILY), dg.RunRequest)
+    assert isinstance(evaluate_schedule(own, shop, "shop", DAILY), dg.RunRequest)
     run(own, dg.DagsterRunStatus.SUCCESS)
     assert told(shop, own).startswith("shop: 0 new lines")
 
@@ -131,7 +137,7 @@ def test_dagster_runs_one_at_a_time_of_each_partition() -> None:
     """So no two trainings of a dataset, and no file arrives under one that reads."""
     written = yaml.safe_load((ROOT / "infra" / "dagster.yaml").read_text())
     assert written["concurrency"]["runs"]["tag_concurrency_limits"] == [
-        {"key": PARTITION, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+        {"key": PARTITION_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
     ]
 
 
@@ -161,7 +167,7 @@ def test_a_tick_starts_the_chain_of_that_dataset_without_its_download(
             repository_def=repository,
         )
         (request,) = schedule.evaluate_tick(context).run_requests
-    assert request.tags[PARTITION] == "north"
+    assert request.tags[PARTITION_TAG] == "north"
     assert "4 new lines" in request.tags["why"]
     chosen = repository.get_job("retrain").asset_layer.selected_asset_keys
     names = {"arrivals", "words", "counts", "summary"}

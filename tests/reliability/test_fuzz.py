@@ -42,7 +42,7 @@ def test_a_few_thousand_inputs_break_nothing(run: Callable[..., Any], parser: st
     assert (code, found["failed"], found["failures"]) == (0, 0, [])
     assert found["inputs"] == FEW[parser]
     assert found["distinct_mutations"] == len(found["mutations"]) >= 15
-    if found["an_input_is"] == "a line":
+    if found["unit"] == "line":
         told = sum(count for reason, count in found["rejects"].items() if "(file)" not in reason)
         assert found["lines"] == found["accepted"] + told + found["blank"] >= found["inputs"]
         assert found["rejects"].keys() - {"(file) header"} <= rules.REASONS
@@ -142,7 +142,7 @@ def test_a_planted_defect_is_found_shrunk_and_repeated(
         patch.setattr(fuzz, "shrink", lambda content, fails: content)  # it has been seen once
         again, found = run(parser, *failure["replay"].split()[5:])
         assert again == 1
-        assert fuzz.way(found["failures"][0]["problem"]) == fuzz.way(failure["problem"])
+        assert fuzz.kind_of(found["failures"][0]["problem"]) == fuzz.kind_of(failure["problem"])
     assert fuzz.main(failure["replay_shrunk"].split()[3:]) == 0
 
 

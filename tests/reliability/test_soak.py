@@ -1,4 +1,4 @@
-"""The soak would notice: each of its checks finds what it looks for, and each strike hits what it is meant for."""
+"""Each check of the soak finds what it looks for, and each fault hits its target."""
 
 import gzip
 import json
@@ -17,52 +17,53 @@ import pytest
 from safetensors.numpy import save_file
 
 from reliability.soak import Soak
-from reliability.soaking import attempt as attempts
-from reliability.soaking.attempt import (
+from reliability.soaking import pipeline_run
+from reliability.soaking.checks import check_inbox, check_interactions, leftovers
+from reliability.soaking.file_watcher import FileWatcher
+from reliability.soaking.full_disk import UNSHARE
+from reliability.soaking.pipeline_run import (
     FULL_DISK,
     KILL_ALL,
     KILL_RUN,
     KILL_STEP,
     RUN,
     Fault,
-    attempt,
+    PipelineRun,
+    run_pipeline,
     step_of,
 )
-from reliability.soaking.checks import against_ledger, left_aside, of_inbox
-from reliability.soaking.disk import UNSHARE
-from reliability.soaking.shop import Delivery, Ledger, Shop
-from reliability.soaking.watch import Watcher
+from reliability.soaking.synthetic import ExpectedInteractions, InputFile, SyntheticDataset
 
 CHECKOUT = Path(__file__).parents[2]
 
 
-def test_a_shop_sends_the_same_to_everybody_and_each_round_something_new() -> None:
-    first, second = Shop(3).deliveries(1), Shop(3).deliveries(2)
-    assert first == Shop(3).deliveries(1)
+def test_the_synthetic_dataset_is_reproducible_and_each_iteration_is_new() -> None:
+    first, second = SyntheticDataset(3).new_files(1), SyntheticDataset(3).new_files(2)
+    assert first == SyntheticDataset(3).new_files(1)
     assert {file.content for file in first}.isdisjoint(file.content for file in second)
     good, again, twice, broken, cut = first
     assert twice.content == good.content
-    assert [file.refused for file in first] == [False, False, False, True, True]
+    assert [file.rejected for file in first] == [False, False, False, True, True]
     assert broken.content.count(b"\n") > 5
     with pytest.raises(EOFError):
         gzip.decompress(cut.content)
-    assert len(gzip.decompress(again.content).splitlines()) == len(again.purchases)
+    assert len(gzip.decompress(again.content).splitlines()) == len(again.interactions)
 
 
-def test_the_ledger_keeps_the_first_purchase_of_each_pair() -> None:
-    ledger = Ledger()
-    ledger.enter(Delivery("a", b"", (("U", "I", 5), ("U", "J", 6), ("U", "I", 9)), broken=1))
-    ledger.enter(Delivery("b", b"", (("U", "I", 3),)))
-    ledger.enter(Delivery("c", b"", (("V", "I", 3),), refused=True))
-    ledger.enter(Delivery("d", b"", (("V", "I", 3),), repeats=True))
-    assert ledger.firsts == {("U", "I"): 3, ("U", "J"): 6}
-    assert (ledger.lines, ledger.broken) == (5, 1)
+def test_the_first_interaction_of_each_pair_is_expected() -> None:
+    expected = ExpectedInteractions()
+    expected.add(InputFile("a", b"", (("U", "I", 5), ("U", "J", 6), ("U", "I", 9)), broken=1))
+    expected.add(InputFile("b", b"", (("U", "I", 3),)))
+    expected.add(InputFile("c", b"", (("V", "I", 3),), rejected=True))
+    expected.add(InputFile("d", b"", (("V", "I", 3),), repeats=True))
+    assert expected.first_times == {("U", "I"): 3, ("U", "J"): 6}
+    assert (expected.lines, expected.broken) == (5, 1)
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     root = tmp_path / "project"
-    for folder in ("artifacts/shop/interactions", "reports/shop", "data/shop", "champions"):
+    for folder in ("artifacts/shop/interactions", "reports/shop", "data/shop"):
         (root / folder).mkdir(parents=True)
     return root
 
@@ -82,7 +83,7 @@ def write_interactions(root: Path, rows: list[tuple[str, str, int]], **counts: i
         (
             [("U", "I", 3), ("U", "J", 6), ("U", "J", 6)],
             {},
-            ["interactions.parquet: 1 more of ('U', 'J', 6) than there are"],
+            ["interactions.parquet: 1 of ('U', 'J', 6) too many"],
         ),
         (
             [("U", "I", 3), ("U", "J", 6)],
@@ -95,42 +96,42 @@ def test_lost_and_doubled_purchases_are_found(
     project: Path, rows: list[tuple[str, str, int]], counts: dict[str, int], findings: list[str]
 ) -> None:
     write_interactions(project, rows, **counts)
-    ledger = Ledger({("U", "I"): 3, ("U", "J"): 6}, lines=2)
-    assert against_ledger(project, "shop", ledger) == findings
+    expected = ExpectedInteractions({("U", "I"): 3, ("U", "J"): 6}, lines=2)
+    assert check_interactions(project, "shop", expected) == findings
 
 
 def test_what_stays_in_an_inbox_or_has_no_reason_is_found(s3: Any) -> None:
-    good, bad = Delivery("good.jsonl", b"good"), Delivery("bad.jsonl", b"bad", refused=True)
+    good, bad = InputFile("good.jsonl", b"good"), InputFile("bad.jsonl", b"bad", rejected=True)
     for key, content in {"in/done/good.jsonl": b"good", "in/rejected/bad.jsonl": b"bad"}.items():
         s3.put_object(Bucket="bucket", Key=key, Body=content)
-    assert of_inbox(s3, "bucket", [good, bad]) == ["rejected/bad.jsonl has no reason beside it"]
+    assert check_inbox(s3, "bucket", [good, bad]) == ["rejected/bad.jsonl has no reason file"]
     s3.put_object(Bucket="bucket", Key="in/rejected/bad.jsonl.reason.txt", Body=b"why")
-    assert of_inbox(s3, "bucket", [good, bad]) == []
+    assert check_inbox(s3, "bucket", [good, bad]) == []
     s3.put_object(Bucket="bucket", Key="in/late.jsonl", Body=b"late")
     s3.put_object(Bucket="bucket", Key="in/done/good.jsonl", Body=b"other")
-    assert of_inbox(s3, "bucket", [good, bad]) == [
+    assert check_inbox(s3, "bucket", [good, bad]) == [
         "late.jsonl stayed in the inbox",
         "done/good.jsonl has other bytes",
-        "4 files below the inbox, 3 are explained",
+        "4 files below the inbox, expected 3",
     ]
 
 
 def test_what_is_half_written_is_seen_and_what_is_whole_or_aside_is_not(project: Path) -> None:
     folder = project / "artifacts/shop"
-    with Watcher(project, {"shop.jsonl": "0" * 64}) as watcher:
+    with FileWatcher(project, {"shop.jsonl": "0" * 64}) as watcher:
         pd.DataFrame({"a": [1]}).to_parquet(folder / "whole.parquet")
         save_file({"a": np.ones(9)}, folder / "whole.safetensors")
         (folder / ".aside.parquet").write_bytes(b"PAR1")
         (folder / "whole.json").write_text("{}")
     assert watcher.broken == []
-    assert watcher.looked >= 3
-    with Watcher(project, {"shop.jsonl": "0" * 64}) as watcher:
+    assert watcher.num_read >= 3
+    with FileWatcher(project, {"shop.jsonl": "0" * 64}) as watcher:
         for name in ("whole.parquet", "whole.safetensors", "whole.json"):
             whole = (folder / name).read_bytes()
             (folder / name.replace("whole", "half")).write_bytes(whole[:-1])
         (project / "data/shop/shop.jsonl").write_text("other")
         (project / "reports/shop/report.html").write_text("<html><p>")
-    names = sorted(Path(line.split(" was not whole")[0]).name for line in watcher.broken)
+    names = sorted(Path(line.split(" was incomplete")[0]).name for line in watcher.broken)
     assert names == ["half.json", "half.parquet", "half.safetensors", "report.html", "shop.jsonl"]
 
 
@@ -138,7 +139,7 @@ def test_leftovers_are_found(project: Path) -> None:
     (project / "artifacts/shop/.teacher.partial").mkdir()
     (project / ".dvc/tmp").mkdir(parents=True)
     (project / ".dvc/tmp/.one.partial").touch()
-    assert left_aside(project) == ["artifacts/shop/.teacher.partial was left behind"]
+    assert leftovers(project) == ["artifacts/shop/.teacher.partial was left behind"]
 
 
 @pytest.mark.parametrize(
@@ -202,24 +203,24 @@ def ends(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("strike", "step", "returncode", "spared"),
+    ("kind", "step", "returncode", "spared"),
     [(KILL_STEP, "slow", 1, False), (KILL_RUN, "slow", -9, True), (KILL_ALL, RUN, -9, False)],
 )
-def test_a_strike_hits_what_it_is_meant_for(
-    pipeline: Path, strike: str, step: str, returncode: int, spared: bool
+def test_a_fault_hits_its_target(
+    pipeline: Path, kind: str, step: str, returncode: int, spared: bool
 ) -> None:
-    found = attempt(pipeline, "http://127.0.0.1:1", Fault(step, strike, 0.5), usual=2.0)
-    assert found.struck
+    found = run_pipeline(pipeline, "http://127.0.0.1:1", Fault(step, kind, 0.5), usual=2.0)
+    assert found.injected
     assert found.returncode == returncode
     assert {RUN, "slow"} == set(found.spans)
-    assert alive(int(found.said)) if spared else ends(int(found.said))
+    assert alive(int(found.output)) if spared else ends(int(found.output))
 
 
-def test_an_unstruck_run_is_watched_to_its_end(
+def test_a_run_without_fault_is_observed_to_its_end(
     pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its step ends after twenty looks at it."""
-    looks, steps = 0, attempts._steps
+    looks, steps = 0, pipeline_run._steps
 
     def counted(pid: int) -> list[tuple[str, int]]:
         nonlocal looks
@@ -229,37 +230,35 @@ def test_an_unstruck_run_is_watched_to_its_end(
             (pipeline / "go").touch()
         return found
 
-    monkeypatch.setattr(attempts, "_steps", counted)
-    found = attempt(pipeline, "http://127.0.0.1:1")
-    assert (found.returncode, found.struck) == (0, False)
+    monkeypatch.setattr(pipeline_run, "_steps", counted)
+    found = run_pipeline(pipeline, "http://127.0.0.1:1")
+    assert (found.returncode, found.injected) == (0, False)
     first, last = found.spans["slow"]
-    assert last - first >= 19 * attempts.LOOK
+    assert last - first >= 19 * pipeline_run.POLL_SECONDS
     begun, over = found.spans[RUN]
     assert begun <= first < last <= over
 
 
-def test_a_run_that_hangs_is_ended_and_said_to_hang(
-    pipeline: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An hour goes by as soon as it has said something."""
+def test_a_run_that_hangs_times_out(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour passes as soon as it has printed something."""
 
     def monotonic() -> float:
-        said = any(log.stat().st_size for log in pipeline.parent.glob("said-*.txt"))
-        return time.monotonic() + 3600 * said
+        printed = any(log.stat().st_size for log in pipeline.parent.glob("output-*.txt"))
+        return time.monotonic() + 3600 * printed
 
     clock = SimpleNamespace(monotonic=monotonic, monotonic_ns=time.monotonic_ns, sleep=time.sleep)
-    monkeypatch.setattr(attempts, "time", clock)
-    found = attempt(pipeline, "http://127.0.0.1:1", patience=600)
-    assert found.hung
-    assert ends(int(found.said))
+    monkeypatch.setattr(pipeline_run, "time", clock)
+    found = run_pipeline(pipeline, "http://127.0.0.1:1", timeout=600)
+    assert found.timed_out
+    assert ends(int(found.output))
 
 
 FILLED = """
 import sys
 from pathlib import Path
-from reliability.soaking.disk import filled
+from reliability.soaking.full_disk import fill_disk
 folder = Path(sys.argv[1])
-release = filled(folder)
+release = fill_disk(folder)
 try:
     (folder / "file").write_bytes(bytes(100_000))
 except OSError as error:
@@ -289,15 +288,15 @@ def test_a_filled_disk_takes_no_more_until_it_is_released(tmp_path: Path) -> Non
     assert done.stdout.splitlines() == ["No space left on device", "written"], done.stderr
 
 
-def test_strikes_go_round_so_that_each_step_meets_each(tmp_path: Path) -> None:
+def test_faults_take_turns_so_that_each_step_meets_each_kind(tmp_path: Path) -> None:
     soak = Soak(0, tmp_path, None, ("127.0.0.1", 1))
-    peaceful = attempts.Attempt(spans={RUN: (0, 9), "ingest": (1, 2), "dvc repro": (1, 3)})
+    reference = PipelineRun(spans={RUN: (0, 9), "ingest": (1, 2), "dvc repro": (1, 3)})
     met = set()
     for _ in range(8):
-        for fault in soak._faults(peaceful, 2):
-            soak.tally.faults[fault.step, fault.strike] += 1
-            met.add((fault.step, fault.strike))
-    assert {KILL_STEP, KILL_ALL, KILL_RUN} <= {strike for _, strike in met}
+        for fault in soak._faults(reference, 2):
+            soak.tally.faults[fault.step, fault.kind] += 1
+            met.add((fault.step, fault.kind))
+    assert {KILL_STEP, KILL_ALL, KILL_RUN} <= {kind for _, kind in met}
     assert (RUN, KILL_STEP) not in met
     assert max(soak.tally.faults.values()) - min(soak.tally.faults.values()) <= 1
-    assert FULL_DISK not in {strike for _, strike in met}, "no disk of its own here"
+    assert FULL_DISK not in {kind for _, kind in met}, "there is no private disk here"

@@ -14,9 +14,9 @@ from llmsrec.core.files import sha256
 from llmsrec.sources import remote
 from llmsrec.sources.download import fetch
 from llmsrec.sources.s3 import S3Remote, upload
-from reliability.proxy import CUT, HANG_UP, LOST, troubled
+from reliability.proxy import NO_RESPONSE, RESPONSE_LOST, TRUNCATED, faulty_proxy
 
-TROUBLES = [500, 503, HANG_UP, LOST, CUT]
+TROUBLES = [500, 503, NO_RESPONSE, RESPONSE_LOST, TRUNCATED]
 BODY = b'{"user_id": "U"}\n' * 1000
 
 
@@ -44,7 +44,7 @@ def trouble(
     trouble = Trouble()
     monkeypatch.setattr(remote, "RETRY_PAUSE", 0.001)
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0)
-    with troubled(endpoint, trouble.next) as address:
+    with faulty_proxy(endpoint, trouble.next) as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         yield trouble
 
@@ -85,8 +85,8 @@ def test_an_inbox_succeeds(trouble: Trouble, s3: Any, tmp_path: Path, fault: int
     assert trouble.count == 3
 
 
-@pytest.mark.parametrize("fault", [503, HANG_UP])
-def test_a_permanent_fault_is_an_error_that_names_the_object(
+@pytest.mark.parametrize("fault", [503, NO_RESPONSE])
+def test_a_bucket_that_fails_persistently_is_named(
     trouble: Trouble, s3: Any, tmp_path: Path, fault: int
 ) -> None:
     (tmp_path / "items.parquet").write_bytes(BODY)

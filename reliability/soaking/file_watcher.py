@@ -1,4 +1,4 @@
-"""Looks at all that a reader of the project could open, all the time: what is visible must be whole."""
+"""Continuously reads all visible files of a project: each must be complete at any time."""
 
 import hashlib
 import json
@@ -12,24 +12,25 @@ import numpy as np
 import pyarrow.parquet as pq
 
 FOLDERS = ("artifacts", "data", "reports")
-PAUSE = 0.05  # seconds between two looks
+PAUSE = 0.05  # seconds between two scans
 State = tuple[int, int, int]
 
 
-class Watcher:
-    """A context; afterwards `broken` has a sentence for each file that was not whole, `looked` how many were read.
+class FileWatcher:
+    """A context manager; `broken` has a sentence for each incomplete file, `num_read` counts the files read.
 
-    `known` has the content's sha256 of raw files by name; those that arrive carry theirs in their name."""
+    `checksums` has the sha256 of raw files by name; arrived files have theirs in their name.
+    """
 
-    def __init__(self, root: Path, known: dict[str, str]) -> None:
-        self.root, self.known = root, known
+    def __init__(self, root: Path, checksums: dict[str, str]) -> None:
+        self.root, self.checksums = root, checksums
         self.broken: list[str] = []
-        self.looked = 0
+        self.num_read = 0
         self._seen: dict[Path, State] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> "Watcher":
+    def __enter__(self) -> "FileWatcher":
         self._thread.start()
         return self
 
@@ -41,33 +42,33 @@ class Watcher:
     ) -> None:
         self._end.set()
         self._thread.join()
-        self.look()
+        self.scan()
 
-    def look(self) -> None:
-        """Once at each file that changed since the last time."""
-        for path in visible(self.root):
+    def scan(self) -> None:
+        """Read each file that changed since the last scan."""
+        for path in visible_files(self.root):
             try:
-                found = path.stat()
-                state = (found.st_ino, found.st_mtime_ns, found.st_size)
+                stat = path.stat()
+                state = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
                 if self._seen.get(path) == state:
                     continue
                 self._seen[path] = state
                 fault = self._fault(path)
             except FileNotFoundError:
                 continue  # removed or replaced meanwhile
-            self.looked += 1
+            self.num_read += 1
             if fault is not None:
-                self.broken.append(f"{path.relative_to(self.root)} was not whole: {fault}")
+                self.broken.append(f"{path.relative_to(self.root)} was incomplete: {fault}")
 
     def _watch(self) -> None:
         while not self._end.wait(PAUSE):
-            self.look()
+            self.scan()
 
     def _fault(self, path: Path) -> str | None:
         if path.is_relative_to(self.root / "data"):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            wanted = self.known.get(path.name) or path.name.split(".")[1]
-            return None if digest.startswith(wanted) else "other bytes than were sent"
+            expected = self.checksums.get(path.name) or path.name.split(".")[1]
+            return None if digest.startswith(expected) else "its bytes differ from those delivered"
         check = CHECKS.get(path.suffix)
         try:
             return check(path) if check else None
@@ -77,11 +78,11 @@ class Watcher:
             return str(error) or type(error).__name__
 
 
-def visible(root: Path) -> Iterator[Path]:
-    """What has no hidden part in its path: what is written aside has."""
+def visible_files(root: Path) -> Iterator[Path]:
+    """The files without a hidden part in their path; atomic writes use hidden names until they are complete."""
     for name in FOLDERS:
-        for folder, inner, files in os.walk(root / name):
-            inner[:] = [one for one in inner if not one.startswith(".")]
+        for folder, subfolders, files in os.walk(root / name):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             yield from (Path(folder, file) for file in files if not file.startswith("."))
 
 
@@ -91,13 +92,13 @@ def _parquet(path: Path) -> None:
 
 
 def _safetensors(path: Path) -> str | None:
-    """By its own header: where the last tensor ends."""
+    """The header says where the last tensor ends."""
     content = path.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    wanted = start + max(ends, default=0)
-    return None if len(content) == wanted else f"{len(content)} bytes of {wanted}"
+    expected = start + max(ends, default=0)
+    return None if len(content) == expected else f"{len(content)} bytes of {expected}"
 
 
 def _json(path: Path) -> None:
@@ -109,11 +110,13 @@ def _numpy(path: Path) -> None:
 
 
 def _png(path: Path) -> str | None:
-    return None if path.read_bytes().endswith(b"IEND\xaeB`\x82") else "no end"
+    return None if path.read_bytes().endswith(b"IEND\xaeB`\x82") else "it is truncated"
 
 
 def _html(path: Path) -> str | None:
-    return None if path.read_text(encoding="utf-8").rstrip().endswith("</html>") else "no end"
+    return (
+        None if path.read_text(encoding="utf-8").rstrip().endswith("</html>") else "it is truncated"
+    )
 
 
 CHECKS: dict[str, Callable[[Path], str | None]] = {

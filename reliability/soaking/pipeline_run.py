@@ -1,4 +1,4 @@
-"""One run of the pipeline, watched step by step, and struck at a chosen moment of a chosen step."""
+"""One run of the pipeline, observed step by step, with a fault injected at a chosen moment of a chosen step."""
 
 import contextlib
 import subprocess
@@ -12,81 +12,84 @@ from pathlib import Path
 import psutil
 
 from reliability.project import environment
-from reliability.soaking.disk import filled
+from reliability.soaking.full_disk import fill_disk
 
-RUN = "run"  # the step that all others are children of
-LOOK = 0.02  # seconds between two looks at the processes
+RUN = "run"  # the step of the whole run, the parent of all others
+POLL_SECONDS = 0.02
 KILL_STEP, KILL_ALL, KILL_RUN, FULL_DISK = "kill step", "kill all", "kill run", "full disk"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """When `share` of the step's usual time is over."""
+    """A fault of this kind, when `share` of the step's usual time is over."""
 
     step: str
-    strike: str
+    kind: str
     share: float
 
 
 @dataclass
-class Attempt:
-    """What came of a run; `spans` are the seconds, from its start, between which each step was seen."""
+class PipelineRun:
+    """The result of a run; `spans` has for each step the seconds from the run's start to its begin and end."""
 
     returncode: int = 0
-    said: str = ""
-    struck: bool = False
-    hung: bool = False
+    output: str = ""
+    injected: bool = False
+    timed_out: bool = False
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def due(self, fault: Fault, usual: float, now: float) -> bool:
-        """Each strike once."""
+    def is_due(self, fault: Fault, usual: float, now: float) -> bool:
+        """Whether to inject the fault `now`; a fault is injected once."""
         first, _ = self.spans.get(fault.step, (now, now))
-        return not self.struck and now - first >= fault.share * usual
+        return not self.injected and now - first >= fault.share * usual
 
 
-def attempt(
+def run_pipeline(
     root: Path,
     address: str,
     fault: Fault | None = None,
     usual: float = 0.0,
-    patience: float = 600,
-) -> Attempt:
-    """`address` is that of the S3 store; `usual` the seconds that the fault's step takes."""
-    found = Attempt()
-    log = root.parent / f"said-{time.monotonic_ns()}.txt"
-    with log.open("wb") as said, _started(root, address, said.fileno()) as process:
+    timeout: float = 600,
+) -> PipelineRun:
+    """Run `orchestration.run` in the project at `root`, with S3 at `address`.
+
+    `usual` is the duration of the fault's step in the reference run, in seconds.
+    """
+    run = PipelineRun()
+    log = root.parent / f"output-{time.monotonic_ns()}.txt"
+    with log.open("wb") as output, _started(root, address, output.fileno()) as process:
         start = time.monotonic()
         release: Callable[[], None] = lambda: None  # noqa: E731
         while process.poll() is None:
             now = time.monotonic() - start
             steps = dict(_steps(process.pid))
             for step in steps:
-                found.spans[step] = (found.spans.get(step, (now, now))[0], now)
-            due = fault is not None and found.due(fault, usual, now)
+                run.spans[step] = (run.spans.get(step, (now, now))[0], now)
+            due = fault is not None and run.is_due(fault, usual, now)
             if fault is not None and due and fault.step in steps:
-                release = _strike(fault.strike, steps[fault.step], process.pid, root)
-                found.struck = True
-            if now > patience:
-                found.hung = True
+                release = _inject(fault.kind, steps[fault.step], process.pid, root)
+                run.injected = True
+            if now > timeout:
+                run.timed_out = True
                 _kill_all(process.pid)
-            time.sleep(LOOK)
+            time.sleep(POLL_SECONDS)
         release()
-    found.returncode = process.returncode
-    found.said = log.read_text(errors="replace")
+    run.returncode = process.returncode
+    run.output = log.read_text(errors="replace")
     log.unlink()
-    return found
+    return run
 
 
 @contextmanager
-def _started(root: Path, address: str, said: int) -> Iterator[subprocess.Popen[bytes]]:
-    """It and all its children are gone after the block, unless a strike spared them."""
+def _started(root: Path, address: str, output: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of the run; at the end of the block it is killed with all its children."""
     process = subprocess.Popen(
         [sys.executable, "-m", "orchestration.run"],
         cwd=root,
         env={**environment(root), "AWS_ENDPOINT_URL": address, "PYTHONPATH": str(root)},
         stdin=subprocess.DEVNULL,
-        stdout=said,
-        stderr=said,
+        stdout=output,
+        stderr=output,
         start_new_session=True,
     )
     try:
@@ -98,7 +101,7 @@ def _started(root: Path, address: str, said: int) -> Iterator[subprocess.Popen[b
 
 
 def _steps(pid: int) -> Iterator[tuple[str, int]]:
-    """The name of each Python module that runs below, and its process."""
+    """The name and the process id of each running step."""
     yield RUN, pid
     try:
         children = psutil.Process(pid).children(recursive=True)
@@ -114,7 +117,7 @@ def _steps(pid: int) -> Iterator[tuple[str, int]]:
 
 
 def step_of(command: list[str]) -> str | None:
-    """`dvc add`, `train_teacher`, `arrivals import`; None of what is not run by us with -m."""
+    """The step of a command (`dvc add`, `train_teacher`, `arrivals import`); None for other commands."""
     if "-m" not in command[:-1] or not Path(command[0]).name.startswith("python"):
         return None
     module, *rest = command[command.index("-m") + 1 :]
@@ -127,24 +130,24 @@ def step_of(command: list[str]) -> str | None:
     return f"{name} {words[0]}" if name == "arrivals" else name
 
 
-def _strike(strike: str, step: int, run: int, root: Path) -> Callable[[], None]:
-    """Returns what ends it when the run is over."""
-    if strike == FULL_DISK:
-        return filled(root)
-    if strike == KILL_ALL:
+def _inject(kind: str, step: int, run: int, root: Path) -> Callable[[], None]:
+    """Inject a fault; the returned function ends it after the run."""
+    if kind == FULL_DISK:
+        return fill_disk(root)
+    if kind == KILL_ALL:
         _kill_all(run)
     else:
-        _kill(step if strike == KILL_STEP else run)  # of the run alone: the step goes on without it
+        _kill(step if kind == KILL_STEP else run)  # with KILL_RUN the step itself continues
     return lambda: None
 
 
 def _kill_all(pid: int) -> None:
-    """The run first: it would tell of its children's end and tidy up, which a machine without power does not."""
+    """Kill the run first, so that it cannot clean up after its children, as in a power failure."""
     try:
-        below = psutil.Process(pid).children(recursive=True)
+        children = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return
-    for number in [pid, *(process.pid for process in below)]:
+    for number in [pid, *(process.pid for process in children)]:
         _kill(number)
 
 
