@@ -48,7 +48,7 @@ class Schedule:
 def retraining_schedules(
     project: DvcProject, schedules: Mapping[str, Mapping[str, Any] | None]
 ) -> list[dg.ScheduleDefinition]:
-    """A schedule for each dataset whose entry is not null; raises ValueError for a wrong entry."""
+    """A schedule for each dataset whose entry in operations.yaml is not null; raises ValueError for a wrong entry."""
     return [
         _schedule(project, dataset, parse_schedule(dataset, values))
         for dataset, values in schedules.items()
@@ -57,7 +57,7 @@ def retraining_schedules(
 
 
 def parse_schedule(dataset: str, values: Mapping[str, Any]) -> Schedule:
-    """The schedule of an entry of operations.yaml; raises ValueError."""
+    """The schedule of an entry of params.yaml; raises ValueError."""
     try:
         schedule = Schedule(**values)
     except TypeError as error:

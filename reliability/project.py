@@ -47,7 +47,7 @@ class CommandFailed(Exception):
 def write_project(
     root: Path, dataset: str, source: str, changes: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Path:
-    """Copy the checkout with one dataset; `changes` override the small settings, by section of both files."""
+    """Copy the checkout with one dataset; `changes` override the small settings, by section of either file."""
     for name in tracked():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(CHECKOUT / name, root / name)

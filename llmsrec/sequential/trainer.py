@@ -51,7 +51,7 @@ class TeacherConfig(CausalTraining):
 
     def __post_init__(self) -> None:
         if self.layers == "ligr" and self.norm != "pre":
-            raise ValueError("layers: ligr needs norm: pre")
+            raise ValueError("layers: ligr normalises the input of each layer: set norm: pre")
 
     def network(self, num_items: int) -> SASRecConfig:
         """The shape of the network for a catalog of this size."""

@@ -102,14 +102,14 @@ def check_settings(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
 
 
 def _rejected(message: str, file: Path, section: str, content: bytes) -> Iterator[str]:
-    """An error is short and names file and key; unchanged settings are not rejected."""
+    """An error is short and names file and key; settings that nobody changed are not refused."""
     where = f"{file}: {section}"
     if not message.startswith(
         (f"{where}.", f"{where}: ", f"{file} is not YAML", f"{file} has no ")
     ):
         yield f"an error does not name file and key: {message}"
     if all(unchanged(content, section, reader) for reader in READERS):
-        yield f"unchanged settings are rejected: {message}"
+        yield f"settings are refused that nobody changed: {message}"
     if len(message) > 2000:
         yield f"an error of {len(message)} characters: {message[:200]}"
 

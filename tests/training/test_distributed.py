@@ -69,7 +69,7 @@ def start_two(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
         sys.executable,
         "-m",
         "torch.distributed.run",
-        "--standsingle",
+        "--standalone",
         "--nproc-per-node",
         "2",
     ]
