@@ -39,11 +39,9 @@ def main(argv: list[str] | None = None) -> None:
         splits = Splits.load(args.artifacts / "splits")
         rows = np.flatnonzero(~targets_in_training(args.champion, splits, "test"))
         left_out = len(splits.candidates["test"]) - len(rows)
-        challenger, champion = (
-            _evaluate(folder, splits, rows, evaluation)
-            for folder in (args.artifacts, args.champion)
-        )
-        comparison = compare(challenger, champion, config.margin, evaluation)
+        bundles = (args.artifacts, args.champion)
+        ranks = [_evaluate(bundle, splits, rows, evaluation) for bundle in bundles]
+        comparison = compare(*ranks, config.margin, evaluation)
     decision = decide(gates, comparison, config)
     note = f"; without {left_out:,} users whose target it was trained on" if left_out else ""
     write_json(
