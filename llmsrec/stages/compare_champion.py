@@ -40,8 +40,8 @@ def main(argv: list[str] | None = None) -> None:
         rows = np.flatnonzero(~targets_in_training(args.champion, splits, "test"))
         left_out = len(splits.candidates["test"]) - len(rows)
         bundles = (args.artifacts, args.champion)
-        ranks = [_evaluate(bundle, splits, rows, evaluation) for bundle in bundles]
-        comparison = compare(*ranks, config.margin, evaluation)
+        challenger, champion = (_evaluate(each, splits, rows, evaluation) for each in bundles)
+        comparison = compare(challenger, champion, config.margin, evaluation)
     decision = decide(gates, comparison, config)
     note = f"; without {left_out:,} users whose target it was trained on" if left_out else ""
     write_json(
