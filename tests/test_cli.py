@@ -142,7 +142,7 @@ def test_without_a_history_the_popular_comes_and_says_so(artifacts: Path, splits
     likeliest = sorted(range(1, splits.num_items + 1), key=lambda item: -counts[item])[:6]
     arguments = ["recommend", "--dataset", "tiny", "-k", "6", "--artifacts", str(artifacts)]
     table = shown(*arguments)
-    assert "No history: what is popular" in table
+    assert "No history: most popular items" in table
     assert [row[1] for row in rows(table)] == [splits.catalog.item_id(item) for item in likeliest]
     assert [float(row[3]) for row in rows(table)] == [counts[item] for item in likeliest]
     assert json.loads(shown(*arguments, "--json"))["source"] == "popularity"

@@ -82,7 +82,7 @@ DEFAULTS = {name: load_section(cls, name, file_of(name)) for name, cls in SECTIO
 TEXTS = {section: _pairs(section) for section in SECTIONS}
 
 
-def settings_file(draws: Random, spice: float) -> Made:
+def settings_file(draws: Random, anomaly_rate: float) -> Made:
     """A params.yaml of one section."""
     section = draws.choice(list(SECTIONS))
     pairs = list(TEXTS[section])
