@@ -31,14 +31,12 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 
 def change_settings(root: Path, block: str) -> None:
-    """Merge a block that begins with `# <file>` into that file; a dataset replaces all others."""
+    """Merge a block that begins with `# <file>` into that file; sections with an entry per dataset are replaced."""
     name, document = block.split("\n")[0].removeprefix("# "), yaml.safe_load(block)
     settings: dict[str, Any] = yaml.safe_load((root / name).read_text())
     for section, values in document.items():
-        base = {} if section in ("datasets", "inbox") else settings[section]
+        base = {} if section in ("datasets", "inbox", "schedules") else settings[section]
         settings[section] = base | values
-    if "inbox" in document:
-        settings["schedules"] = {}
     (root / name).write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
