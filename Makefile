@@ -1,4 +1,4 @@
-# `make` alone says what there is. Everything runs from .venv, made by pip from the exact pins of constraints.txt.
+# `make` without a target lists the targets. Everything runs from .venv, made by pip from the exact pins of constraints.txt.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ SPARK := $(VENV)/.spark
 
 install = $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable '.[$(EXTRAS)]' 2>&1 \
 	| tee $(VENV)/install.log | { grep --line-buffered -E '^(Downloading|Installing collected|Successfully installed|ERROR)' || true; } | cut -c1-160; \
-	test $${PIPESTATUS[0]} -eq 0 || { echo "pip failed; all it said: $(VENV)/install.log"; exit 1; }
+	test $${PIPESTATUS[0]} -eq 0 || { echo "pip failed; the full output: $(VENV)/install.log"; exit 1; }
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DAGSTER_HOME := $(CURDIR)/.dagster
@@ -30,7 +30,7 @@ run: setup  ## build every asset of every dataset in params.yaml, print the resu
 test: setup $(SPARK) check  ## lint, types and tests
 	python -m pytest -q -n 2 --dist loadgroup
 
-test-robust: setup  ## the tests whose verdict could hang on the machine, run in ten ways, twice each (hours)
+test-robust: setup  ## the tests whose result could depend on the machine, run in ten ways, twice each (hours)
 	@python -m tests.robust
 
 check: setup  ## ruff, mypy, import-linter
@@ -39,7 +39,7 @@ check: setup  ## ruff, mypy, import-linter
 	mypy
 	lint-imports
 
-format: setup  ## let ruff mend what it can
+format: setup  ## apply ruff's fixes and format
 	ruff check --fix .
 	ruff format .
 
@@ -50,7 +50,7 @@ ui: setup  ## Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000;
 stack: setup  ## the services of infra/compose.yaml as processes: Postgres, an S3 API, MLflow, Dagster; Ctrl-C stops all
 	@python -m infra.stack
 
-serve: setup  ## the champion of a store on http://127.0.0.1:5001: make serve DATASET=sample
+serve: setup  ## the champion of a dataset on http://127.0.0.1:5001: make serve DATASET=sample
 	@MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} mlflow models serve \
 	  -m models:/llmsrec-$(or $(DATASET),sample)@champion --env-manager local --host 127.0.0.1 --port 5001
 
@@ -76,7 +76,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(install)
 	@touch $@
 
-# The other engine: half a gigabyte that only its tests ask for.
+# The other SQL engine: half a gigabyte that only its tests need.
 $(SPARK): EXTRAS := spark
 $(SPARK): $(STAMP)
 	@echo "installing Spark into $(VENV), for its tests"

@@ -57,7 +57,7 @@ def retraining_schedules(
 
 
 def parse_schedule(dataset: str, values: Mapping[str, Any]) -> Schedule:
-    """The schedule of an entry of params.yaml; raises ValueError."""
+    """The schedule of an entry of operations.yaml; raises ValueError."""
     try:
         schedule = Schedule(**values)
     except TypeError as error:

@@ -166,7 +166,7 @@ def test_a_k_that_cannot_be_is_told_the_bounds(
 def test_an_unknown_item_is_named(monkeypatch: pytest.MonkeyPatch, artifacts: Path) -> None:
     said = refusal(monkeypatch, "recommend", "--dataset", "tiny", "--history", "I001,B00X,I002",
                    "--artifacts", str(artifacts))  # fmt: skip
-    assert said == "error: item 'B00X' is not in the catalogue of 40 items"
+    assert said == "error: item 'B00X' is not in the catalog of 40 items"
 
 
 def test_an_untrained_folder_says_what_to_do(
@@ -210,7 +210,7 @@ def test_item_vectors_of_another_student_are_refused(artifacts: Path, tmp_path: 
 
 
 def test_an_unknown_item_is_an_error_of_the_data(recommender: Recommender) -> None:
-    with pytest.raises(DataError, match="'B00X' is not in the catalogue"):
+    with pytest.raises(DataError, match="'B00X' is not in the catalog"):
         recommender.recommend(["B00X"], 3)
 
 

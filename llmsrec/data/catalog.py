@@ -23,7 +23,7 @@ class Catalog:
 
     def __post_init__(self) -> None:
         if list(self.items.columns) != COLUMNS:
-            raise DataError(f"the catalogue has columns {list(self.items.columns)}, not {COLUMNS}")
+            raise DataError(f"the catalog has columns {list(self.items.columns)}, not {COLUMNS}")
 
     def __len__(self) -> int:
         return len(self.items)
@@ -49,7 +49,7 @@ class Catalog:
         indices = []
         for item_id in item_ids:
             if item_id not in self._index_of:
-                raise DataError(f"item '{item_id}' is not in the catalogue of {len(self)} items")
+                raise DataError(f"item '{item_id}' is not in the catalog of {len(self)} items")
             indices.append(self._index_of[item_id])
         return np.array(indices, dtype=np.int64)
 

@@ -55,7 +55,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Splits:
-    """The catalogue, the users' histories, and the targets and candidates of valid and test."""
+    """The catalog, the users' histories, and the targets and candidates of valid and test."""
 
     catalog: Catalog
     user_ids: list[str]

@@ -10,7 +10,7 @@ from llmsrec.data.splits import Candidates, Targets
 
 QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 CHUNK_ROWS = 20_000  # rows processed at a time
-MAX_REDRAWS = 100  # rounds; each leaves few slots empty unless the catalogue is tiny
+MAX_REDRAWS = 100  # rounds; each leaves few slots empty unless the catalog is tiny
 
 
 def draw_candidates(

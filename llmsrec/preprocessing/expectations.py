@@ -86,7 +86,7 @@ def _users(splits: Splits, config: SplitsConfig) -> ExpectedTable:
 def _items(splits: Splits, config: SplitsConfig) -> ExpectedTable:
     frame = splits.catalog.items.fillna("")  # the length checks would skip nulls
     return ExpectedTable("items", frame, [
-        ("item_schema", "the columns of the catalogue, in order",
+        ("item_schema", "the columns of the catalog, in order",
          gxe.ExpectTableColumnsToMatchOrderedList(column_list=COLUMNS)),
         ("enough_items", f"at least {config.min_items} items (splits.min_items)",
          gxe.ExpectTableRowCountToBeBetween(min_value=config.min_items)),

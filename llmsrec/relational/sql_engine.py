@@ -35,7 +35,7 @@ class RelationalConfig:
 
 @contextmanager
 def engine(config: RelationalConfig, scratch: Path) -> Iterator[ibis.BaseBackend]:
-    """Yield a connection; its spill files lie in a temporary folder below `scratch`."""
+    """Yield a connection; its spill files are in a temporary folder below `scratch`."""
     scratch.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(dir=scratch, prefix=f"{config.engine}-") as folder:
@@ -46,7 +46,7 @@ def engine(config: RelationalConfig, scratch: Path) -> Iterator[ibis.BaseBackend
             finally:
                 connection.disconnect()
     finally:
-        with suppress(OSError):  # other files lie there
+        with suppress(OSError):  # other files are there
             scratch.rmdir()
 
 

@@ -7,7 +7,7 @@ from llmsrec.core.errors import LLMSRecError
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage; an error that the user can mend is a line, not a traceback."""
+    """Run a stage; an error that the user can correct is a line, not a traceback."""
     try:
         main()
     except LLMSRecError as error:

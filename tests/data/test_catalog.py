@@ -1,4 +1,4 @@
-"""Ids to indices and back, and the errors of a catalogue."""
+"""Ids to indices and back, and the errors of a catalog."""
 
 from pathlib import Path
 
@@ -28,18 +28,18 @@ def test_indices_keep_the_order_of_the_ids(catalog: Catalog) -> None:
 
 
 def test_the_error_names_an_unknown_id(catalog: Catalog) -> None:
-    with pytest.raises(DataError, match="item 'R' is not in the catalogue of 2 items"):
+    with pytest.raises(DataError, match="item 'R' is not in the catalog of 2 items"):
         catalog.indices(["P", "R"])
 
 
 @pytest.mark.parametrize("index", [-1, 0, 3])
-def test_an_index_outside_the_catalogue_is_an_error(catalog: Catalog, index: int) -> None:
+def test_an_index_outside_the_catalog_is_an_error(catalog: Catalog, index: int) -> None:
     with pytest.raises(DataError, match=rf"item_index {index} is not in 1\.\.2"):
         catalog.item_id(index)
 
 
 def test_other_columns_are_an_error() -> None:
-    with pytest.raises(DataError, match="the catalogue has columns"):
+    with pytest.raises(DataError, match="the catalog has columns"):
         Catalog(pd.DataFrame({"item_id": ["P"]}))
 
 

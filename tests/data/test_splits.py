@@ -64,7 +64,7 @@ def test_the_history_of_a_target_is_all_that_precedes_it(splits: Splits) -> None
             assert int(splits.candidates[part].targets[row]) == bought[length]
 
 
-def test_sizes_are_those_of_the_users_and_the_catalogue(splits: Splits) -> None:
+def test_sizes_are_those_of_the_users_and_the_catalog(splits: Splits) -> None:
     assert (splits.num_users, splits.num_items) == (50, len(splits.catalog))
     assert splits.train.lengths.tolist() == splits.train_lengths.tolist()
 

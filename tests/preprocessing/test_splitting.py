@@ -69,7 +69,7 @@ def test_five_users_by_hand() -> None:
     assert splits.sequences.times(2).tolist() == [(10_014 + day) * DAY for day in range(3)]
 
 
-def test_the_catalogue_is_sorted_by_id_and_has_texts_or_placeholders() -> None:
+def test_the_catalog_is_sorted_by_id_and_has_texts_or_placeholders() -> None:
     splits = split(interactions_of({"U": ["z", "a", "m"]}), without_negatives())
     assert splits.catalog.items.to_numpy().tolist() == [
         [1, "a", "Empty title", "Empty description", "", ""],

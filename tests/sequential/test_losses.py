@@ -39,7 +39,7 @@ def test_binary_loss_is_a_mean_for_each_sign(scores: tuple[torch.Tensor, torch.T
 
 
 @given(scored(), st.data())
-def test_full_loss_is_the_cross_entropy_of_the_catalogue(
+def test_full_loss_is_the_cross_entropy_of_the_catalog(
     scores: tuple[torch.Tensor, torch.Tensor], data: st.DataObject
 ) -> None:
     table = scores[1]

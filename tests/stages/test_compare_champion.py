@@ -55,7 +55,7 @@ def test_a_champion_against_itself_differs_by_nothing(
     assert [decision["ndcg@10"][p]["difference"] for p in ("sampled", "full")] == [nothing] * 2
 
 
-def test_an_older_champion_ranks_today_s_catalogue(
+def test_an_older_champion_ranks_today_s_catalog(
     trained_store: Path, markov_splits: Splits
 ) -> None:
     """In another order, one item with another title, and one that is new."""
