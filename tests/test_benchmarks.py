@@ -1,4 +1,4 @@
-"""What is timed against each other comes to the same: a ratio between two different things says nothing."""
+"""The two sides of a benchmark compute the same, so that their ratio of times is meaningful."""
 
 from benchmarks.evaluation import RandomDataset, our_ranks, reference_ranks
 from benchmarks.released import word_tokenizer

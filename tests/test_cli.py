@@ -155,7 +155,7 @@ def test_of_a_whole_catalogue_all_but_the_history_is_recommended(recommender: Re
 
 
 @pytest.mark.parametrize("k", ["0", "-1", "41"])
-def test_a_k_that_cannot_be_is_told_the_bounds(
+def test_the_error_for_k_names_the_bounds(
     monkeypatch: pytest.MonkeyPatch, artifacts: Path, k: str
 ) -> None:
     said = refusal(monkeypatch, "recommend", "--dataset", "tiny", "-k", k,

@@ -73,7 +73,7 @@ def test_yaml_reads_1e_minus_4_as_text_and_we_as_a_number() -> None:
     assert knobs(rate="1e-4").rate == 0.0001
 
 
-def test_a_whole_number_may_stand_for_a_number() -> None:
+def test_an_integer_is_accepted_as_a_float() -> None:
     found = knobs(rate=2, share=1)
     assert (found.rate, found.share) == (2.0, 1.0)
     assert type(found.rate) is type(found.share) is float
@@ -128,7 +128,7 @@ def test_a_number_beyond_all_floats_is_no_number() -> None:
 
 
 @pytest.mark.parametrize("key", ["name", "day", "mode", "flag"])
-def test_a_value_without_end_is_told_in_short(key: str) -> None:
+def test_an_endless_value_is_shortened_in_the_message(key: str) -> None:
     much: list[Any] = ["x"] * 10
     for _ in range(8):
         much = [much] * 10
@@ -142,11 +142,11 @@ def test_an_unknown_key_may_be_a_number_without_end() -> None:
         from_mapping(Knobs, {**GOOD, 16**5000: 1}, where="here")
 
 
-def test_a_bad_choice_is_told_the_choices() -> None:
+def test_the_error_for_a_bad_choice_lists_the_choices() -> None:
     assert refusal(mode="medium") == ("params.yaml: knobs.mode is 'medium'; choose from fast, slow")
 
 
-def test_an_unknown_key_is_told_the_known_ones() -> None:
+def test_the_error_for_an_unknown_key_lists_the_known_ones() -> None:
     said = refusal(counts=3)
     assert said.startswith("params.yaml: knobs.counts is unknown; known keys: count, rate, name")
 
@@ -158,7 +158,7 @@ def test_every_key_is_needed(key: str) -> None:
         from_mapping(Knobs, values, where="here")
 
 
-def test_what_a_dataclass_refuses_is_told_with_its_section() -> None:
+def test_an_error_of_post_init_names_the_section() -> None:
     assert refusal(count=-1) == "params.yaml: knobs: count must not be negative"
 
 

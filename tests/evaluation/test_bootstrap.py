@@ -39,8 +39,8 @@ def test_another_seed_draws_other_users() -> None:
     assert (first != other).any()
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    """95% of 500 stores; the normal theory's 0.94 for 40 users, five standard errors (0.01 each) either way."""
+def test_intervals_have_their_nominal_coverage() -> None:
+    """95% of 500 samples; the normal theory's 0.94 for 40 users, five standard errors (0.01 each) either way."""
     draws = np.random.default_rng(0)
     covered, widths = 0, []
     for seed in range(500):
@@ -113,7 +113,7 @@ def test_holm_by_hand() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_refuses_what_stepping_down_refuses(values: list[float]) -> None:
+def test_holm_rejects_what_the_step_down_procedure_rejects(values: list[float]) -> None:
     """The procedure itself, at each level: the smallest first, until one is not small enough."""
     p = np.array(values)
     corrected = holm(p)

@@ -83,7 +83,7 @@ def test_means_and_differences_of_a_toy_table(markov_splits: Splits) -> None:
     assert unsure["low"] < 0.15 < 0.25 < unsure["high"]
 
 
-def test_the_frame_says_what_was_ranked(markov_splits: Splits) -> None:
+def test_the_frame_describes_what_was_ranked(markov_splits: Splits) -> None:
     found = summarise(table_of(teacher=[0.2, 0.4]), markov_splits, CONFIG, "toy")
     assert {key: found[key] for key in ("dataset", "users", "items", "candidates")} == {
         "dataset": "toy", "users": 2, "items": 40, "candidates": 10,
@@ -98,7 +98,9 @@ def test_the_frame_says_what_was_ranked(markov_splits: Splits) -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=40))
 @settings(deadline=None, max_examples=20)
-def test_equal_systems_cannot_be_told_apart(markov_splits: Splits, values: list[float]) -> None:
+def test_equal_systems_do_not_differ_significantly(
+    markov_splits: Splits, values: list[float]
+) -> None:
     """By nothing at all: their difference is 0, and so are both ends of its interval."""
     table = table_of(markov=values, teacher=values, student=values)
     for gap in summarise(table, markov_splits, CONFIG, "toy")["differences"]:

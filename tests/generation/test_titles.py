@@ -180,7 +180,7 @@ def test_generation_settings_of_a_model_are_ignored(small_backbone: Path, tmp_pa
         embedded = torch.cat([embedded, actual.token_table[[token]][None]], dim=1)
 
 
-def test_a_text_ends_at_any_of_the_model_s_ends(writer: Any) -> None:
+def test_a_text_ends_at_any_end_of_text_token(writer: Any) -> None:
     model = writer("tallrec")
     title = model.prompts.titles[3][:-1]
     model.stop_tokens = {model.prompts.end, 7}
@@ -225,7 +225,7 @@ def test_answers_are_columns_of_the_candidates(
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(1, 300), st.integers(5, 20))
-def test_no_title_pushes_the_question_out(
+def test_long_titles_do_not_cut_off_the_question(
     tokenizer: PreTrainedTokenizerFast, words: int, count: int
 ) -> None:
     """With 500-token titles a prompt and its answer keep all placeholders within the limit (specification 3)."""

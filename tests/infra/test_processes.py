@@ -1,4 +1,4 @@
-"""Services start in order and once they are ready; one that fails says so in its own words; none is left."""
+"""Services start in order, each when the one before is ready; a failure shows the output of the service."""
 
 import socket
 import subprocess
@@ -37,7 +37,7 @@ def test_a_service_that_is_never_ready_is_an_error(processes: Processes) -> None
         processes.start(Service("s3", SLEEP, lambda: False), timeout=0)
 
 
-def test_who_waits_learns_which_service_ended(processes: Processes) -> None:
+def test_waiting_reports_which_service_ended(processes: Processes) -> None:
     processes.start(Service("first", SLEEP, lambda: True))
     processes.start(Service("second", SLEEP, lambda: True))
     assert processes.ended() is None
@@ -46,8 +46,8 @@ def test_who_waits_learns_which_service_ended(processes: Processes) -> None:
     assert processes.ended() == "second"
 
 
-def test_nobody_outlives_the_stop(processes: Processes) -> None:
-    """Not even a child of a service that forgets it."""
+def test_stop_ends_all_child_processes(processes: Processes) -> None:
+    """Also the child of a service that does not end it."""
     code = f"import subprocess; subprocess.run({SLEEP!r}, start_new_session=False)"
     processes.start(Service("parent", [sys.executable, "-c", code], lambda: True))
     parent = psutil.Process(processes.running["parent"].pid)
@@ -72,7 +72,7 @@ def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
             Stack(tmp_path, tmp_path, webserver=port).prepare()
 
 
-def test_an_interrupted_stack_says_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_stack_prints_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     """Ctrl-C while it starts: status 0, no traceback."""
     code = "import infra.stack as s\ns.running = lambda stack: s._interrupt()\nraise SystemExit(s.main())"
     done = subprocess.run(

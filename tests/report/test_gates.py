@@ -41,7 +41,7 @@ def verdicts(report: dict[str, Any]) -> dict[str, bool]:
     return {result["name"]: result["success"] for result in report["results"]}
 
 
-def test_a_sound_student_passes_every_gate_and_is_told_why() -> None:
+def test_a_good_student_passes_every_gate_with_an_observation() -> None:
     report = evaluate_gates(user_metrics(), GatesConfig(**BOUNDS), CONFIG)
     assert report["success"]
     assert verdicts(report) == dict.fromkeys(GATES, True)
@@ -93,7 +93,7 @@ def test_the_gates_of_the_project_refuse_who_does_not_read_order(
     assert {name for name in GATES if not passed[name]} == failed
 
 
-def test_noise_refuses_nobody() -> None:
+def test_noise_fails_no_gate() -> None:
     """The student stands a little below popularity, within what 400 users can tell."""
     report = evaluate_gates(
         user_metrics(noise=0.5, student=0.195, teacher=0.2, popularity=0.2),

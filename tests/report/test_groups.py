@@ -59,7 +59,7 @@ def toy() -> Splits:
     return split(interactions_of(HISTORIES), config)
 
 
-def test_transition_scores_of_a_toy_store() -> None:
+def test_transition_scores_of_a_toy_dataset() -> None:
     """Train: a: A B C A, b: A B, c: B C, d: E D, e: D, f: F. A->B twice, B->C twice, C->A once, E->D once."""
     splits = toy()
     scores = dict(zip(splits.user_ids, transition_scores(splits.train).tolist(), strict=True))

@@ -206,7 +206,7 @@ def page(
     return written(path, metrics, with_titles(markov_splits, EVIL))
 
 
-def test_the_page_is_whole_and_loads_nothing(page: str) -> None:
+def test_the_page_is_complete_and_loads_nothing(page: str) -> None:
     found = Page(page)
     assert page.startswith("<!doctype html>")
     for tag in ("script", "link", "iframe", "img", "object", "embed", "base", "form"):

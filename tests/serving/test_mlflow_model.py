@@ -48,7 +48,7 @@ def typed(store: Path, history: list[str], k: int) -> dict[str, Any]:
     return json.loads(CliRunner().invoke(app, arguments).stdout)
 
 
-def test_a_packed_unit_holds_no_pickle_and_nobody_s_history(model: Path) -> None:
+def test_a_model_bundle_contains_no_pickle_and_no_history(model: Path) -> None:
     kinds = {path.suffix for path in model.rglob("*") if path.is_file()}
     assert kinds <= {
         ".json",
@@ -80,10 +80,10 @@ def test_the_answers_are_those_of_the_command_line(loaded: Any, trained_store: P
         assert answer["unknown"] == []
 
 
-def test_a_shopper_who_comes_again_gets_what_a_new_one_gets(
+def test_a_returning_user_gets_the_same_items_as_a_new_one(
     loaded: Any, trained_store: Path
 ) -> None:
-    """The server keeps the shopper's keys and values; the command line reads all anew."""
+    """The server caches the user's keys and values; the command line computes all of them."""
     for length in (1, 2, 3, 4, 5, 5):
         history = ["I003", "I004", "I005", "I006", "I007"][:length]
         (answer,) = asked(loaded, history, k=5)
@@ -118,7 +118,7 @@ def test_moments_are_read(loaded: Any) -> None:
         loaded.predict(rows)
 
 
-def test_items_that_are_new_in_the_store_are_read_from_their_titles(loaded: Any) -> None:
+def test_new_items_are_encoded_from_their_titles(loaded: Any) -> None:
     new = {"new_items": ["N1", "N2"], "new_titles": ["Thing number 1", "Thing number 2"]}
     (answer,) = asked(loaded, ["I003", "N1"], k=42, **new)
     assert answer["unknown"] == []
@@ -135,7 +135,7 @@ def test_items_that_are_new_in_the_store_are_read_from_their_titles(loaded: Any)
         asked(loaded, ["I003"], new_items=["N1"])
 
 
-def test_a_k_that_cannot_be_is_told_the_bounds(loaded: Any) -> None:
+def test_the_error_for_k_names_the_bounds(loaded: Any) -> None:
     with pytest.raises(MlflowException, match="k is 41; it must lie between 1 and the 40 items"):
         asked(loaded, HISTORY, k=41)
 

@@ -36,9 +36,7 @@ def test_soft_tokens_start_like_the_backbone_s_tokens() -> None:
     assert not torch.equal(heads.soft_tokens[0], heads.soft_tokens[1])
 
 
-def test_vectors_are_dropped_while_it_learns_and_whole_when_it_recommends(
-    student: Build, backbone: Backbone
-) -> None:
+def test_item_vectors_have_dropout_in_training_only(student: Build, backbone: Backbone) -> None:
     model, whole = student(backbone, item_vector_dropout=0.5), student(backbone)
     items, histories = np.array([1, 2, 3]), from_rows([[1, 2, 3], [4, 5]])
     expected = whole.eval().represent_items(items), whole.represent_users(histories)

@@ -1,4 +1,4 @@
-"""A shopper's kept keys and values change no answer, whoever else is asked for, and stay within their bytes."""
+"""Cached keys and values of a user change no result in any batch, and stay within their memory limit."""
 
 from collections.abc import Callable
 from typing import Any

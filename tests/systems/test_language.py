@@ -219,7 +219,7 @@ def test_items_read_by_what_is_trained_take_gradients_through_their_whole_text(
 
 
 def test_llm_srec_as_a_system_is_the_student(inputs: TrainingInput, tmp_path: Path) -> None:
-    """The same seed gives the same bits through either door."""
+    """The same seed gives the same bits by either function."""
     system: Any = small_variant("llmsrec", "retrieval", small())
     found = train_system(system, inputs, tmp_path / "out", tmp_path / "scratch", "key")
     wanted = train_student(

@@ -24,7 +24,7 @@ def inputs(markov_splits: Splits) -> TrainingInput:
 
 
 def test_sasrec_as_a_system_is_the_teacher(inputs: TrainingInput, tmp_path: Path) -> None:
-    """The same seed gives the same bits through either door."""
+    """The same seed gives the same bits by either function."""
     system = small_system("sasrec")
     network = train_system(system, inputs, tmp_path / "out", tmp_path / "scratch", "key")
     config = replace(system.config, seed=inputs.seed)  # type: ignore[attr-defined]

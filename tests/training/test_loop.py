@@ -25,7 +25,7 @@ def test_only_a_strictly_better_value_is_the_best() -> None:
     assert (stopping.best, stopping.best_step, stopping.bad) == (0.3, 2, 1)
 
 
-def test_training_stops_after_patience_looks_without_improvement() -> None:
+def test_training_stops_after_patience_validations_without_improvement() -> None:
     stopping = EarlyStopping(patience=2)
     stopped = []
     for step, value in enumerate([0.1, 0.1, 0.2, 0.2, 0.2, 0.3]):
@@ -35,12 +35,12 @@ def test_training_stops_after_patience_looks_without_improvement() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_a_value_that_is_no_number_is_an_error(value: float) -> None:
+def test_nan_or_infinity_is_an_error(value: float) -> None:
     with pytest.raises(FloatingPointError, match="at step 7"):
         EarlyStopping(patience=2).update(value, 7)
 
 
-def test_early_stopping_goes_on_from_its_saved_state(tmp_path: Path) -> None:
+def test_early_stopping_resumes_from_its_saved_state(tmp_path: Path) -> None:
     first = EarlyStopping(patience=2)
     first.update(0.5, 1)
     first.update(0.4, 2)
@@ -105,7 +105,7 @@ class Worsening:
 
 
 @pytest.mark.parametrize(("eval_steps", "best"), [([1, 2, 3], 4.0), ([0, 1, 2, 3], 5.0)])
-def test_a_look_before_the_first_step_keeps_what_is_not_bettered(
+def test_a_validation_before_the_first_step_can_be_the_best(
     tmp_path: Path, eval_steps: list[int], best: float
 ) -> None:
     trainer, log = Worsening(), MetricLog()
@@ -115,10 +115,8 @@ def test_a_look_before_the_first_step_keeps_what_is_not_bettered(
     assert [row["step"] for row in log.rows] == eval_steps[
         :3
     ]  # the best, and two without a better one
-    again, second = (
-        Worsening(),
-        MetricLog(),
-    )  # from the last look: it does not look at its start again
+    # resumed from the last validation: the one before the first step is not repeated
+    again, second = Worsening(), MetricLog()
     train(again, plan, second, Checkpoints(tmp_path / "c", "key"))
     assert again.network.weight.item() == best
     assert second.rows == log.rows
