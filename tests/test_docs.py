@@ -15,7 +15,6 @@ FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]*`")
 URL = re.compile(r"https?://\S+")
 LONGEST = 120
-UNWRAPPED = {"docs/rivals.md", "docs/systems.md"}  # until they are rewritten
 
 
 def markdown_files() -> list[str]:
@@ -54,7 +53,7 @@ def test_relative_links_resolve(name: str) -> None:
     assert broken == []
 
 
-@pytest.mark.parametrize("name", sorted(set(markdown_files()) - UNWRAPPED))
+@pytest.mark.parametrize("name", markdown_files())
 def test_lines_are_short(name: str) -> None:
     """Except tables and URLs."""
     lines = enumerate(prose(ROOT / name).splitlines(), start=1)
