@@ -1,4 +1,4 @@
-"""Retraining schedules: a cron per dataset, and a minimum of lines that arrived since the last retraining."""
+"""Retraining schedules: a cron per dataset, and a minimum of lines that the interactions do not contain yet."""
 
 import gzip
 import json
