@@ -28,7 +28,7 @@ run: setup  ## build every asset of every dataset in params.yaml, print the resu
 	@python -m orchestration.run
 
 test: setup $(SPARK) check  ## lint, types and tests
-	python -m pytest -q -n 2 --dist loadgroup
+	python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-robust: setup  ## the tests whose verdict could hang on the machine, run in ten ways, twice each (hours)
 	@python -m tests.robust
