@@ -23,6 +23,7 @@ def start() -> torch.device:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     cuda = torch.cuda.is_available()
     if cuda:
+        _prepare_cuda()
         torch.cuda.set_device(local)
     if "RANK" in os.environ and not distributed.is_initialized():
         # torchrun keeps one store for all its attempts: without a prefix, addresses of lost processes are found there
@@ -31,6 +32,14 @@ def start() -> torch.device:
         backend = "nccl" if cuda else "gloo"
         distributed.init_process_group(backend, store=store, rank=number, world_size=count)
     return torch.device("cuda", local) if cuda else torch.device("cpu")
+
+
+def _prepare_cuda() -> None:
+    """Before anything runs there. Shapes differ from step to step, and cuDNN's attention plans anew for each shape."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same sums at every run
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    # all memory would be written twice
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def size() -> int:

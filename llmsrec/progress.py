@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -31,12 +31,14 @@ class Progress:
         """What was done is lost."""
         self.done = self.before = 0
 
-    def advance(self, amount: int = 1, note: str = "") -> None:
+    def advance(self, amount: int = 1, note: str | Callable[[], str] = "") -> None:
+        """A `note` that takes time to write is written when a line is printed."""
         self.done += amount
         now = time.monotonic()
         if now - self.last >= self.interval and self.speaks:
             self.last = now
-            print(self.line(now - self.start, note), file=sys.stderr, flush=True)
+            text = note if isinstance(note, str) else note()
+            print(self.line(now - self.start, text), file=sys.stderr, flush=True)
 
     def line(self, seconds: float, note: str = "") -> str:
         rate = (self.done - self.before) / max(seconds, 1e-9)

@@ -6,8 +6,9 @@ import os
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,6 +22,7 @@ from llmsrec.files import whole_folder, write_json
 from llmsrec.progress import Progress
 
 Rows = list[dict[str, int | float]]  # a step and its metrics
+Terms = Mapping[str, float | Tensor]  # of a loss; a tensor is read when its number is wanted
 
 
 def generator(*key: int) -> np.random.Generator:
@@ -128,7 +130,7 @@ class Trainer(Protocol):
     @property
     def steps_per_epoch(self) -> int: ...
 
-    def step(self, step: int) -> dict[str, float]:
+    def step(self, step: int) -> Terms:
         """Step number `step`, from 0; the terms of its loss, `loss` first."""
 
     def state(self) -> dict[str, Any]: ...
@@ -197,16 +199,16 @@ def train(trainer: Trainer, plan: Plan, log: "MetricLog", checkpoints: "Checkpoi
         stopping.update(metrics[plan.select_by], 0)
     due, total = set(plan.looks), plan.looks[-1]
     progress = Progress(plan.name, total - step, "steps")
-    losses: list[dict[str, float]] = []
+    losses: list[Terms] = []
     while step < total and not stopping.stop:
         parallel.seed_step(seed, step)
         losses.append(trainer.step(step))
         step += 1
-        progress.advance(note=f"loss {losses[-1]['loss']:.3f}")
+        progress.advance(note=partial("loss {:.3f}".format, losses[-1]["loss"]))
         if step not in due:
             continue
         metrics = plan.validate()
-        means = {name: float(np.mean([row[name] for row in losses])) for name in losses[0]}
+        means = {name: float(np.mean([float(row[name]) for row in losses])) for name in losses[0]}
         losses.clear()
         log(step // plan.unit, **means, **metrics)
         if plan.select_by is None or stopping.update(metrics[plan.select_by], step):

@@ -63,7 +63,7 @@ def steps_of(folder: Path, document: dict[str, Any]) -> dict[str, list[float]]:
     trainer = StudentTrainer(model, splits, config)
     trainer.start()
     for step in range(STEPS):
-        found["student"].append(trainer.step(step)["loss"])
+        found["student"].append(float(trainer.step(step)["loss"]))
         found["student"] += [float(part.grad.norm()) for part in model.heads.parameters()]
     return found
 

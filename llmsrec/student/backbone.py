@@ -135,13 +135,15 @@ def load_backbone(
     return Backbone(body, tokenizer, reference["revision"], model if writes else None)
 
 
-def load_encoder(name: str, device: torch.device | str = "cpu") -> Backbone:
-    """Any text encoder by its folder or hub name, in float32, for who does not read with the backbone (SPEC 4.3).
+def load_encoder(
+    name: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Backbone:
+    """Any text encoder by its folder or hub name, for who does not read with the backbone (SPEC 4.3).
 
     `name@revision` pins one of the hub, which is another training than the bare name."""
     folder = Path(name)
     where, _, revision = (name, "", "") if folder.is_dir() else name.partition("@")
-    model, tokenizer = _frozen(where, revision or None, torch.float32, device)
+    model, tokenizer = _frozen(where, revision or None, dtype, device)
     digest = folder_digest(folder) if folder.is_dir() else str(model.config._commit_hash)
     return Backbone(model, tokenizer, digest)
 

@@ -52,7 +52,10 @@ class Decoder:
     def _read_llama(
         self, rows: Rows, keep: KeysValues | None
     ) -> Float[Tensor, "rows reads hidden"]:
-        x, mask = rows.embedded, None if rows.mask is None else rows.mask[:, None]
+        x, mask = rows.embedded, None
+        if rows.mask is not None:
+            on_cuda = rows.mask.device.type == "cuda"
+            mask = as_bias(rows.mask, x.dtype) if on_cuda else rows.mask[:, None]
         turn = self.model.rotary_emb(x, rows.positions)
         layers = self.model.layers
         for number, layer in enumerate(layers):
@@ -96,6 +99,18 @@ class Decoder:
             keep += [(layer.keys, layer.values) for layer in found.past_key_values.layers]
         states = found.last_hidden_state
         return states.gather(1, _columns(rows.reads, states.shape[-1]))
+
+
+def as_bias(
+    mask: Bool[Tensor, "rows tokens seen"], dtype: torch.dtype
+) -> Float[Tensor, "rows 1 tokens seen"]:
+    """A mask as CUDA's attention kernels take it, made once for all layers instead of once in each: what is added to
+    the scores. Its rows begin at multiples of 16 bytes, or each layer would copy it."""
+    rows, tokens, width = mask.shape
+    bias = torch.full(
+        (rows, 1, tokens, -(-width // 8) * 8), -torch.inf, dtype=dtype, device=mask.device
+    )
+    return bias[..., :width].masked_fill_(mask[:, None], 0.0)
 
 
 def _is_llama_shaped(model: Any) -> bool:

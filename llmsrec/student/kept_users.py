@@ -44,7 +44,7 @@ class KeptUsers:
             len(tails), self.model.config.hidden_size, device=self.model.backbone.device
         )
         lengths = prompts.lengths - starts
-        for some in chunks(np.argsort(lengths, kind="stable"), lengths):
+        for some in chunks(np.argsort(lengths, kind="stable"), lengths, states.device):
             new = [prompts.row(row)[starts[row] :] for row in some.tolist()]
             items = np.concatenate([tails[row][known[row][0] :] for row in some.tolist()])
             kept = [known[row][1] for row in some.tolist()]
@@ -79,7 +79,7 @@ class KeptUsers:
         if past is not None:
             mask = torch.cat([real[:, None].expand(-1, count, -1), mask], dim=2)
         rows = Rows(
-            model.slots.embed(torch.from_numpy(tokens).to(device), items),
+            model.slots.embed(torch.from_numpy(tokens), items),
             positions=torch.from_numpy(before[:, None] + np.arange(count)).to(device),
             reads=torch.from_numpy((tokens == UOUT).argmax(axis=1)[:, None]).to(device),
             mask=mask,

@@ -19,7 +19,7 @@ from llmsrec.files import read_json, whole_folder
 from llmsrec.student.backbone import Backbone, load_backbone
 from llmsrec.student.decoder import Rows
 from llmsrec.student.heads import LLMSRecConfig, centre
-from llmsrec.student.padding import chunks
+from llmsrec.student.padding import chunks, on_device
 from llmsrec.student.prefixes import PrefixCache, Prefixes, compute_prefixes
 from llmsrec.student.prompts import IOUT, UOUT, PromptBuilder
 from llmsrec.student.recipe import LLM_SREC, Recipe
@@ -94,10 +94,13 @@ class LLMSRec(Reader):
         if self.recipe.lora is not None:  # the text before the slot is read by what is trained, too
             prompts = self.prompts.items(items)
             return self.slots.read(prompts, prompts.tokens == IOUT)
-        order = np.argsort(self.prefixes.lengths[items], kind="stable")
+        order, device = (
+            np.argsort(self.prefixes.lengths[items], kind="stable"),
+            self.backbone.device,
+        )
         lengths = self.prefixes.lengths[items] + len(self.prompts.item_suffix)
-        parts = [self._read_items(items[chunk]) for chunk in chunks(order, lengths)]
-        return torch.cat(parts)[_back(order, self.backbone.device)]
+        parts = [self._read_items(items[chunk]) for chunk in chunks(order, lengths, device)]
+        return torch.cat(parts)[on_device(np.argsort(order, kind="stable"), device)]
 
     def _read_items(self, items: Int[np.ndarray, "rows"]) -> Float[Tensor, "rows hidden"]:
         """The fixed text of each item is kept or run forward only; its slot and what follows are run for gradients."""
@@ -107,16 +110,16 @@ class LLMSRec(Reader):
             if self.cache is None
             else self.cache.take(items)
         )
-        suffix = torch.tensor(self.prompts.item_suffix, device=device)
+        suffix = on_device(np.array(self.prompts.item_suffix), device)
         embedded = table[suffix.clamp(min=0)].expand(len(items), -1, -1).clone()
         if self.recipe.item_slots:
-            written = self.slots.written(torch.from_numpy(items).to(device))
+            written = self.slots.written(on_device(items, device))
             embedded[:, 0] = written.to(table.dtype)
         embedded[:, -1] = self.heads.soft_tokens[1].to(table.dtype)
-        lengths = torch.from_numpy(self.prefixes.lengths[items]).to(device)
+        lengths = on_device(self.prefixes.lengths[items], device)
         count = len(suffix)
         own = torch.ones(count, count, dtype=torch.bool, device=device).tril()
-        before = torch.from_numpy(real).to(device)[:, None].expand(-1, count, -1)
+        before = on_device(real, device)[:, None].expand(-1, count, -1)
         rows = Rows(
             embedded,
             positions=lengths[:, None] + torch.arange(count, device=device),
@@ -178,7 +181,3 @@ class LLMSRec(Reader):
         model = cls(config, backbone, teacher, catalog, recipe)
         model.heads.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()
-
-
-def _back(order: Int[np.ndarray, "rows"], device: torch.device) -> Int[Tensor, "rows"]:
-    return torch.from_numpy(np.argsort(order, kind="stable")).to(device)

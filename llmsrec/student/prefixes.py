@@ -1,7 +1,7 @@
 """What is frozen is not computed again: keys and values of the item prompts' text before their first soft slot.
 
 `Product: "Title" ` never changes under a frozen backbone. Its keys and values are kept in a file that the system pages
-in and out, and only the few tokens from the slot on are run, forward and backward.
+in and out, or in the memory of the GPU, and only the few tokens from the slot on are run, forward and backward.
 """
 
 import tempfile
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int
 from llmsrec.data.sequences import ranges
 from llmsrec.progress import Progress
 from llmsrec.student.decoder import Decoder, KeysValues
+from llmsrec.student.padding import on_device
 
 CHUNK_TOKENS = 1 << 14
 
@@ -53,9 +54,18 @@ class PrefixCache:
         self.prefixes, self.decoder = prefixes, decoder
         self.shape = _token_shape(decoder.model)
         self.dtype: torch.dtype = decoder.model.dtype
+        self.device: torch.device = decoder.model.device
         size = (len(prefixes.tokens), int(np.prod(self.shape)))
-        with tempfile.TemporaryFile(prefix="llmsrec-prefixes-") as file:  # gone with the mapping
-            self.rows = np.memmap(file, _STORED[self.dtype], mode="w+", shape=size)
+        if (
+            self.device.type == "cuda"
+        ):  # to fetch them from the host would take longer than the step
+            self.rows = torch.empty(size, dtype=self.dtype, device=self.device)
+        else:
+            with tempfile.TemporaryFile(
+                prefix="llmsrec-prefixes-"
+            ) as file:  # gone with the mapping
+                mapped = np.memmap(file, _STORED[self.dtype], mode="w+", shape=size)
+            self.rows = torch.from_numpy(mapped).view(self.dtype)
         self._fill()
 
     @staticmethod
@@ -68,10 +78,10 @@ class PrefixCache:
         """As `Decoder.keys_values` of the padded prefixes, and which of their tokens are real."""
         lengths = self.prefixes.lengths[items]
         real = np.arange(int(lengths.max())) < lengths[:, None]
-        padded = np.zeros((*real.shape, self.rows.shape[1]), dtype=self.rows.dtype)
-        padded[real] = self.rows[ranges(self.prefixes.offsets[items], lengths)[0]]
-        found = torch.from_numpy(padded).view(self.dtype).to(self.decoder.model.device)
-        layers = found.view(*real.shape, *self.shape).permute(2, 3, 0, 4, 1, 5)
+        where = on_device(ranges(self.prefixes.offsets[items], lengths)[0], self.device)
+        padded = self.rows.new_zeros(real.size, self.rows.shape[1])
+        padded.index_copy_(0, on_device(np.flatnonzero(real), self.device), self.rows[where])
+        layers = padded.view(*real.shape, *self.shape).permute(2, 3, 0, 4, 1, 5)
         return [(layer[0], layer[1]) for layer in layers], real
 
     def _fill(self) -> None:
@@ -82,12 +92,12 @@ class PrefixCache:
         for start in range(0, len(items), size):
             chunk = items[start : start + size]
             tokens, real = self.prefixes.padded(chunk)
-            device = self.decoder.model.device
-            layers = self.decoder.keys_values(torch.from_numpy(tokens).to(device))
+            layers = self.decoder.keys_values(on_device(tokens, self.device))
             stacked = torch.stack([torch.stack(pair) for pair in layers])
-            flat = stacked.permute(2, 4, 0, 1, 3, 5).flatten(2).cpu().view(_TENSOR[self.dtype])
+            flat = stacked.permute(2, 4, 0, 1, 3, 5).flatten(2).flatten(0, 1)
             where = ranges(self.prefixes.offsets[chunk], self.prefixes.lengths[chunk])[0]
-            self.rows[where] = flat.numpy()[real]
+            found = flat[on_device(np.flatnonzero(real), self.device)]
+            self.rows.index_copy_(0, on_device(where, self.device), found)
             progress.advance(len(chunk))
 
 
@@ -96,13 +106,12 @@ def compute_prefixes(
 ) -> tuple[KeysValues, Bool[np.ndarray, "rows tokens"]]:
     """The same without a cache: run forward only, since nothing before the slot takes a gradient."""
     tokens, real = prefixes.padded(items)
-    return decoder.keys_values(torch.from_numpy(tokens).to(decoder.model.device)), real
+    return decoder.keys_values(on_device(tokens, decoder.model.device)), real
 
 
 # numpy has no bfloat16: its bits are kept as whole numbers
 _STORED = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16,
            torch.bfloat16: np.int16}  # fmt: skip
-_TENSOR = {dtype: dtype for dtype in _STORED} | {torch.bfloat16: torch.int16}
 
 
 def _token_shape(model: Any) -> tuple[int, int, int, int]:

@@ -15,7 +15,7 @@ from llmsrec.student.backbone import Backbone
 from llmsrec.student.decoder import Decoder, Rows
 from llmsrec.student.heads import Heads, LLMSRecConfig
 from llmsrec.student.lora import adapt
-from llmsrec.student.padding import chunks, seen, spread
+from llmsrec.student.padding import chunks, on_device, seen, spread
 from llmsrec.student.prompts import HIST, IOUT, UOUT, UREP, Prompts, PromptShape
 from llmsrec.student.recipe import Recipe
 from llmsrec.teacher.sasrec import SASRec
@@ -78,15 +78,19 @@ class Slots(nn.Module):
         """The last hidden state at every token that is `asked`, in order.
 
         Prompts run in chunks of like length, right padded: in a causal model no token sees what pads behind it."""
-        order = np.argsort(prompts.lengths, kind="stable")
+        order, device = np.argsort(prompts.lengths, kind="stable"), self.backbone.device
         states, places = [], []
-        for chunk in chunks(order, prompts.lengths):
+        for chunk in chunks(order, prompts.lengths, device):
             where, _ = ranges(prompts.offsets[chunk], prompts.lengths[chunk])
-            vectors = None if teacher_users is None else teacher_users[torch.from_numpy(chunk)]
+            vectors = (
+                None
+                if teacher_users is None
+                else teacher_users[on_device(chunk, teacher_users.device)]
+            )
             states.append(self._run(prompts.take(chunk), asked[where], vectors))
             places.append(where[asked[where]])
         back = np.argsort(np.concatenate(places), kind="stable")
-        return torch.cat(states)[torch.from_numpy(back).to(self.backbone.device)]
+        return torch.cat(states)[on_device(back, device)]
 
     def _run(
         self, prompts: Prompts, asked: Bool[np.ndarray, "n"], teacher_users: Tensor | None
@@ -101,13 +105,13 @@ class Slots(nn.Module):
         reads = np.zeros((len(real), int(number.max()) + 1), dtype=np.int64)
         reads[row, number] = column
         rows = Rows(
-            self.embed(torch.from_numpy(tokens).to(device), prompts.items, teacher_users),
-            torch.from_numpy(positions).to(device),
-            torch.from_numpy(reads).to(device),
-            mask=seen(torch.from_numpy(segments).to(device)) if segments.any() else None,
+            self.embed(torch.from_numpy(tokens), prompts.items, teacher_users),
+            on_device(positions, device),
+            on_device(reads, device),
+            mask=seen(on_device(segments, device)) if segments.any() else None,
         )
         states = self.decoder.read(rows)
-        return states[torch.from_numpy(row), torch.from_numpy(number)].float()
+        return states[on_device(row, device), on_device(number, device)].float()
 
     def embed(
         self,
@@ -115,15 +119,17 @@ class Slots(nn.Module):
         items: Int[np.ndarray, "soft"],
         teacher_users: Tensor | None = None,
     ) -> Float[Tensor, "rows tokens hidden"]:
-        """Token vectors with every slot's vector in its place, written by one indexed scatter."""
+        """Token vectors with every slot's vector in its place, written by one indexed scatter.
+
+        `tokens` are on the CPU: slots are found there, since the host would wait for a GPU to find them."""
         table = self.backbone.token_table
         flat = tokens.flatten()
         where, what = [], []
         if len(items):
             unique, place = np.unique(items, return_inverse=True)  # shown twice, projected once
-            written = self.written(torch.from_numpy(unique).to(table.device))
+            written = self.written(on_device(unique, table.device))
             where.append((flat == HIST).nonzero()[:, 0])
-            what.append(written[torch.from_numpy(place).to(table.device)])
+            what.append(written[on_device(place, table.device)])
         for slot, number in ((UOUT, 0), (IOUT, 1)):
             if len(reads := (flat == slot).nonzero()[:, 0]):
                 where.append(reads)
@@ -131,9 +137,10 @@ class Slots(nn.Module):
         if teacher_users is not None:
             where.append((flat == UREP).nonzero()[:, 0])
             what.append(self.heads.user_projector(teacher_users.to(table.device)))
-        embedded = table[flat.clamp(min=0)]
+        embedded = table[flat.clamp(min=0).to(table.device, non_blocking=True)]
         if where:
-            embedded = embedded.index_copy(0, torch.cat(where), torch.cat(what).to(table.dtype))
+            places = torch.cat(where).to(table.device, non_blocking=True)
+            embedded = embedded.index_copy(0, places, torch.cat(what).to(table.dtype))
         return embedded.view(*tokens.shape, -1)
 
     def written(self, items: Int[Tensor, "items"]) -> Float[Tensor, "items hidden"]:

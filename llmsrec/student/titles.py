@@ -79,7 +79,8 @@ class TitleWriter(Reader):
         prompts = self.prompts.choices(histories, candidates)
         users = self._users(histories)
         texts = [""] * len(prompts)
-        for chunk in chunks(np.argsort(prompts.lengths, kind="stable"), prompts.lengths):
+        order, device = np.argsort(prompts.lengths, kind="stable"), self.backbone.device
+        for chunk in chunks(order, prompts.lengths, device):
             some = prompts.take(chunk)
             real = np.arange(int(some.lengths.max())) < some.lengths[:, None]
             vectors = None if users is None else users[torch.from_numpy(chunk)]
@@ -92,7 +93,7 @@ class TitleWriter(Reader):
     ) -> list[str]:
         """Left padded, so that all prompts end where writing begins."""
         device = self.backbone.device
-        tokens = torch.from_numpy(spread(prompts.tokens, real)).to(device)
+        tokens = torch.from_numpy(spread(prompts.tokens, real))
         embedded = self.slots.embed(tokens, prompts.items, users)
         width = real.shape[1]
         shift = torch.from_numpy(

@@ -23,6 +23,7 @@ from llmsrec.student.losses import (
     uniformity_loss,
 )
 from llmsrec.student.model import LLMSRec
+from llmsrec.student.padding import on_device
 from llmsrec.student.pool import ItemPool
 from llmsrec.student.ranker import StudentRanker, encode_items
 from llmsrec.student.recipe import LLM_SREC
@@ -141,12 +142,13 @@ class Trainer(GradientTrainer):
     def learning_rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def step(self, step: int) -> dict[str, float]:
+    def step(self, step: int) -> dict[str, Tensor]:
+        """The terms stay where they are: to read them at each step would stop a GPU between two steps."""
         self.model.train()
         terms = self.losses(self.epochs.batch(step), generator(self.config.seed, 2, step))
         share = rate(self.config, step, self.steps_per_epoch)
         self.descend(terms["loss"], self.config.learning_rate * share)
-        return {name: float(value.detach()) for name, value in terms.items()}
+        return {name: value.detach() for name, value in terms.items()}
 
     def losses(
         self, rows: Int[np.ndarray, "batch"], draws: np.random.Generator
@@ -157,13 +159,13 @@ class Trainer(GradientTrainer):
         own = places[parallel.rank()]
         known = self.teacher_users
         if known is not None:
-            known = known[torch.from_numpy(reads[own]).to(known.device)]
+            known = known[on_device(reads[own], known.device)]
         mine = rows[parallel.shares(len(rows))[parallel.rank()]]
         users = parallel.gathered(self._users(mine, known), places)
         if not self.model.recipe.distils:
             return {"loss": self._retrieval(users, reads, draws)}
         distilled = parallel.gathered(self.model.heads.teacher_head(known), places)
-        owners = torch.from_numpy(self.owners[reads]).to(users.device)
+        owners = on_device(self.owners[reads], users.device)
         uniformity = uniformity_loss(users, owners) + uniformity_loss(distilled, owners)
         terms = {
             "retrieval": self._retrieval(users, reads, draws),
@@ -201,11 +203,11 @@ class Trainer(GradientTrainer):
         shares = parallel.shares(len(items))
         own_items = self.model.represent_items(items[shares[parallel.rank()]])
         scores = users @ parallel.gathered(own_items, shares).T
-        place = torch.from_numpy(np.searchsorted(items, choices)).to(users.device)
+        place = on_device(np.searchsorted(items, choices), users.device)
         if not self.config.in_batch:
             return retrieval_loss(scores.gather(1, place))
-        allowed = torch.from_numpy(~self.negatives.owns(owners, items)).to(users.device)
-        chance = torch.from_numpy(self.pool.chance[items]).to(users.device)
+        allowed = on_device(~self.negatives.owns(owners, items), users.device)
+        chance = on_device(self.pool.chance[items], users.device)
         return catalogue_loss(scores, place[:, 0], chance, allowed)
 
     def _distillation(self, users: Tensor, teacher: Tensor) -> Float[Tensor, ""]:

@@ -11,7 +11,7 @@ from llmsrec.student.slots import Reader
 from llmsrec.student.train import Trainer
 from llmsrec.student.train_titles import TitleTrainer
 from llmsrec.systems.system import Stage
-from llmsrec.training import Plan, generator
+from llmsrec.training import Plan, Terms, generator
 
 Schedule = Literal["joint", "two_stage", "curriculum"]
 SCHEDULES: dict[str, tuple[Schedule, ...]] = {
@@ -66,7 +66,7 @@ class Curriculum:
     def steps_per_epoch(self) -> int:
         return self.trainer.steps_per_epoch
 
-    def step(self, step: int) -> dict[str, float]:
+    def step(self, step: int) -> Terms:
         shown = generator(self.seed, 4, step).random() < step / self.total
         self.trainer.model = self.whole if shown else self.text
         return self.trainer.step(step)
