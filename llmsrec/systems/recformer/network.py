@@ -62,7 +62,7 @@ class Recformer(nn.Module):
     def together(self, texts: Texts) -> list[Int[np.ndarray, "rows"]]:
         """Rows of like length, to be read at a time: a short text is not padded to the longest."""
         lengths = -(-texts.lengths // self.window) * self.window
-        return length_chunks(np.argsort(lengths, kind="stable"), lengths)
+        return length_chunks(np.argsort(lengths, kind="stable"), lengths, self.device)
 
     def represent(self, texts: Texts) -> Float[Tensor, "rows size"]:
         """The first token's state, of length 1: a product of two is their cosine."""
