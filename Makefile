@@ -66,7 +66,7 @@ fuzz: setup  ## feed a million generated inputs to the parsers
 
 clean:  ## remove tools' caches and Dagster's history; data, artifacts and MLflow's runs stay
 	rm -rf .dagster .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find llmsrec orchestration infra tests benchmarks experiments reliability -name __pycache__ -prune -exec rm -rf {} +
+	find llmsrec orchestration infra tests benchmarks studies reliability -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMP): EXTRAS := dev,stack
 $(STAMP): pyproject.toml constraints.txt

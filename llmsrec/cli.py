@@ -1,4 +1,4 @@
-"""What people type. Libraries that are slow to load are imported where they are needed."""
+"""The command line. Slow libraries are imported inside the commands that need them."""
 
 import json
 import sys
@@ -11,37 +11,37 @@ import typer
 from llmsrec.core.errors import LLMSRecError
 
 app = typer.Typer(
-    help="LLM-SRec: recommend from the order of purchases. `make run` builds what these commands read.",
+    help="LLM-SRec: sequential recommendation with a frozen language model. Run `make run` first.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Dataset = Annotated[str, typer.Option(help="A name from params.yaml (datasets).")]
+Dataset = Annotated[str, typer.Option(help="A dataset of params.yaml.")]
 
 
 @app.command()
 def recommend(
     dataset: Dataset,
-    history: Annotated[
-        str, typer.Option(help="parent_asins, oldest first, with commas between.")
-    ] = "",
-    k: Annotated[int, typer.Option("-k", help="How many to recommend.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    artifacts: Annotated[Path, typer.Option(help="Where trained stores lie.")] = Path("artifacts"),
+    history: Annotated[str, typer.Option(help="Item ids, oldest first, separated by commas.")] = "",
+    k: Annotated[int, typer.Option("-k", help="Number of items.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    artifacts: Annotated[Path, typer.Option(help="Folder of the trained datasets.")] = Path(
+        "artifacts"
+    ),
 ) -> None:
-    """What to offer a shopper next; without a history, what is popular."""
+    """Recommend items for a history; without a history, the most popular items."""
     from llmsrec.serving.recommender import Recommender
 
     bought = [item.strip() for item in history.split(",") if item.strip()]
-    found = Recommender.load(artifacts / dataset).recommend(bought, k)
+    recommended = Recommender.load(artifacts / dataset).recommend(bought, k)
     if as_json:
         source = "student" if bought else "popularity"
-        items = [asdict(item) for item in found]
+        items = [asdict(item) for item in recommended]
         print(json.dumps({"dataset": dataset, "history": bought, "source": source, "items": items}))
         return
     from rich.table import Table
 
-    table = Table(title=None if bought else "No history: what is popular")
+    table = Table(title=None if bought else "No history: most popular items")
     for name, justify in (
         ("", "right"),
         ("parent_asin", "left"),
@@ -49,16 +49,16 @@ def recommend(
         ("score", "right"),
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for item in found:
+    for item in recommended:
         table.add_row(str(item.rank), item.item_id, item.title, f"{item.score:.3f}")
     _show(table)
 
 
 @app.command()
 def download(
-    dataset: Annotated[str, typer.Argument(help="A name from params.yaml (datasets).")],
+    dataset: Annotated[str, typer.Argument(help="A dataset of params.yaml.")],
 ) -> None:
-    """Fetch a store's raw files into data/; `dvc add data` then versions them."""
+    """Download the raw files of a dataset into data/; run `dvc add data` afterwards to version them."""
     from llmsrec.stages.download import main as fetch
 
     fetch(["--dataset", dataset, "--out", f"data/{dataset}"])
@@ -67,9 +67,9 @@ def download(
 @app.command()
 def results(
     dataset: Dataset,
-    reports: Annotated[Path, typer.Option(help="Where reports lie.")] = Path("reports"),
+    reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports"),
 ) -> None:
-    """The result table of a store, with 95% intervals."""
+    """Print the metrics of a dataset with 95% intervals."""
     from rich.table import Table
 
     from llmsrec.core.files import read_json
@@ -80,59 +80,31 @@ def results(
     columns = [(ranking, name) for ranking in ("sampled", "full") for name in ("ndcg@10", "hr@10")]
     for ranking, name in columns:
         table.add_column(f"{ranking} {name}", justify="right")
-    for system, found in metrics["systems"].items():
-        cells = (found[ranking][name] for ranking, name in columns)
+    for system, values in metrics["systems"].items():
+        cells = (values[ranking][name] for ranking, name in columns)
         shown = [f"{cell['value']:.4f} [{cell['low']:.3f}, {cell['high']:.3f}]" for cell in cells]
         table.add_row(system, *shown)
     _show(table)
 
 
 @app.command()
-def compare(  # noqa: PLR0913 (options; all but the first have what params.yaml says)
-    dataset: Dataset,
-    systems: Annotated[str, typer.Option(help="Names, with commas between.")] = "",
-    modes: Annotated[str, typer.Option(help="retrieval, generation; with a comma, both.")] = "",
-    orders: Annotated[
-        str, typer.Option(help="Of training: original, shuffled; with a comma, both.")
-    ] = "",
-    seeds: Annotated[str, typer.Option(help="Numbers, with commas between.")] = "",
-    artifacts: Annotated[Path, typer.Option(help="Where trained stores lie.")] = Path("artifacts"),
-    reports: Annotated[Path, typer.Option(help="Where reports lie.")] = Path("reports"),
-) -> None:
-    """Train and evaluate systems side by side; what is trained already is not trained again.
-
-    What is not said is that of params.yaml (comparison)."""
-    from llmsrec.comparison import command
-
-    asked = {"systems": systems, "modes": modes, "orders": orders, "seeds": seeds}
-    changes = {name: _listed(text) for name, text in asked.items() if text}
-    command.run(dataset, changes, artifacts / dataset, reports / dataset / "comparison")
-
-
-def _listed(text: str) -> list[Any]:
-    """As YAML would read it."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    return [int(part) if part.isdecimal() else part for part in parts]
-
-
-@app.command()
 def preset(
     name: Annotated[
-        str | None, typer.Argument(help="Which; without a name they are listed.")
+        str | None, typer.Argument(help="A preset; without a name all are listed.")
     ] = None,
 ) -> None:
-    """Write a preset into params.yaml; datasets and comments stay."""
+    """Write a preset into params.yaml and studies/params.yaml; `default` undoes it."""
     from llmsrec import presets
 
     if name is None:
         print("\n".join(presets.names()))
         return
     changed = presets.apply(name)
-    print("\n".join(changed) if changed else f"params.yaml has the values of '{name}' already")
+    print("\n".join(changed) if changed else f"the parameters have the values of '{name}' already")
 
 
 def _show(table: Any) -> None:
-    """As it stands: a title may hold what would be markup."""
+    """Print without markup: item titles may contain its characters."""
     from rich.console import Console
 
     Console(markup=False, emoji=False, highlight=False).print(table)

@@ -1,6 +1,10 @@
-"""Presets: whole sets of knobs, written into params.yaml with its comments and its datasets kept."""
+"""Presets: sets of parameters written into params.yaml and studies/params.yaml; comments and datasets stay.
+
+The values that presets replace are stored in studies/presets/default.yaml; the preset `default` writes them back.
+"""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,10 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from llmsrec.core.errors import ConfigError
 from llmsrec.core.files import atomic_write
+
+FILES = (Path("params.yaml"), Path("studies/params.yaml"))
+FOLDER = Path("studies/presets")
+DEFAULT = "default"
 
 
 class _Representer(RoundTripRepresenter):
@@ -20,41 +28,72 @@ _Representer.add_representer(
 )
 
 
-def names(folder: Path = Path("presets")) -> list[str]:
-    return sorted(file.stem for file in folder.glob("*.yaml"))
+def names() -> list[str]:
+    """The presets by name; `default` is one of them."""
+    return sorted({DEFAULT, *(file.stem for file in FOLDER.glob("*.yaml"))})
 
 
-def apply(
-    name: str, params: Path = Path("params.yaml"), folder: Path = Path("presets")
+def apply(name: str) -> list[str]:
+    """Write a preset into the parameter files. Returns each change as `key: old -> new`.
+
+    Raises ConfigError for an unknown preset, an unknown parameter and a missing file; then nothing is written."""
+    if name not in names():
+        raise ConfigError(f"there is no preset '{name}'; there are: {', '.join(names())}")
+    default = FOLDER / f"{DEFAULT}.yaml"
+    replaced = _read(default) if default.exists() else {}
+    preset = replaced if name == DEFAULT else _read(FOLDER / f"{name}.yaml")
+    documents = {file: _read(file) for file in FILES}
+    changes: list[str] = []
+    for section, values in preset.items():
+        owner = next((doc for doc in documents.values() if section in doc), documents[FILES[0]])
+        changes += _merge(owner, {section: values}, replaced, ())
+    if name == DEFAULT:
+        default.unlink(missing_ok=True)
+    elif changes:
+        documents[default] = replaced
+    for file, document in documents.items():
+        if changes:
+            _write(file, document)
+    return changes
+
+
+def _merge(
+    document: Any, preset: dict[str, Any], replaced: dict[str, Any], path: Sequence[str]
 ) -> list[str]:
-    """Write a preset into params.yaml; returns the knobs that changed, old -> new."""
-    if name not in names(folder):
-        raise ConfigError(f"there is no preset '{name}'; there are: {', '.join(names(folder))}")
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width, yaml.Representer = True, 200, _Representer
-    preset = YAML(typ="safe").load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-    try:
-        document = yaml.load(params.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{params} does not exist: run from the project's root") from None
-    changed = _merge(document, preset, "")
-    with atomic_write(params) as aside, aside.open("w", encoding="utf-8") as file:
-        yaml.dump(document, file)
-    return changed
-
-
-def _merge(document: Any, preset: dict[str, Any], where: str) -> list[str]:
-    changed = []
+    """Write the preset into the document; the first value that was replaced of each key goes to `replaced`."""
+    changes = []
     for key, value in preset.items():
-        path = f"{where}{key}"
+        name = ".".join((*path, key))
         if key not in document:
-            raise ConfigError(f"params.yaml has no '{path}', which the preset sets")
+            raise ConfigError(f"no parameter file has '{name}', which the preset sets")
         if isinstance(value, dict):
-            changed += _merge(document[key], value, f"{path}.")
+            stored = replaced.setdefault(key, {})
+            changes += _merge(document[key], value, stored, (*path, key))
+            if not stored:
+                del replaced[key]
         elif document[key] != value:
-            changed.append(f"{path}: {_shown(document[key])} -> {_shown(value)}")
+            changes.append(f"{name}: {_shown(document[key])} -> {_shown(value)}")
+            replaced.setdefault(key, document[key])
             document[key] = value
-    return changed
+    return changes
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width, yaml.Representer = True, 4096, _Representer
+    return yaml
+
+
+def _read(file: Path) -> Any:
+    try:
+        return _yaml().load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file} does not exist: run from the project's root") from None
+
+
+def _write(file: Path, document: Any) -> None:
+    with atomic_write(file) as partial, partial.open("w", encoding="utf-8") as opened:
+        _yaml().dump(document, opened)
 
 
 def _shown(value: Any) -> str:

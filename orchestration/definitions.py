@@ -22,7 +22,7 @@ from orchestration.terminal import terminal_logger
 
 ROOT = Path(__file__).resolve().parents[1]
 JOB = "pipeline"
-PIPELINES = ("dvc.yaml", "comparison/dvc.yaml")
+PIPELINES = ("dvc.yaml", "studies/dvc.yaml")
 
 
 def datasets(root: Path = ROOT) -> dict[str, str]:
@@ -38,12 +38,12 @@ def operations(name: str, root: Path) -> dict[str, Any]:
     return {dataset: values for dataset, values in entries.items() if dataset in datasets(root)}
 
 
-def comparison_jobs(assets: list[Any]) -> list[Any]:
-    """A job has one kind of partitions: a system of a store, or a store; and no name that is an asset's too."""
+def study_jobs(assets: list[Any]) -> list[Any]:
+    """A job for each asset of studies/dvc.yaml, if there is one; a job may not have the name of an asset."""
     keys = {key.to_user_string() for asset in assets for key in getattr(asset, "keys", [])}
     jobs = {
-        "system": ("train_system", "One system on one store"),
-        "comparison": ("compare", "The systems of a store, once each is trained (`train_system`)"),
+        "trainings": ("train_study", "The trainings of a study on a dataset"),
+        "study": ("tabulate_study", "The table of a study, once it is trained (`train_study`)"),
     }
     return [
         dg.define_asset_job(name, selection=dg.AssetSelection.assets(asset), description=text)
@@ -71,7 +71,7 @@ def build(root: Path = ROOT) -> dg.Definitions:
                 selection=dg.AssetSelection.all() - STUDY_ASSETS,
                 description="Every step of one dataset",
             ),
-            *comparison_jobs(assets),
+            *study_jobs(assets),
             arrivals_job,
             retraining_job,
         ],

@@ -27,7 +27,7 @@ UNFINISHED = [
 ]
 
 JOB = "retrain"
-STUDY_ASSETS = dg.AssetSelection.groups("comparison")  # hours of training: run only on request
+STUDY_ASSETS = dg.AssetSelection.groups("studies")  # hours of training: run only on request
 
 retraining_job = dg.define_asset_job(
     JOB,

@@ -20,8 +20,8 @@ from pathlib import Path
 from reliability.project import CHECKOUT, tracked
 
 TRAININGS = [
-    "tests/sequential", "tests/training", "tests/student", "tests/systems", "tests/comparison", "tests/stages",
-    "tests/evaluation", "tests/report", "tests/serving", "tests/test_experiments.py",
+    "tests/sequential", "tests/training", "tests/student", "tests/systems", "tests/studies", "tests/stages",
+    "tests/evaluation", "tests/report", "tests/serving",
 ]  # fmt: skip
 PROCESSES = [
     "tests/orchestration", "tests/infra", "tests/reliability", "tests/training/test_distributed.py",

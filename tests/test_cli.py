@@ -1,6 +1,7 @@
 """What people type, on a small store that the stages' own code has trained."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -141,7 +142,7 @@ def test_without_a_history_the_popular_comes_and_says_so(artifacts: Path, splits
     likeliest = sorted(range(1, splits.num_items + 1), key=lambda item: -counts[item])[:6]
     arguments = ["recommend", "--dataset", "tiny", "-k", "6", "--artifacts", str(artifacts)]
     table = shown(*arguments)
-    assert "No history: what is popular" in table
+    assert "No history: most popular items" in table
     assert [row[1] for row in rows(table)] == [splits.catalog.item_id(item) for item in likeliest]
     assert [float(row[3]) for row in rows(table)] == [counts[item] for item in likeliest]
     assert json.loads(shown(*arguments, "--json"))["source"] == "popularity"
@@ -262,14 +263,15 @@ def test_results_that_are_not_there_say_what_to_run(
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the project's params.yaml and presets, in which commands are typed."""
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    (tmp_path / "presets").symlink_to(ROOT / "presets")
+    shutil.copytree(ROOT / "studies/presets", tmp_path / "studies/presets")
+    shutil.copyfile(ROOT / "studies/params.yaml", tmp_path / "studies/params.yaml")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.usefixtures("project")
 def test_presets_are_listed_by_name() -> None:
-    assert shown("preset") == "paper\nstrong\n"
+    assert shown("preset") == "default\npaper\n"
 
 
 def test_a_preset_is_written_and_told(project: Path) -> None:
@@ -277,13 +279,13 @@ def test_a_preset_is_written_and_told(project: Path) -> None:
     assert "splits.kcore: iterative -> single_pass\n" in said
     document = yaml.safe_load((project / "params.yaml").read_text())
     assert document["splits"]["kcore"] == "single_pass"
-    assert shown("preset", "paper") == "params.yaml has the values of 'paper' already\n"
+    assert shown("preset", "paper") == "the parameters have the values of 'paper' already\n"
 
 
 @pytest.mark.usefixtures("project")
 def test_an_unknown_preset_is_told_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     said = refusal(monkeypatch, "preset", "best")
-    assert said == "error: there is no preset 'best'; there are: paper, strong"
+    assert said == "error: there is no preset 'best'; there are: default, paper"
 
 
 def test_a_download_lands_in_the_data_folder(
@@ -313,7 +315,7 @@ finally:
 def test_help_shows_the_commands_without_loading_what_is_slow() -> None:
     run = subprocess.run([sys.executable, "-c", HELP, "--help"], capture_output=True, text=True)
     assert run.returncode == 0
-    for command in ("recommend", "download", "results", "compare", "preset"):
+    for command in ("recommend", "download", "results", "preset"):
         assert command in run.stdout
     assert run.stdout.splitlines()[-1] == "slow: []"
 

@@ -1,4 +1,4 @@
 """Metrics for each user, intervals and simple rankers.
 
-Imported by report, comparison, serving and stages.
+Imported by report, systems, studies, serving and stages.
 """

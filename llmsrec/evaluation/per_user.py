@@ -9,7 +9,7 @@ from jaxtyping import Float
 from llmsrec.core.config import Count, Natural
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Part, Splits
-from llmsrec.evaluation.bootstrap import interval, resampled_means, two_sided_p
+from llmsrec.evaluation.bootstrap import Interval, interval, resampled_means, two_sided_p
 from llmsrec.ranking.metrics import Ranks, hit_rate, mrr, ndcg
 from llmsrec.ranking.protocol import Evaluation, evaluate
 from llmsrec.ranking.ranker import Ranker, VectorRanker
@@ -121,27 +121,21 @@ def summarise(
         interval(float(mean), column)
         for mean, column in zip(values.mean(axis=0), resampled.T, strict=True)
     ]
-    systems: dict[str, dict[str, dict[str, Any]]] = {}
-    for place, (system, protocol) in enumerate(keys):
-        columns = intervals[place * len(METRICS) : (place + 1) * len(METRICS)]
-        systems.setdefault(system, {})[protocol] = {
-            metric: column.as_dict() for metric, column in zip(METRICS, columns, strict=True)
+    systems = _by_system(keys, intervals)
+    rows = [(*pair, protocol) for pair in pairs for protocol in PROTOCOLS]
+    first = len(keys) * len(METRICS)
+    differences = [
+        {
+            "a": one,
+            "b": other,
+            "protocol": protocol,
+            "metric": "ndcg@10",
+            **intervals[column].as_dict(),
+            "relative": _relative(intervals[column].value, systems[other][protocol]),
+            "p": two_sided_p(resampled[:, column]),
         }
-    differences = []
-    rows = ((*pair, protocol) for pair in pairs for protocol in PROTOCOLS)
-    for at, (first, second, protocol) in enumerate(rows, start=len(keys) * len(METRICS)):
-        base = systems[second][protocol]["ndcg@10"]["value"]
-        differences.append(
-            {
-                "a": first,
-                "b": second,
-                "protocol": protocol,
-                "metric": "ndcg@10",
-                **intervals[at].as_dict(),
-                "relative": intervals[at].value / base if base else 0.0,
-                "p": two_sided_p(resampled[:, at]),
-            }
-        )
+        for column, (one, other, protocol) in enumerate(rows, start=first)
+    ]
     candidates = splits.candidates["test"].items.shape[1]
     return {
         "dataset": dataset,
@@ -155,6 +149,25 @@ def summarise(
         "systems": systems,
         "differences": differences,
     }
+
+
+def _by_system(
+    keys: list[tuple[str, str]], intervals: list[Interval]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The intervals of each system, protocol and metric; those of a key are len(METRICS) in a row."""
+    systems: dict[str, dict[str, dict[str, Any]]] = {}
+    for place, (system, protocol) in enumerate(keys):
+        columns = intervals[place * len(METRICS) : (place + 1) * len(METRICS)]
+        systems.setdefault(system, {})[protocol] = {
+            metric: column.as_dict() for metric, column in zip(METRICS, columns, strict=True)
+        }
+    return systems
+
+
+def _relative(difference: float, metrics: dict[str, Any]) -> float:
+    """A difference of NDCG@10 as a share of that of `metrics`; 0 if that is 0."""
+    base = metrics["ndcg@10"]["value"]
+    return difference / base if base else 0.0
 
 
 def _ndcg_differences(

@@ -1,4 +1,4 @@
 """The evaluation report: groups, probes, gates, plots, pages.
 
-Imported by the evaluation stage and comparison.
+Imported by the evaluation stage and studies.
 """

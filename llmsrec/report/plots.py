@@ -46,12 +46,8 @@ class Palette:
 
 PRINT = Palette("#1f2430", "#c9cfda", "#2a6f97", "#c8553d")
 PAGE = Palette("#101010", "#101011", "#101012", "#101013")  # `svg` replaces them by variables
-VARIABLES = {
-    PAGE.ink: "var(--ink)",
-    PAGE.soft: "var(--line)",
-    PAGE.accent: "var(--accent)",
-    PAGE.second: "var(--second)",
-}
+VARIABLES = {PAGE.ink: "var(--ink)", PAGE.soft: "var(--line)", PAGE.accent: "var(--accent)",
+             PAGE.second: "var(--second)"}  # fmt: skip
 NAMES = {
     "popularity": "Popularity",
     "markov": "Markov chain",

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from llmsrec.backbones.build import write_backbone
+from llmsrec.backbones.build import SMALL, write_backbone
 from llmsrec.core.config import load_section
 from llmsrec.core.files import write_json
-from llmsrec.data.splits import Splits
+from llmsrec.data.catalog import Catalog
 from llmsrec.llm.backbone import BackboneConfig, load_backbone
 from llmsrec.stages import run
 
@@ -17,7 +17,8 @@ def main(argv: list[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(BackboneConfig, "backbone")
-    losses = write_backbone(config, Splits.load(args.splits).catalog, args.out)
+    catalog = Catalog.load(args.splits / "items.parquet") if config.model == SMALL else None
+    losses = write_backbone(config, catalog, args.out)
     parameters = sum(parameter.numel() for parameter in load_backbone(args.out).model.parameters())
     write_json(args.metrics, {**losses, "parameters": parameters})
 

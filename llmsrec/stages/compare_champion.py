@@ -39,10 +39,8 @@ def main(argv: list[str] | None = None) -> None:
         splits = Splits.load(args.artifacts / "splits")
         rows = np.flatnonzero(~targets_in_training(args.champion, splits, "test"))
         left_out = len(splits.candidates["test"]) - len(rows)
-        challenger, champion = (
-            _evaluate(folder, splits, rows, evaluation)
-            for folder in (args.artifacts, args.champion)
-        )
+        bundles = (args.artifacts, args.champion)
+        challenger, champion = (_evaluate(each, splits, rows, evaluation) for each in bundles)
         comparison = compare(challenger, champion, config.margin, evaluation)
     decision = decide(gates, comparison, config)
     note = f"; without {left_out:,} users whose target it was trained on" if left_out else ""

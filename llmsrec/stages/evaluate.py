@@ -37,14 +37,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = load_section(EvaluationConfig, "evaluation")
     splits, reports = Splits.load(args.splits), args.reports
-    backbone = load_backbone(args.backbone, default_device())
-    teacher = SASRec.load(args.teacher)
-    student = LLMSRec.from_pretrained(
-        args.student, backbone=backbone, teacher=teacher, catalog=splits.catalog
-    )
+    student = load_student(args, splits)
     embeddings = ItemEmbeddings.load(args.embeddings)
     models: dict[str, Ranker] = {
-        "teacher": SequentialRanker(teacher),
+        "teacher": SequentialRanker(student.teacher),
         "student": RetrievalRanker(student, embeddings.padded),
     }
     user_metrics = evaluate_all(baselines(splits, config.seed) | models, splits, config)
@@ -67,6 +63,16 @@ def main(argv: list[str] | None = None) -> None:
     write_metrics(metrics, diagnostics, reports)
     content = report_content(reports, args.backbone)
     write_report(reports / "report.html", metrics, diagnostics, content)
+
+
+def load_student(args: argparse.Namespace, splits: Splits) -> LLMSRec:
+    """The student with its backbone and teacher, on the default device."""
+    return LLMSRec.from_pretrained(
+        args.student,
+        backbone=load_backbone(args.backbone, default_device()),
+        teacher=SASRec.load(args.teacher),
+        catalog=splits.catalog,
+    )
 
 
 def write_metrics(metrics: dict[str, Any], diagnostics: Diagnostics, reports: Path) -> None:

@@ -1,4 +1,4 @@
 """The systems that the paper compares with LLM-SRec, and later rivals.
 
-Imported by comparison alone.
+Imported by studies alone.
 """

@@ -1,4 +1,4 @@
-"""A-LLMRec's first stage (SPEC 4.8): codes of items in which the teacher's vector and the text agree."""
+"""A-LLMRec's first stage (specification 4.8): codes of items in which the teacher's vector and the text agree."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ Texts = Callable[[Int[np.ndarray, "items"]], Float[Tensor, "items text"]]
 
 @dataclass(frozen=True)
 class AlignmentConfig:
-    """`text_encoder` is `backbone`, or the folder or hub name of any encoder; the paper takes a sentence encoder."""
+    """`text_encoder` is `backbone`, or the folder or hub name of any encoder; the paper uses a sentence encoder."""
 
     text_encoder: str
     text_tokens: Count
@@ -39,7 +39,7 @@ class AlignmentConfig:
 
 
 class Alignment(nn.Module):
-    """Two autoencoders with codes of one size; `encoder` reads texts where it is trained too."""
+    """Two autoencoders with codes of one size; `encoder` is the text encoder where it is trained."""
 
     def __init__(
         self, item_size: int, text_size: int, codes: int, encoder: nn.Module | None
@@ -63,35 +63,41 @@ def alignment_loss(
     items: Float[Tensor, "both size"],
     texts: Float[Tensor, "both text"],
 ) -> Float[Tensor, ""]:
-    """L1 of SPEC 4.8; the targets of the users stand first in `items` and `texts`, a negative of each after them."""
-    codes, read = alignment.item_codes(items), alignment.text_codes(texts)
-    rebuilt, told = alignment.item_out(codes), alignment.text_out(read)
+    """L1 of specification 4.8; `items` and `texts` hold the users' targets, then a negative for each."""
+    codes, text_codes = alignment.item_codes(items), alignment.text_codes(texts)
+    rebuilt, rebuilt_texts = alignment.item_out(codes), alignment.text_out(text_codes)
     positive, negative = (users.repeat(2, 1) * rebuilt).mean(dim=1).chunk(2)
     loss = functional.softplus(-positive).mean() + functional.softplus(negative).mean()
-    for part in range(2):  # each mean is over its own half: the sum of the two, not their mean
+    for part in range(2):  # the sum of two means, of targets and of negatives
         match, item, text = (
             functional.mse_loss(first.chunk(2)[part], second.chunk(2)[part])
-            for first, second in ((codes, read), (rebuilt, items), (told, texts.detach()))
+            for first, second in (
+                (codes, text_codes),
+                (rebuilt, items),
+                (rebuilt_texts, texts.detach()),
+            )
         )
         loss = loss + match + RECONSTRUCTION * item + TEXT_RECONSTRUCTION * text
     return loss
 
 
 class AlignmentTrainer(GradientTrainer):
-    """One step on each batch of users; gradients never outlive their batch (SPEC 6.17)."""
+    """One step for each batch of users; no gradient is carried over to the next batch (specification 6.17)."""
 
     def __init__(
-        self, alignment: Alignment, texts: Texts, given: TrainingInput, config: AlignmentConfig
+        self, alignment: Alignment, texts: Texts, inputs: TrainingInput, config: AlignmentConfig
     ) -> None:
-        self.alignment, self.texts, self.given, self.config = alignment, texts, given, config
-        splits, teacher, self.seed = given.splits, given.teacher, given.seed
+        self.alignment, self.texts, self.inputs, self.config = alignment, texts, inputs, config
+        splits, teacher, self.seed = inputs.splits, inputs.teacher, inputs.seed
         self.table = teacher.item_table
         train: Sequences = splits.train
         self.users = trainable_users(train)
         self.epochs = Epochs(np.arange(len(self.users)), config.batch_size, self.seed, 1)
         ends = train.lengths[self.users] - 1
         self.targets = train.items[train.offsets[self.users] + ends]
-        self.teacher_users = teacher.represent(train.take(self.users, ends))  # frozen: once
+        self.teacher_users = teacher.represent(
+            train.take(self.users, ends)
+        )  # computed once: the teacher is frozen
         self.negatives = NegativeSampler(train, splits.num_items)
         self.optimizer = torch.optim.Adam(
             alignment.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
@@ -110,15 +116,15 @@ class AlignmentTrainer(GradientTrainer):
         rows = self.epochs.batch(step)
         drawn = self.negatives.draw(self.users[rows], 1, generator(self.seed, 2, step))[:, 0]
         items = np.concatenate([self.targets[rows], drawn])
-        known = self.table[torch.from_numpy(items).to(self.table.device)]
+        vectors = self.table[torch.from_numpy(items).to(self.table.device)]
         users = self.teacher_users[torch.from_numpy(rows).to(self.table.device)]
-        loss = alignment_loss(self.alignment, users, known, self.texts(items))
+        loss = alignment_loss(self.alignment, users, vectors, self.texts(items))
         self.optimizer_step(loss, self.config.learning_rate)
         return {"loss": float(loss.detach())}
 
 
 class _Rebuilt(DotProductRanker):
-    """The teacher's users among items rebuilt from their codes."""
+    """A ranker of the teacher's user vectors and items rebuilt from their codes."""
 
     def __init__(self, alignment: Alignment, teacher: SequenceNetwork) -> None:
         super().__init__(alignment.item_out(alignment.item_codes(teacher.item_table)))
@@ -129,15 +135,15 @@ class _Rebuilt(DotProductRanker):
 
 
 def training_stage(trainer: AlignmentTrainer) -> tuple[AlignmentTrainer, TrainingPlan]:
-    """All epochs, and the last counts: as the original, whose inference wants none but the last."""
-    config, steps, splits = trainer.config, trainer.steps_per_epoch, trainer.given.splits
+    """The trainer and its plan: all epochs without selection, since the original's inference uses the last."""
+    config, steps, splits = trainer.config, trainer.steps_per_epoch, trainer.inputs.splits
 
     @torch.no_grad()
-    def look() -> dict[str, float]:
-        ranker = _Rebuilt(trainer.alignment, trainer.given.teacher)
+    def validate() -> dict[str, float]:
+        ranker = _Rebuilt(trainer.alignment, trainer.inputs.teacher)
         return validation_metrics(ranker, splits, config.validation_users, trainer.seed)
 
-    looks = epoch_steps(config.epochs, 1, steps)
+    eval_steps = epoch_steps(config.epochs, 1, steps)
     return trainer, TrainingPlan(
-        "alignment", look, looks, len(looks), None, steps_per_log_unit=steps
+        "alignment", validate, eval_steps, len(eval_steps), None, steps_per_log_unit=steps
     )

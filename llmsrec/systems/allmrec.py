@@ -1,4 +1,4 @@
-"""A-LLMRec (SPEC 4.8): stage 1 aligns items with their texts, stage 2 shows a frozen language model what came of it."""
+"""A-LLMRec (specification 4.8): stage 1 aligns items with texts, stage 2 trains a frozen language model's prompt."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,27 +17,27 @@ from llmsrec.systems.text_vectors import encoder_of, mean_states, text_vectors, 
 
 
 class ALLMRecNetwork(nn.Module):
-    """`reader` takes what stands in its item slots from `alignment`."""
+    """The item slots of `reader` hold the item codes of `alignment`."""
 
-    def __init__(self, given: TrainingInput, reader: PromptModel, config: AlignmentConfig) -> None:
+    def __init__(self, inputs: TrainingInput, reader: PromptModel, config: AlignmentConfig) -> None:
         super().__init__()
-        encoder = encoder_of(config.text_encoder, given)
+        encoder = encoder_of(config.text_encoder, inputs)
         codes = reader.variant.code_size
         assert codes is not None
         self.reader = reader
-        # in float32 where it is tuned: bfloat16 rounds small steps away
+        # trained in float32: bfloat16 would round small steps to zero
         tuned = encoder.model.float() if config.finetune_text else None
-        sizes = given.teacher.embedding_size, encoder.hidden_size, codes
+        sizes = inputs.teacher.embedding_size, encoder.hidden_size, codes
         self.alignment = Alignment(*sizes, tuned)
-        self.texts = _Texts(given, encoder, config)
+        self.texts = _Texts(inputs, encoder, config)
 
     @torch.no_grad()
-    def settle(self, given: TrainingInput) -> None:
-        """Fill the slots' table; items that nobody bought in training are known by their text alone."""
+    def fill_item_codes(self, inputs: TrainingInput) -> None:
+        """Fill the table of the item slots; items without a purchase in training get the codes of their texts."""
         self.alignment.eval()
-        everything = np.arange(given.splits.num_items + 1)
-        bought = np.isin(everything, given.splits.train.items)
-        codes = self.alignment.item_codes(given.teacher.item_table.to(given.device))
+        everything = np.arange(inputs.splits.num_items + 1)
+        bought = np.isin(everything, inputs.splits.train.items)
+        codes = self.alignment.item_codes(inputs.teacher.item_table.to(inputs.device))
         cold = everything[1:][~bought[1:]]
         if len(cold):
             codes[torch.from_numpy(cold)] = self.alignment.text_codes(self.texts(cold))
@@ -45,23 +45,23 @@ class ALLMRecNetwork(nn.Module):
 
 
 class _Texts:
-    """The vectors of items' texts: read once, or anew where the encoder is in training."""
+    """The vectors of items' texts: computed once, or at each call where the encoder is trained."""
 
-    def __init__(self, given: TrainingInput, encoder: Backbone, config: AlignmentConfig) -> None:
-        catalog = given.splits.catalog
+    def __init__(self, inputs: TrainingInput, encoder: Backbone, config: AlignmentConfig) -> None:
+        catalog = inputs.splits.catalog
         self.encoder: Backbone | None = None
         if config.finetune_text:
             self.encoder = encoder
             self.rows = tokenised(texts_of(catalog), encoder, config.text_tokens)
-        else:  # and the encoder's memory is free again
+        else:  # the encoder is not needed after this
             self.vectors = text_vectors(catalog, encoder, config.text_tokens)
 
     def __call__(self, items: Int[np.ndarray, "items"]) -> Float[Tensor, "items text"]:
         if self.encoder is None:
             return self.vectors[torch.from_numpy(items).to(self.vectors.device)]
         unique, place = np.unique(items, return_inverse=True)
-        found = mean_states([self.rows[item] for item in unique], self.encoder)
-        return found[torch.from_numpy(place).to(found.device)]
+        vectors = mean_states([self.rows[item] for item in unique], self.encoder)
+        return vectors[torch.from_numpy(place).to(vectors.device)]
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class ALLMRec:
     reading: LanguageRanker | LanguageWriter
     alignment: AlignmentConfig
 
-    def network(self, given: TrainingInput) -> ALLMRecNetwork:
-        return ALLMRecNetwork(given, self.reading.network(given), self.alignment)
+    def network(self, inputs: TrainingInput) -> ALLMRecNetwork:
+        return ALLMRecNetwork(inputs, self.reading.network(inputs), self.alignment)
 
-    def stages(self, network: ALLMRecNetwork, given: TrainingInput) -> Iterator[Stage]:
-        trainer = AlignmentTrainer(network.alignment, network.texts, given, self.alignment)
+    def stages(self, network: ALLMRecNetwork, inputs: TrainingInput) -> Iterator[Stage]:
+        trainer = AlignmentTrainer(network.alignment, network.texts, inputs, self.alignment)
         yield Stage(*training_stage(trainer))
-        network.settle(given)  # from here on the codes are fixed
-        yield from self.reading.stages(network.reader, given)  # type: ignore[arg-type]
+        network.fill_item_codes(inputs)  # the codes are fixed in stage 2
+        yield from self.reading.stages(network.reader, inputs)  # type: ignore[arg-type]
 
-    def model(self, network: ALLMRecNetwork, given: TrainingInput) -> Model:
-        return self.reading.model(network.reader, given)  # type: ignore[arg-type]
+    def model(self, network: ALLMRecNetwork, inputs: TrainingInput) -> Model:
+        return self.reading.model(network.reader, inputs)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""BERT4Rec (SPEC 4.2): a history is read in both directions, and what is hidden by [MASK] is told from the rest.
+"""BERT4Rec (specification 4.2): a history is read in both directions, and masked items are predicted from the others.
 
-Training hides a share of each row, and in a copy of the row its last item alone, which is what is asked later. What is
-hidden is always [MASK]: other items in its place, or the item itself, teach what never occurs at inference.
+Training masks a share of each row and, in a copy of the row, the last item alone, as at inference. A masked item is
+always [MASK]: a random item or the item itself in its place would never occur at inference.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from llmsrec.systems.system import Stage, TrainingInput
 from llmsrec.training.batches import length_buckets
 
 FEED_WIDTH = 4  # times the embedding, inside a position-wise network
-SPREAD = 0.02  # of the first weights, BERT's
+SPREAD = 0.02  # of initial weights, as in BERT
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class BERT4RecConfig(SequenceTraining):
 
 
 class Block(nn.Module):
-    """BERT's: attention to all that is real, a position-wise network with GELU, a layer norm after each."""
+    """BERT's block: attention to all items but padding, a position-wise network with GELU, each with a layer norm."""
 
     def __init__(self, config: BERT4RecConfig) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Block(nn.Module):
 
 
 class BERT4Rec(SequenceNetwork):
-    """The table has a row more than there are items: [MASK]'s."""
+    """The last row of the item table is that of [MASK]."""
 
     def __init__(self, config: BERT4RecConfig, num_items: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class BERT4Rec(SequenceNetwork):
         return self.bias
 
     def forward(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
-        """The state at each place, [MASK] or not: what it says of the item that belongs there."""
+        """The state at each position, which predicts the item at that position."""
         real = histories != 0
         x = self.item_embedding(histories) + self.position_embedding.weight[-histories.shape[1] :]
         x = functional.dropout(self.first_norm(x), self.dropout, self.training)
@@ -106,7 +106,7 @@ class BERT4Rec(SequenceNetwork):
         return self.last_norm(functional.gelu(self.dense(x))) * real[:, :, None]
 
     def last_state(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
-        """At a [MASK] behind the last purchase; the oldest makes room for it where the row is full."""
+        """The state of a [MASK] after the last purchase; a full row drops its oldest item for it."""
         shown = histories[:, max(0, histories.shape[1] + 1 - self.max_length) :]
         masks = shown.new_full((len(shown), 1), self.mask)
         return self(torch.cat([shown, masks], dim=1))[:, -1]
@@ -115,13 +115,13 @@ class BERT4Rec(SequenceNetwork):
 def hidden(
     block: Int[np.ndarray, "rows length"], share: float, draws: np.random.Generator
 ) -> Bool[np.ndarray, "rows length"]:
-    """A share of what is real, drawn place by place; at least one of each row."""
+    """A random mask of a share of the items, at least one in each row; padding is never masked."""
     values = np.where(block != 0, draws.random(block.shape), 2.0)
     return (values < share) | (values == values.min(axis=1, keepdims=True))
 
 
 class ClozeTrainer(EpochTrainer):
-    """AdamW; the rate rises for some steps and then falls to zero in a line."""
+    """AdamW; the learning rate warms up and then falls linearly to zero."""
 
     def __init__(
         self, model: BERT4Rec, train: Sequences, num_items: int, config: BERT4RecConfig
@@ -130,7 +130,7 @@ class ClozeTrainer(EpochTrainer):
         vectors = [part for part in model.parameters() if part.dim() == 1]
         groups = [
             {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},  # biases and norms, as BERT has it
+            {"params": vectors, "weight_decay": 0.0},  # biases and norms, as in BERT
         ]
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         super().__init__(model, train, config, optimizer)
@@ -145,17 +145,17 @@ class ClozeTrainer(EpochTrainer):
     ) -> Float[Tensor, ""]:
         rows = self.train.take(users).last(self.config.max_length)
         states, targets = [], []
-        for some in length_buckets(rows.lengths):
-            tokens, items = self.lessons(rows.take(some).padded(), draws)
-            asked = tokens == self.mask
-            states.append(self.model(tokens.to(self.device))[asked.to(self.device)])
-            targets.append(items[asked].to(self.device))
+        for chunk in length_buckets(rows.lengths):
+            tokens, items = self.lessons(rows.take(chunk).padded(), draws)
+            masked = tokens == self.mask
+            states.append(self.model(tokens.to(self.device))[masked.to(self.device)])
+            targets.append(items[masked].to(self.device))
         return full_loss(scores_of_all_items(self.model, torch.cat(states)), torch.cat(targets) - 1)
 
     def lessons(
         self, block: Int[np.ndarray, "rows length"], draws: np.random.Generator
     ) -> tuple[Int[Tensor, "copies length"], Int[Tensor, "copies length"]]:
-        """What is shown and what stood there: rows with a share hidden, then the rows with their last item hidden."""
+        """Masked rows and their items: rows with a share of items masked, then rows with the last item masked."""
         last = np.zeros(block.shape, dtype=bool)
         last[:, -1] = True
         items = np.concatenate([block, block])
@@ -167,14 +167,14 @@ class ClozeTrainer(EpochTrainer):
 class BERT4RecSystem:
     config: BERT4RecConfig
 
-    def network(self, given: TrainingInput) -> BERT4Rec:
-        return BERT4Rec(self.config, given.splits.num_items)
+    def network(self, inputs: TrainingInput) -> BERT4Rec:
+        return BERT4Rec(self.config, inputs.splits.num_items)
 
-    def stages(self, network: BERT4Rec, given: TrainingInput) -> Iterator[Stage]:
-        config, splits = replace(self.config, seed=given.seed), given.splits
+    def stages(self, network: BERT4Rec, inputs: TrainingInput) -> Iterator[Stage]:
+        config, splits = replace(self.config, seed=inputs.seed), inputs.splits
         train = training_histories(splits, config.holdout)
         trainer = ClozeTrainer(network, train, splits.num_items, config)
         yield Stage(trainer, training_plan(trainer, splits, "BERT4Rec"))
 
-    def model(self, network: BERT4Rec, given: TrainingInput) -> SequentialRanker:
+    def model(self, network: BERT4Rec, inputs: TrainingInput) -> SequentialRanker:
         return SequentialRanker(network)

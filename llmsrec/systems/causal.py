@@ -1,4 +1,4 @@
-"""Causal networks by the teacher's own training: SASRec and its stronger kin (SPEC 4.1, 9), GRU4Rec and NextItNet."""
+"""Causal networks with the teacher's training: SASRec, its variants, GRU4Rec, NextItNet (specification 4, 9)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,16 +11,16 @@ from llmsrec.systems.system import Stage, TrainingInput
 
 @dataclass(frozen=True)
 class CausalSystem:
-    """`config` says which network it is."""
+    """The class of `config` decides the network."""
 
     config: CausalTraining
 
-    def network(self, given: TrainingInput) -> SequenceNetwork:
-        return self.config.build_network(given.splits.num_items)
+    def network(self, inputs: TrainingInput) -> SequenceNetwork:
+        return self.config.build_network(inputs.splits.num_items)
 
-    def stages(self, network: SequenceNetwork, given: TrainingInput) -> Iterator[Stage]:
-        config = replace(self.config, seed=given.seed)
-        yield Stage(*training_stage(network, given.splits, config, type(network).__name__))
+    def stages(self, network: SequenceNetwork, inputs: TrainingInput) -> Iterator[Stage]:
+        config = replace(self.config, seed=inputs.seed)
+        yield Stage(*training_stage(network, inputs.splits, config, type(network).__name__))
 
-    def model(self, network: SequenceNetwork, given: TrainingInput) -> SequentialRanker:
+    def model(self, network: SequenceNetwork, inputs: TrainingInput) -> SequentialRanker:
         return SequentialRanker(network)

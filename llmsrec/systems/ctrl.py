@@ -1,8 +1,8 @@
-"""CTRL (SPEC 4.3), in the two forms that go by that name.
+"""CTRL (specification 4.3), in its two published forms.
 
 `init`, the paper's: texts as vectors, their principal components as the first item table of SASRec, all of it trained.
 `contrastive`, the original idea: states of SASRec are first aligned with the text of the same history, then trained.
-The texts are read by the comparison's language model unless `encoder` names another one (the paper: roberta-base).
+The pipeline's language model encodes the texts unless `encoder` names another one (the paper: roberta-base).
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ from llmsrec.training.loop import TrainingPlan
 
 @dataclass(frozen=True)
 class CTRL:
-    """`config` is the section `teacher`, with what the system changes of it; from `window` on: of `contrastive`."""
+    """`config` is the section `teacher` with its changes; the fields from `window` on belong to `contrastive`."""
 
     config: TeacherConfig
     variant: Literal["init", "contrastive"]
@@ -47,44 +47,47 @@ class CTRL:
     align_batch: Count
     align_rate: Amount
 
-    def network(self, given: TrainingInput) -> SequenceNetwork:
-        network = self.config.build_network(given.splits.num_items)
-        encoder = encoder_of(self.encoder, given)
+    def network(self, inputs: TrainingInput) -> SequenceNetwork:
+        network = self.config.build_network(inputs.splits.num_items)
+        encoder = encoder_of(self.encoder, inputs)
         if self.variant == "contrastive":
             return AlignedSASRec(network, encoder.hidden_size, self.views)
-        start_from_texts(network, text_vectors(given.splits.catalog, encoder, self.max_tokens))
+        start_from_texts(network, text_vectors(inputs.splits.catalog, encoder, self.max_tokens))
         return network
 
-    def stages(self, network: SequenceNetwork, given: TrainingInput) -> Iterator[Stage]:
-        config = replace(self.config, seed=given.seed)
+    def stages(self, network: SequenceNetwork, inputs: TrainingInput) -> Iterator[Stage]:
+        config = replace(self.config, seed=inputs.seed)
         if isinstance(network, AlignedSASRec):
-            yield self._alignment(network, given)
-        yield Stage(*training_stage(network, given.splits, config, "CTRL"))
+            yield self._alignment(network, inputs)
+        yield Stage(*training_stage(network, inputs.splits, config, "CTRL"))
 
-    def model(self, network: SequenceNetwork, given: TrainingInput) -> SequentialRanker:
+    def model(self, network: SequenceNetwork, inputs: TrainingInput) -> SequentialRanker:
         return SequentialRanker(network)
 
-    def _alignment(self, network: "AlignedSASRec", given: TrainingInput) -> Stage:
+    def _alignment(self, network: "AlignedSASRec", inputs: TrainingInput) -> Stage:
         config = replace(
-            self.config, seed=given.seed, batch_size=self.align_batch, learning_rate=self.align_rate
+            self.config,
+            seed=inputs.seed,
+            batch_size=self.align_batch,
+            learning_rate=self.align_rate,
         )
-        train = training_histories(given.splits, config.holdout)
+        train = training_histories(inputs.splits, config.holdout)
         prefixes = train.take(np.arange(len(train)), np.maximum(train.lengths - 1, 0))
-        texts = texts_of(prefixes, given.splits.catalog, self.window)
-        vectors = encoded(texts, encoder_of(self.encoder, given), self.max_tokens)
+        texts = texts_of(prefixes, inputs.splits.catalog, self.window)
+        vectors = encoded(texts, encoder_of(self.encoder, inputs), self.max_tokens)
         trainer = AlignmentTrainer(network, train, config, prefixes, vectors)
         steps = trainer.steps_per_epoch
-        looks = epoch_steps(self.align_epochs, 1, steps)
+        eval_steps = epoch_steps(self.align_epochs, 1, steps)
         return Stage(
             trainer,
             TrainingPlan(
-                "CTRL, alignment", dict, looks, len(looks), None, steps_per_log_unit=steps
+                "CTRL, alignment", dict, eval_steps, len(eval_steps), None, steps_per_log_unit=steps
             ),
         )
 
 
 def start_from_texts(network: SASRec, vectors: Float[Tensor, "indices width"]) -> None:
-    """The table's first columns are the texts' principal components, with the spread of the usual start."""
+    """The table's first columns are the texts' principal components, with the spread of the usual initialisation."""
     with torch.no_grad():
         table = network.item_embedding.weight
         components = principal(vectors, table.shape[1]).to(table.device)
@@ -93,7 +96,7 @@ def start_from_texts(network: SASRec, vectors: Float[Tensor, "indices width"]) -
 
 
 def texts_of(prefixes: Sequences, catalog: Catalog, window: int) -> list[str]:
-    """The newest titles of each history, newest first: a cap on tokens then cuts the oldest away."""
+    """The newest titles of each history, newest first, so that a limit on tokens drops the oldest."""
     tails = prefixes.last(window)
     return [
         "; ".join(catalog.titles[item] for item in tails[row][::-1].tolist())
@@ -102,7 +105,7 @@ def texts_of(prefixes: Sequences, catalog: Catalog, window: int) -> list[str]:
 
 
 class AlignedSASRec(SequenceNetwork):
-    """SASRec, one more linear layer behind it, and what maps its states and texts into views of a shared space."""
+    """SASRec with one more linear layer, and maps of its states and of texts into views of a shared space."""
 
     def __init__(self, backbone: SASRec, text_size: int, views: int) -> None:
         super().__init__()
@@ -125,21 +128,21 @@ class AlignedSASRec(SequenceNetwork):
     def aligned(
         self, states: Float[Tensor, "batch size"], texts: Float[Tensor, "batch width"]
     ) -> tuple[Float[Tensor, "batch views size"], Float[Tensor, "batch views size"]]:
-        """Both sides in their views."""
-        found = self.state_views(self.state_map(states)), self.text_views(self.text_map(texts))
-        first, second = (part.unflatten(-1, (self.views, -1)) for part in found)
+        """States and texts, each as views."""
+        views = self.state_views(self.state_map(states)), self.text_views(self.text_map(texts))
+        first, second = (part.unflatten(-1, (self.views, -1)) for part in views)
         return first, second
 
 
 def matching_loss(
     states: Float[Tensor, "batch views size"], texts: Float[Tensor, "batch views size"]
 ) -> Float[Tensor, ""]:
-    """Which text belongs to which state, and the reverse: BCE of sum_m max_n <a_m, b_n>, 1 on the diagonal."""
+    """The loss of matching states with texts: BCE of sum_m max_n <a_m, b_n>, 1 on the diagonal."""
     products = torch.einsum("imd,jnd->ijmn", states, texts)
-    own = torch.eye(len(states), device=states.device)
+    same = torch.eye(len(states), device=states.device)
     from_states, from_texts = products.amax(dim=3).sum(dim=2), products.amax(dim=2).sum(dim=2)
     losses = [
-        functional.binary_cross_entropy_with_logits(scores, own)
+        functional.binary_cross_entropy_with_logits(scores, same)
         for scores in (from_states, from_texts)
     ]
     return (losses[0] + losses[1]) / 2

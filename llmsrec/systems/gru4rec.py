@@ -1,7 +1,7 @@
-"""GRU4Rec (SPEC 4.2), after its authors' code: tied tables, scores as they are, and a softmax of the negatives alone.
+"""GRU4Rec (specification 4.2), after its authors: tied tables, raw scores, and a softmax over the negatives alone.
 
-The authors' session-parallel batches are left out: they spare padding where sessions are many and short, and cut the
-gradient at each step; whole histories in one batch give the same states, with the gradient through all of them.
+Without the authors' session-parallel batches, which save padding for many short sessions and cut the gradient at each
+step: whole histories in one batch give the same states with the full gradient.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class GRU4RecConfig(CausalTraining):
 
 
 class GRU4Rec(SequenceNetwork):
-    """The table that is read is the table that is scored with; a hidden state is as wide as an embedding."""
+    """Input and output share one item table; a hidden state has the width of an embedding."""
 
     def __init__(self, config: GRU4RecConfig, num_items: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class GRU4Rec(SequenceNetwork):
         return self.bias
 
     def forward(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
-        """Padding is put behind the purchases, so that the state starts at the first of them."""
+        """Padding is moved behind the purchases, so that it does not change the state."""
         real = histories != 0
         places = torch.arange(histories.shape[1], device=histories.device)
         pads = (~real).sum(dim=1, keepdim=True)
@@ -90,13 +90,15 @@ class GRU4Rec(SequenceNetwork):
 
 
 class GRU4RecLoss:
-    """The next item against the catalogue, or against negatives of the step, drawn by popularity to the power alpha."""
+    """The next item against all items, or against negatives of the step, drawn by popularity to the power alpha."""
 
     def __init__(self, config: GRU4RecConfig, train: Sequences, num_items: int) -> None:
         counts = np.bincount(train.items, minlength=num_items + 1)[1:]
         shares = counts**config.alpha / (counts**config.alpha).sum()
         self.config, self.edges = config, np.cumsum(shares)
-        with np.errstate(divide="ignore"):  # an item that nobody bought is neither target nor drawn
+        with np.errstate(
+            divide="ignore"
+        ):  # an item without purchases is neither a target nor drawn
             self.log_shares = torch.from_numpy(np.log(np.append(1, shares)).astype(np.float32))
 
     def __call__(
@@ -122,7 +124,7 @@ class GRU4RecLoss:
         return torch.from_numpy(np.minimum(places, len(self.edges) - 1) + 1)
 
 
-LOWEST = -1e9  # below every score; a row whose negatives are all its target stays finite
+LOWEST = -1e9  # below every score, and finite for a row whose negatives are all its target
 
 
 def bpr_max_loss(
@@ -131,7 +133,7 @@ def bpr_max_loss(
     other: Bool[Tensor, "n k"],
     regulariser: float,
 ) -> Float[Tensor, ""]:
-    """-log sum_j w_j sigma(r_i - r_j) + lambda sum_j w_j r_j^2; w: softmax of the negatives, the target aside."""
+    """-log sum_j w_j sigma(r_i - r_j) + lambda sum_j w_j r_j^2; w: softmax over the negatives without the target."""
     log_weights = negative.masked_fill(~other, LOWEST).log_softmax(dim=1)
     above = functional.logsigmoid(positive[:, None] - negative)
     size = (log_weights.exp() * negative.square()).sum(dim=1)

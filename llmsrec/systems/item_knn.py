@@ -1,5 +1,6 @@
-"""Systems that count and train nothing: popularity, and neighbours of items."""
+"""Systems that count and train nothing: popularity, a Markov chain, and item neighbours."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,66 +16,81 @@ from llmsrec.ranking.ranker import Ranker
 from llmsrec.systems.system import Stage, TrainingInput
 
 
-@dataclass(frozen=True)
-class Popularity:
-    """How often an item was bought in training."""
+class CountingSystem(ABC):
+    """A system that counts purchases and has nothing to train."""
 
-    def network(self, given: TrainingInput) -> nn.Module:
+    def network(self, inputs: TrainingInput) -> nn.Module:
+        """An empty network."""
         return nn.Module()
 
-    def stages(self, network: nn.Module, given: TrainingInput) -> Iterator[Stage]:
+    def stages(self, network: nn.Module, inputs: TrainingInput) -> Iterator[Stage]:
+        """No training."""
         return iter(())
 
-    def model(self, network: nn.Module, given: TrainingInput) -> Ranker:
-        return baselines.Popularity(given.splits)
+    @abstractmethod
+    def model(self, network: nn.Module, inputs: TrainingInput) -> Ranker: ...
 
 
 @dataclass(frozen=True)
-class ItemKNN:
-    """How like an item is to those of the history (SPEC 9), by who bought both in training.
+class Popularity(CountingSystem):
+    """How often an item was bought in training."""
 
-    Similarity is the cosine with `shrink` added below the fraction, so that few buyers prove little. An item keeps its
-    `neighbours` most similar; `last` purchases of the history count, or all."""
+    def model(self, network: nn.Module, inputs: TrainingInput) -> Ranker:
+        return baselines.Popularity(inputs.splits)
+
+
+@dataclass(frozen=True)
+class Markov(CountingSystem):
+    """How often an item directly followed the last one; `ordered: false` counts on shuffled histories."""
+
+    ordered: bool
+
+    def model(self, network: nn.Module, inputs: TrainingInput) -> Ranker:
+        train = inputs.splits.train
+        shuffled = train.shuffled(np.random.default_rng(inputs.seed))
+        return baselines.MarkovChain(inputs.splits, train if self.ordered else shuffled)
+
+
+@dataclass(frozen=True)
+class ItemKNN(CountingSystem):
+    """The cosine of two items' buyers, summed over the items of the history (specification 9).
+
+    `shrink` is added to the denominator, so that a few shared buyers prove little. An item keeps its `neighbours` most
+    similar items; the `last` purchases of the history count, or all."""
 
     neighbours: Count
     shrink: Amount
     last: Count | None
 
-    def network(self, given: TrainingInput) -> nn.Module:
-        return nn.Module()
-
-    def stages(self, network: nn.Module, given: TrainingInput) -> Iterator[Stage]:
-        return iter(())
-
-    def model(self, network: nn.Module, given: TrainingInput) -> Ranker:
-        columns = given.splits.num_items + 1
-        similar = similarities(bought(given.splits.train, columns), self.shrink)
+    def model(self, network: nn.Module, inputs: TrainingInput) -> Ranker:
+        columns = inputs.splits.num_items + 1
+        similar = similarities(bought(inputs.splits.train, columns), self.shrink)
         return NeighbourRanker(nearest(similar, self.neighbours), self.last)
 
 
 class NeighbourRanker:
-    """The sum over the history's items; row i of `similar` holds the neighbours of item i."""
+    """Scores are sums over the items of the history; row i of `similar` holds the neighbours of item i."""
 
     def __init__(self, similar: sparse.csr_matrix, last: int | None) -> None:
         self.similar, self.last = similar, last
 
     def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
         shown = histories if self.last is None else histories.last(self.last)
-        found = bought(shown, self.similar.shape[0]) @ self.similar.T
-        return np.asarray(found.toarray())
+        scores = bought(shown, self.similar.shape[0]) @ self.similar.T
+        return np.asarray(scores.toarray())
 
 
 def bought(histories: Sequences, columns: int) -> sparse.csr_matrix:
-    """A row for each history: 1 where an item was bought, however often."""
+    """A matrix of histories by items: 1 where an item was bought at least once."""
     rows = np.repeat(np.arange(len(histories)), histories.lengths)
     ones = np.ones(len(rows), dtype=np.float32)
-    found = sparse.csr_matrix((ones, (rows, histories.items)), shape=(len(histories), columns))
-    found.data[:] = 1
-    return found
+    matrix = sparse.csr_matrix((ones, (rows, histories.items)), shape=(len(histories), columns))
+    matrix.data[:] = 1
+    return matrix
 
 
 def similarities(owners: sparse.csr_matrix, shrink: float) -> sparse.csr_matrix:
-    """Shared buyers over (the geometric mean of both items' buyers + shrink); an item is no neighbour of its own."""
+    """Shared buyers over (the geometric mean of both items' buyers + shrink); an item is not its own neighbour."""
     shared = (owners.T @ owners).tocoo()
     buyers = np.sqrt(np.asarray(owners.sum(axis=0)).ravel())
     apart = shared.row != shared.col
@@ -84,11 +100,11 @@ def similarities(owners: sparse.csr_matrix, shrink: float) -> sparse.csr_matrix:
 
 
 def nearest(similar: sparse.csr_matrix, neighbours: int) -> sparse.csr_matrix:
-    """The greatest of each row; of equals those of the lower index."""
+    """The greatest values of each row; ties go to the lower index."""
     rows = np.repeat(np.arange(similar.shape[0]), np.diff(similar.indptr))
     order = np.lexsort((similar.indices, -similar.data, rows))
     place = np.arange(len(rows)) - similar.indptr[rows]
-    kept = order[place < neighbours]
+    selected = order[place < neighbours]
     return sparse.csr_matrix(
-        (similar.data[kept], (rows[kept], similar.indices[kept])), shape=similar.shape
+        (similar.data[selected], (rows[selected], similar.indices[selected])), shape=similar.shape
     )

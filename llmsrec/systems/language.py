@@ -1,4 +1,4 @@
-"""TALLRec, LLaRA, CoLLM and LLM-SRec (SPEC 4.5 to 4.9): one network for each mode, by the recipes of SPEC 3."""
+"""TALLRec, LLaRA, CoLLM and LLM-SRec (specification 4.5 to 4.9): for retrieval and for title generation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,59 +18,62 @@ from llmsrec.training.loop import TrainingPlan
 
 @dataclass(frozen=True)
 class LanguageRanker:
-    """Mode R. `config` is the section `student` with what the system changes of it."""
+    """A system that retrieves. `config` is the section `student` with the changes of the system."""
 
     config: StudentConfig
     variant: LLMVariant
     schedule: Schedule
 
-    def network(self, given: TrainingInput) -> RetrievalModel:
-        backbone, catalog = given.language_model(), given.splits.catalog
-        settings = self.config.model_config(backbone, given.teacher)
-        model = RetrievalModel(settings, self.variant, backbone, given.teacher, catalog)
+    def network(self, inputs: TrainingInput) -> RetrievalModel:
+        backbone, catalog = inputs.language_model(), inputs.splits.catalog
+        settings = self.config.model_config(backbone, inputs.teacher)
+        model = RetrievalModel(settings, self.variant, backbone, inputs.teacher, catalog)
         model.init_soft_tokens()
         return model
 
-    def stages(self, network: RetrievalModel, given: TrainingInput) -> Iterator[Stage]:
-        config = replace(self.config, seed=given.seed)
-
+    def stages(self, network: RetrievalModel, inputs: TrainingInput) -> Iterator[Stage]:
+        config = replace(self.config, seed=inputs.seed)
         trainer_class = StudentTrainer if self.variant.distils else RetrievalTrainer
 
-        def begin(reader: RetrievalModel, *, fresh: bool) -> tuple[RetrievalTrainer, TrainingPlan]:
-            center = config.center_heads_at_init and fresh
+        def new_training(
+            model: RetrievalModel, *, from_scratch: bool
+        ) -> tuple[RetrievalTrainer, TrainingPlan]:
+            center = config.center_heads_at_init and from_scratch
             settings = replace(config, center_heads_at_init=center)
-            trainer = trainer_class(reader, given.splits, settings)
+            trainer = trainer_class(model, inputs.splits, settings)
             trainer.prepare()
-            return trainer, retrieval_plan(trainer, given.splits, "student")
+            return trainer, retrieval_plan(trainer, inputs.splits, "student")
 
-        yield from scheduled(self.schedule, network, begin, given.seed)
+        yield from scheduled(self.schedule, network, new_training, inputs.seed)
 
-    def model(self, network: RetrievalModel, given: TrainingInput) -> RetrievalRanker:
-        return RetrievalRanker(network.eval(), encode_items(network, given.splits.num_items))
+    def model(self, network: RetrievalModel, inputs: TrainingInput) -> RetrievalRanker:
+        return RetrievalRanker(network.eval(), encode_items(network, inputs.splits.num_items))
 
 
 @dataclass(frozen=True)
 class LanguageWriter:
-    """Mode G: the title of the next purchase is written, or the likeliest of the candidates' taken."""
+    """A system that writes the title of the next purchase, or takes the likeliest of the candidates' titles."""
 
     config: StudentConfig
     variant: LLMVariant
     schedule: Schedule
     score: Score
 
-    def network(self, given: TrainingInput) -> TitleWriter:
-        backbone = given.language_model(writes=True)
-        settings, splits = self.config.model_config(backbone, given.teacher), given.splits
+    def network(self, inputs: TrainingInput) -> TitleWriter:
+        backbone = inputs.language_model(writes=True)
+        settings, splits = self.config.model_config(backbone, inputs.teacher), inputs.splits
         count = splits.generation_candidates["test"].items.shape[1]
-        return TitleWriter(settings, backbone, given.teacher, splits.catalog, self.variant, count)
+        return TitleWriter(settings, backbone, inputs.teacher, splits.catalog, self.variant, count)
 
-    def stages(self, network: TitleWriter, given: TrainingInput) -> Iterator[Stage]:
-        config = replace(self.config, seed=given.seed)
+    def stages(self, network: TitleWriter, inputs: TrainingInput) -> Iterator[Stage]:
+        config = replace(self.config, seed=inputs.seed)
 
-        def begin(reader: TitleWriter, *, fresh: bool) -> tuple[trainer.TitleTrainer, TrainingPlan]:
-            return trainer.training_stage(reader, given.splits, config, self.score)
+        def new_training(
+            model: TitleWriter, *, from_scratch: bool
+        ) -> tuple[trainer.TitleTrainer, TrainingPlan]:
+            return trainer.training_stage(model, inputs.splits, config, self.score)
 
-        yield from scheduled(self.schedule, network, begin, given.seed)
+        yield from scheduled(self.schedule, network, new_training, inputs.seed)
 
-    def model(self, network: TitleWriter, given: TrainingInput) -> TitleAnswerer:
+    def model(self, network: TitleWriter, inputs: TrainingInput) -> TitleAnswerer:
         return TitleAnswerer(network.eval(), self.score)

@@ -1,4 +1,4 @@
-"""NextItNet (SPEC 4.2): dilated causal convolutions over the history, and a linear map to every item."""
+"""NextItNet (specification 4.2): dilated causal convolutions over the history, and a linear map to every item."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ def catalogue_loss(
 
 
 class CausalConvolution(nn.Module):
-    """A position sees itself and those before it, `dilation` apart; then layer norm and ReLU."""
+    """A causal convolution with positions `dilation` apart, layer norm and ReLU."""
 
     def __init__(self, size: int, kernel: int, dilation: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class ResidualBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch length size"], real: Bool[Tensor, "batch length 1"]
     ) -> Float[Tensor, "batch length size"]:
-        """Padding is held at zero, which is what lies before the row: so its width changes nothing."""
+        """Padding is held at zero, like what precedes the row, so that the width of a batch changes nothing."""
         return x + self.second(self.first(x) * real) * real
 
 
@@ -72,7 +72,7 @@ class NextItNet(SequenceNetwork):
             ResidualBlock(size, config.kernel, dilation) for dilation in DILATIONS * config.repeats
         )
         self.out = nn.Linear(size, num_items + 1)
-        # embeddings keep a spread of 1: what the blocks add is never negative and would drown smaller ones
+        # embeddings start with a spread of 1: the blocks add only positive values, which would hide smaller ones
         with torch.no_grad():
             self.item_embedding.weight[0] = 0
 

@@ -1,4 +1,4 @@
-"""SASRec whose items are their texts (SPEC 9): frozen text vectors through a learned adapter take the table's place."""
+"""SASRec on item texts (specification 9): frozen text vectors through a trained adapter replace the item table."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from llmsrec.systems.text_vectors import encoder_of, standardised, text_vectors
 
 
 class TextTable(nn.Module):
-    """Stands where an item table stood, and starts with its spread: item vectors are what an adapter makes of texts."""
+    """Replaces an item table and starts with its spread: an adapter maps text vectors to item vectors."""
 
     def __init__(
         self, vectors: Float[Tensor, "indices width"], hidden: int, table: nn.Embedding
@@ -42,23 +42,25 @@ class TextTable(nn.Module):
 
 @dataclass(frozen=True)
 class SASRecText:
-    """`config` is the section `teacher`, with what the system changes of it."""
+    """`config` is the section `teacher` with the changes of the system."""
 
     config: TeacherConfig
     encoder: str
     max_tokens: Count
     adapter_size: Count
 
-    def network(self, given: TrainingInput) -> SASRec:
-        texts = text_vectors(given.splits.catalog, encoder_of(self.encoder, given), self.max_tokens)
-        network = self.config.build_network(given.splits.num_items)
+    def network(self, inputs: TrainingInput) -> SASRec:
+        texts = text_vectors(
+            inputs.splits.catalog, encoder_of(self.encoder, inputs), self.max_tokens
+        )
+        network = self.config.build_network(inputs.splits.num_items)
         assert isinstance(network.item_embedding, nn.Embedding)
         network.item_embedding = TextTable(texts, self.adapter_size, network.item_embedding)
         return network
 
-    def stages(self, network: SASRec, given: TrainingInput) -> Iterator[Stage]:
-        config = replace(self.config, seed=given.seed)
-        yield Stage(*training_stage(network, given.splits, config, "SASRec on texts"))
+    def stages(self, network: SASRec, inputs: TrainingInput) -> Iterator[Stage]:
+        config = replace(self.config, seed=inputs.seed)
+        yield Stage(*training_stage(network, inputs.splits, config, "SASRec on texts"))
 
-    def model(self, network: SASRec, given: TrainingInput) -> SequentialRanker:
+    def model(self, network: SASRec, inputs: TrainingInput) -> SequentialRanker:
         return SequentialRanker(network)

@@ -1,6 +1,6 @@
-"""In which order the parts of an adapted language model learn (SPEC 4.6, 4.7).
+"""The order in which the parts of an adapted language model are trained (specification 4.6, 4.7).
 
-`joint` is the paper's: all at once. `two_stage` and `curriculum` are those of the original CoLLM and LLaRA."""
+`joint` is the paper's: all parts at once. `two_stage` is the original CoLLM's, `curriculum` the original LLaRA's."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -22,44 +22,46 @@ SCHEDULES: dict[str, tuple[Schedule, ...]] = {
 
 
 @runtime_checkable  # tests check types at every call
-class Begin(Protocol):
+class TrainingFactory(Protocol):
     def __call__(
-        self, reader: Any, *, fresh: bool
+        self, network: Any, /, *, from_scratch: bool
     ) -> tuple[RetrievalTrainer | TitleTrainer, TrainingPlan]:
-        """A training of this reader, whose heads are `fresh` or have learned before."""
+        """A training of the network, whose heads start `from_scratch` or from an earlier training."""
 
 
-def scheduled(schedule: Schedule, reader: PromptModel, begin: Begin, seed: int) -> Iterator[Stage]:
+def scheduled(
+    schedule: Schedule, network: PromptModel, new_training: TrainingFactory, seed: int
+) -> Iterator[Stage]:
     if schedule == "two_stage":
-        yield from two_stages(reader, begin)
+        yield from two_stages(network, new_training)
         return
-    trainer, plan = begin(reader, fresh=True)
+    trainer, plan = new_training(network, from_scratch=True)
     if schedule == "curriculum":
         yield Stage(Curriculum(trainer, plan.eval_steps[-1], seed), plan)
     else:
         yield Stage(trainer, plan)
 
 
-def two_stages(reader: PromptModel, begin: Begin) -> Iterator[Stage]:
-    """CoLLM's: what reads learns from text alone, and stands still while the maps of the teacher's vectors learn."""
-    yield Stage(*begin(reader.text_only(), fresh=True))
-    maps = {id(part) for part in reader.heads.projectors()}
-    still = [part for part in reader.heads.parameters() if id(part) not in maps]
-    for part in still:
+def two_stages(network: PromptModel, new_training: TrainingFactory) -> Iterator[Stage]:
+    """CoLLM's: LoRA and heads are trained on text alone, then the projectors with all else frozen."""
+    yield Stage(*new_training(network.text_only(), from_scratch=True))
+    maps = {id(part) for part in network.heads.projectors()}
+    frozen = [part for part in network.heads.parameters() if id(part) not in maps]
+    for part in frozen:
         part.requires_grad_(False)
-    yield Stage(*begin(reader, fresh=False))
-    for part in still:
+    yield Stage(*new_training(network, from_scratch=False))
+    for part in frozen:
         part.requires_grad_(True)
 
 
 class Curriculum:
-    """LLaRA's: step t of T shows the teacher's vectors with probability t / T, else text alone, from which their maps
-    learn nothing. Steps are those of the whole training (SPEC 6.17)."""
+    """LLaRA's: step t of T shows the teacher's vectors with probability t / T, else text alone, which does not
+    train their projectors. T counts the steps of all epochs (specification 6.17)."""
 
     def __init__(self, trainer: RetrievalTrainer | TitleTrainer, total: int, seed: int) -> None:
         self.trainer, self.total, self.seed = trainer, total, seed
-        self.whole: Any = trainer.model
-        self.text: Any = trainer.model.text_only()
+        self.full_model: Any = trainer.model
+        self.text_model: Any = trainer.model.text_only()
 
     @property
     def network(self) -> nn.Module:
@@ -71,7 +73,7 @@ class Curriculum:
 
     def step(self, step: int) -> LossTerms:
         shown = generator(self.seed, 4, step).random() < step / self.total
-        self.trainer.model = self.whole if shown else self.text
+        self.trainer.model = self.full_model if shown else self.text_model
         return self.trainer.step(step)
 
     def state(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a compared system is: settings, a network, the stages of its training, and the model that comes of it."""
+"""A system: settings, a network, the stages of its training, and the trained model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from llmsrec.training.loop import Trainer, TrainingPlan
 
 @dataclass(frozen=True)
 class TrainingInput:
-    """What every system learns from. The teacher is frozen; who trains the language model loads one for itself."""
+    """What every system is trained on. The teacher is frozen; a system that trains the language model loads its own."""
 
     splits: Splits
     teacher: SASRec
@@ -34,7 +34,7 @@ class TrainingInput:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: its trainer starts from what the stages before it left in the network."""
+    """One training; its trainer starts from the network as earlier stages left it."""
 
     trainer: Trainer
     plan: TrainingPlan
@@ -42,12 +42,12 @@ class Stage:
 
 @runtime_checkable  # tests check types at every call
 class Answerer(Protocol):
-    """A model that writes the title of the next purchase (mode G)."""
+    """A model that writes the title of the next purchase."""
 
     def answers(
         self, histories: Sequences, candidates: Int[ndarray, "users columns"]
     ) -> Int[ndarray, "users"]:
-        """The column of the candidate that it wrote, -1 where it wrote none of them."""
+        """The column of the candidate whose title was written, -1 where it is none of them."""
 
 
 Model = Ranker | Answerer
@@ -57,11 +57,11 @@ Model = Ranker | Answerer
 class System(Protocol):
     """A frozen dataclass of settings."""
 
-    def network(self, given: TrainingInput) -> nn.Module:
-        """All that is trained, as it starts: the same for the same seed. What only counts has an empty one."""
+    def network(self, inputs: TrainingInput) -> nn.Module:
+        """All that is trained, at its start: the same for the same seed. A system that only counts has an empty one."""
 
-    def stages(self, network: Any, given: TrainingInput) -> Iterator[Stage]:
-        """Its trainings, in order; each is begun when the one before is over."""
+    def stages(self, network: Any, inputs: TrainingInput) -> Iterator[Stage]:
+        """The trainings in order; each starts when the one before has ended."""
 
-    def model(self, network: Any, given: TrainingInput) -> Model:
-        """What the trained network makes of histories."""
+    def model(self, network: Any, inputs: TrainingInput) -> Model:
+        """The model of the trained network."""

@@ -1,7 +1,7 @@
-"""Texts as vectors of a frozen encoder: the mean of its last states (SPEC 4.3).
+"""Texts as vectors of a frozen encoder: the mean of its last states (specification 4.3).
 
-The paper reads with RoBERTa-base. Here the comparison's language model reads unless a setting `encoder` names another
-one: with the embedded backbone no weights are fetched, and its vectors are not those of RoBERTa.
+The paper reads with RoBERTa-base. Here the pipeline's language model does, unless a setting `encoder` names
+another one: the small backbone needs no download, and its vectors are not those of RoBERTa.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ from llmsrec.llm.backbone import Backbone, load_encoder
 from llmsrec.llm.padding import length_chunks, right_pad
 from llmsrec.systems.system import TrainingInput
 
-OWN = "backbone"  # the encoder that every comparison has
+OWN = "backbone"  # the language model of the pipeline
 
 
-def encoder_of(name: str, given: TrainingInput) -> Backbone:
+def encoder_of(name: str, inputs: TrainingInput) -> Backbone:
     """`backbone`, or the folder or hub name of any encoder."""
-    return given.language_model() if name == OWN else load_encoder(name, given.device)
+    return inputs.language_model() if name == OWN else load_encoder(name, inputs.device)
 
 
 def text_vectors(
     catalog: Catalog, backbone: Backbone, max_tokens: int
 ) -> Float[Tensor, "indices size"]:
-    """Title and description of each item; row 0, the padding's, is zero."""
+    """The vectors of each item's title and description; row 0 is padding and zero."""
     return encoded(texts_of(catalog), backbone, max_tokens)
 
 
 def texts_of(catalog: Catalog) -> list[str]:
-    """By item_index; that of the padding is empty."""
+    """Title and description by item_index; that of padding is empty."""
     items = catalog.items
     parts = zip(items["title"].tolist(), items["description"].tolist(), strict=True)
     return ["", *(". ".join(part for part in both if part) for both in parts)]
@@ -42,7 +42,7 @@ def texts_of(catalog: Catalog) -> list[str]:
 def encoded(
     texts: Sequence[str], backbone: Backbone, max_tokens: int
 ) -> Float[Tensor, "texts size"]:
-    """The mean of the last states over a text's own first tokens; an empty text gives zeros."""
+    """The mean of the last states over the first `max_tokens` tokens of a text; an empty text gives zeros."""
     return mean_states(tokenised(texts, backbone, max_tokens), backbone)
 
 
@@ -52,14 +52,14 @@ def tokenised(texts: Sequence[str], backbone: Backbone, max_tokens: int) -> list
 
 
 def mean_states(rows: list[list[int]], backbone: Backbone) -> Float[Tensor, "texts size"]:
-    """Of each row of tokens; with gradients where the encoder is in training."""
+    """The mean last state of each row of tokens, with gradients where the encoder is trained."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     full = np.flatnonzero(lengths)
     places = [np.flatnonzero(lengths == 0)]
     means = [torch.zeros(len(places[0]), backbone.hidden_size, device=backbone.device)]
     order = np.argsort(lengths[full], kind="stable")
-    for some in length_chunks(order, lengths[full], backbone.device):
-        chunk = full[some]
+    for rows_of_chunk in length_chunks(order, lengths[full], backbone.device):
+        chunk = full[rows_of_chunk]
         real = np.arange(lengths[chunk].max()) < lengths[chunk][:, None]
         block = right_pad(np.concatenate([rows[row] for row in chunk]), real)
         padding = backbone.tokenizer.pad_token_id or 0
@@ -74,17 +74,17 @@ def mean_states(rows: list[list[int]], backbone: Backbone) -> Float[Tensor, "tex
 
 
 def standardised(vectors: Float[Tensor, "indices size"]) -> Float[Tensor, "indices size"]:
-    """Centred and of spread 1: the states of a language model share a large mean that says nothing of an item."""
-    found = vectors - vectors[1:].mean(dim=0)
-    found = found / found[1:].std().clamp(min=1e-8)
-    found[0] = 0
-    return found
+    """Vectors centred and scaled to spread 1: a language model's states share a large mean that no item differs in."""
+    centred = vectors - vectors[1:].mean(dim=0)
+    centred = centred / centred[1:].std().clamp(min=1e-8)
+    centred[0] = 0
+    return centred
 
 
 def principal(
     vectors: Float[Tensor, "indices width"], size: int
 ) -> Float[Tensor, "indices components"]:
-    """The first principal components of the items, at most `size`; of each the greatest weight is positive."""
+    """The first principal components of the items, at most `size`; the greatest weight of each is positive."""
     centred = standardised(vectors)
     _, _, axes = torch.linalg.svd(centred[1:], full_matrices=False)
     axes = axes[:size]

@@ -1,4 +1,4 @@
-"""Train a system's stages one after another; what is trained is kept, what was interrupted goes on."""
+"""Train a system's stages in order; trained stages are loaded, an interrupted one resumes."""
 
 from pathlib import Path
 
@@ -15,16 +15,16 @@ WEIGHTS = "model.safetensors"
 
 
 def train_system(
-    system: System, given: TrainingInput, folder: Path, scratch: Path, key: str
+    system: System, inputs: TrainingInput, folder: Path, scratch: Path, key: str
 ) -> nn.Module:
-    """The trained network. `folder` gets its weights and the curve of each stage; `key` names all it depends on."""
-    seed_torch(given.seed)
-    network = system.network(given).to(given.device)
+    """The trained network; its weights and the curve of each stage are written to `folder`. `key` names it."""
+    seed_torch(inputs.seed)
+    network = system.network(inputs).to(inputs.device)
     if (folder / WEIGHTS).exists():
         load(network, folder / WEIGHTS)
         return network.eval()
     curves: list[dict[str, str | Rows | None]] = []
-    for number, stage in enumerate(system.stages(network, given)):
+    for number, stage in enumerate(system.stages(network, inputs)):
         done = scratch / f"{key[:12]}-{number}"
         log = MetricLog(done / "curve.json")
         if (done / WEIGHTS).exists():
@@ -36,11 +36,11 @@ def train_system(
             log.save()
             save(network, done / WEIGHTS)
             checkpoints.clear()
-        curves.append({"selected_by": stage.plan.select_by, "looks": log.rows})
-        # what follows is alike whether this stage ran now or in another process
-        seed_torch(given.seed)
+        curves.append({"selected_by": stage.plan.select_by, "validations": log.rows})
+        # later stages are the same whether this one ran in this process or an earlier one
+        seed_torch(inputs.seed)
     write_json(folder / "curves.json", curves)
-    save(network, folder / WEIGHTS)  # last: with it the folder is whole
+    save(network, folder / WEIGHTS)  # last: its presence says that the folder is complete
     return network.eval()
 
 

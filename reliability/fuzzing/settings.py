@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from llmsrec.comparison.config import ComparisonConfig
 from llmsrec.core.config import OPERATIONS, PARAMS, SEEDED, load_section
 from llmsrec.evaluation.per_user import EvaluationConfig
 from llmsrec.llm.backbone import BackboneConfig
@@ -39,7 +38,6 @@ SECTIONS: dict[str, type[Any]] = {
     "gates": GatesConfig,
     "promotion": PromotionConfig,
     "serving": ServingConfig,
-    "comparison": ComparisonConfig,
 }
 # They differ over tabs, byte order marks, half pairs and `[p?]`: there either outcome will do.
 READERS = (yaml.CSafeLoader, yaml.SafeLoader)
@@ -84,7 +82,7 @@ DEFAULTS = {name: load_section(cls, name, file_of(name)) for name, cls in SECTIO
 TEXTS = {section: _pairs(section) for section in SECTIONS}
 
 
-def settings_file(draws: Random, spice: float) -> Made:
+def settings_file(draws: Random, anomaly_rate: float) -> Made:
     """A params.yaml of one section."""
     section = draws.choice(list(SECTIONS))
     pairs = list(TEXTS[section])

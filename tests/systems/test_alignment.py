@@ -12,14 +12,14 @@ from llmsrec.data.splits import Splits
 from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.systems.alignment import Alignment, AlignmentConfig, AlignmentTrainer, alignment_loss
 from llmsrec.systems.allmrec import ALLMRecNetwork
-from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import TrainingInput
+from tests.systems.small import parameters, system_from
 
 CONFIG = AlignmentConfig("backbone", 32, False, 1, 64, 1e-2, None)
 
 
 @pytest.fixture
-def given(markov_splits: Splits, small_backbone: Path) -> TrainingInput:
+def inputs(markov_splits: Splits, small_backbone: Path) -> TrainingInput:
     torch.manual_seed(1)
     teacher = SASRec(SASRecConfig(markov_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard"))
     return TrainingInput(
@@ -46,12 +46,12 @@ def test_the_loss_is_that_of_spec_4_8() -> None:
     torch.testing.assert_close(found, total / 3)
 
 
-def test_no_gradient_outlives_its_batch(given: TrainingInput) -> None:
+def test_no_gradient_outlives_its_batch(inputs: TrainingInput) -> None:
     """A public version steps several times on gradients that add up (SPEC 6.17)."""
     alignment = Alignment(16, 5, 4, None)
-    vectors = torch.randn(given.splits.num_items + 1, 5)
+    vectors = torch.randn(inputs.splits.num_items + 1, 5)
     trainer = AlignmentTrainer(
-        alignment, lambda items: vectors[torch.from_numpy(items)], given, CONFIG
+        alignment, lambda items: vectors[torch.from_numpy(items)], inputs, CONFIG
     )
     trainer.step(0)
     state = {name: part.clone() for name, part in alignment.state_dict().items()}
@@ -66,34 +66,33 @@ def test_no_gradient_outlives_its_batch(given: TrainingInput) -> None:
         assert first.abs().max() < 1e3
 
 
-def test_the_teacher_stays_and_items_and_texts_grow_alike(given: TrainingInput) -> None:
+def test_the_teacher_stays_and_items_and_texts_grow_alike(inputs: TrainingInput) -> None:
     torch.manual_seed(2)
     alignment = Alignment(16, 5, 4, None)
-    vectors = torch.randn(given.splits.num_items + 1, 5)
-    digest = given.teacher.digest
+    vectors = torch.randn(inputs.splits.num_items + 1, 5)
+    digest = inputs.teacher.digest
     trainer = AlignmentTrainer(
-        alignment, lambda items: vectors[torch.from_numpy(items)], given, CONFIG
+        alignment, lambda items: vectors[torch.from_numpy(items)], inputs, CONFIG
     )
     losses = [trainer.step(step)["loss"] for step in range(30)]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
-    assert given.teacher.digest == digest
+    assert inputs.teacher.digest == digest
 
 
-def test_an_item_that_nobody_bought_is_known_by_its_text(given: TrainingInput) -> None:
-    train = given.splits.train
+def test_an_item_that_nobody_bought_is_known_by_its_text(inputs: TrainingInput) -> None:
+    train = inputs.splits.train
     item = int(train[0][0])
     lengths = np.where(
-        [item in train[user] for user in range(len(train))], 0, given.splits.train_lengths
+        [item in train[user] for user in range(len(train))], 0, inputs.splits.train_lengths
     )
-    given = replace(given, splits=replace(given.splits, train_lengths=lengths))
-    params = Path(__file__).parents[2] / "params.yaml"
-    reader = system_of("allmrec", "retrieval", params).reading.network(given)  # type: ignore[attr-defined]
-    network = ALLMRecNetwork(given, reader, CONFIG)
-    network.settle(given)
+    inputs = replace(inputs, splits=replace(inputs.splits, train_lengths=lengths))
+    reader = system_from(parameters(), "allmrec").reading.network(inputs)
+    network = ALLMRecNetwork(inputs, reader, CONFIG)
+    network.fill_item_codes(inputs)
     table, alignment = network.reader.soft_prompts.table, network.alignment
-    cold = [row for row in range(1, len(table)) if row not in given.splits.train.items]
+    cold = [row for row in range(1, len(table)) if row not in inputs.splits.train.items]
     warm = next(row for row in range(1, len(table)) if row not in cold)
     assert item in cold
     text = alignment.text_codes(network.texts(np.array([item])))[0]
     torch.testing.assert_close(table[item], text)
-    torch.testing.assert_close(table[warm], alignment.item_codes(given.teacher.item_table)[warm])
+    torch.testing.assert_close(table[warm], alignment.item_codes(inputs.teacher.item_table)[warm])

@@ -17,7 +17,7 @@ ITEMS, MASK = 40, 41
 
 
 def config(folder: Path, **changes: Any) -> BERT4RecConfig:
-    found = small_system("bert4rec", folder, **changes).config
+    found = small_system("bert4rec", **changes).config
     assert isinstance(found, BERT4RecConfig)
     return found
 

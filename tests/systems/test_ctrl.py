@@ -15,12 +15,12 @@ from llmsrec.systems.ctrl import AlignedSASRec, AlignmentTrainer, matching_loss,
 from llmsrec.systems.sasrec_text import TextTable
 from llmsrec.systems.system import TrainingInput
 from llmsrec.systems.text_vectors import principal, standardised, text_vectors
-from tests.systems.small import small_given, small_system
+from tests.systems.small import small_inputs, small_system
 
 
 @pytest.fixture
-def given(markov_splits: Splits, small_backbone: Path) -> TrainingInput:
-    return small_given(markov_splits, small_backbone)
+def inputs(markov_splits: Splits, small_backbone: Path) -> TrainingInput:
+    return small_inputs(markov_splits, small_backbone)
 
 
 def slow_matching(states: np.ndarray, texts: np.ndarray) -> float:
@@ -58,13 +58,15 @@ def test_components_are_ordered_centred_and_keep_what_lies_between_items() -> No
     torch.testing.assert_close(principal(-vectors, 2).abs(), found[:, :2].abs())
 
 
-def test_ctrl_starts_from_texts_with_the_usual_spread(given: TrainingInput, tmp_path: Path) -> None:
+def test_ctrl_starts_from_texts_with_the_usual_spread(
+    inputs: TrainingInput, tmp_path: Path
+) -> None:
     torch.manual_seed(5)
-    network = small_system("ctrl", tmp_path).network(given)
+    network = small_system("ctrl").network(inputs)
     torch.manual_seed(5)
-    usual = small_system("ctrl", tmp_path).config.build_network(given.splits.num_items)
+    usual = small_system("ctrl").config.build_network(inputs.splits.num_items)
     assert isinstance(network, SASRec)
-    texts = text_vectors(given.splits.catalog, load_backbone(given.backbone), 16)
+    texts = text_vectors(inputs.splits.catalog, load_backbone(inputs.backbone), 16)
     components = principal(texts, network.embedding_size)
     table = network.item_table[1:]
     assert table.std().item() == pytest.approx(usual.item_table[1:].std().item(), rel=1e-4)
@@ -77,13 +79,13 @@ def test_ctrl_starts_from_texts_with_the_usual_spread(given: TrainingInput, tmp_
 
 
 def test_fewer_components_than_columns_leave_the_others_as_they_were(
-    given: TrainingInput, tmp_path: Path
+    inputs: TrainingInput, tmp_path: Path
 ) -> None:
     wide = {"embedding_size": 48}  # the small backbone's vectors have 32
     torch.manual_seed(5)
-    network = small_system("ctrl", tmp_path, wide).network(given)
+    network = small_system("ctrl", wide).network(inputs)
     torch.manual_seed(5)
-    usual = small_system("ctrl", tmp_path, wide).config.build_network(given.splits.num_items)
+    usual = small_system("ctrl", wide).config.build_network(inputs.splits.num_items)
     assert torch.equal(network.item_table[:, 32:], usual.item_table[:, 32:])
     assert (network.item_table[1:, :32] != usual.item_table[1:, :32]).all()
 
@@ -96,7 +98,7 @@ def test_a_history_is_told_newest_first(markov_splits: Splits) -> None:
 
 
 def test_the_text_is_that_of_the_history_that_the_state_is_of(
-    given: TrainingInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: TrainingInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither side sees the purchase that comes next; and pairs are never mixed up."""
     seen: dict[str, list[str]] = {}
@@ -106,10 +108,10 @@ def test_the_text_is_that_of_the_history_that_the_state_is_of(
         return torch.arange(len(texts)).float()[:, None].expand(-1, 32)
 
     monkeypatch.setattr("llmsrec.systems.ctrl.encoded", recorded)
-    system = small_system("ctrl", tmp_path, variant="contrastive")
-    trainer = next(system.stages(system.network(given), given)).trainer
+    system = small_system("ctrl", variant="contrastive")
+    trainer = next(system.stages(system.network(inputs), inputs)).trainer
     assert isinstance(trainer, AlignmentTrainer)
-    train, titles = given.splits.train, given.splits.catalog.titles
+    train, titles = inputs.splits.train, inputs.splits.catalog.titles
     for user in range(20):
         expected = [titles[item] for item in train[user][:-1][-10:][::-1]]
         assert seen["texts"][user] == "; ".join(expected)
@@ -119,13 +121,13 @@ def test_the_text_is_that_of_the_history_that_the_state_is_of(
 
 
 def test_alignment_moves_the_backbone_and_its_maps_and_not_the_last_layer(
-    given: TrainingInput, tmp_path: Path
+    inputs: TrainingInput, tmp_path: Path
 ) -> None:
-    system = small_system("ctrl", tmp_path, variant="contrastive")
-    network = system.network(given)
+    system = small_system("ctrl", variant="contrastive")
+    network = system.network(inputs)
     assert isinstance(network, AlignedSASRec)
     before = {name: part.clone() for name, part in network.state_dict().items()}
-    next(system.stages(network, given)).trainer.step(0)
+    next(system.stages(network, inputs)).trainer.step(0)
     moved = {
         name for name, part in network.state_dict().items() if not torch.equal(part, before[name])
     }
@@ -133,7 +135,7 @@ def test_alignment_moves_the_backbone_and_its_maps_and_not_the_last_layer(
     assert {"backbone.item_embedding.weight", "state_map.weight", "text_map.weight"} <= moved
 
 
-def test_a_text_table_starts_with_the_usual_spread_and_no_padding(given: TrainingInput) -> None:
+def test_a_text_table_starts_with_the_usual_spread_and_no_padding(inputs: TrainingInput) -> None:
     torch.manual_seed(0)
     usual = torch.nn.Embedding(31, 8)
     torch.nn.init.xavier_normal_(usual.weight)

@@ -14,7 +14,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.sequential.losses import full_loss
 from llmsrec.sequential.network import PositionBatch
 from llmsrec.systems.gru4rec import GRU4Rec, GRU4RecConfig, GRU4RecLoss, bpr_max_loss
-from tests.systems.small import small_given, small_system
+from tests.systems.small import small_inputs, small_system
 
 TRAIN = from_rows(
     [[1, 2, 3, 1], [1, 2], [1, 4], [2, 5, 1]]
@@ -22,7 +22,7 @@ TRAIN = from_rows(
 
 
 def config(folder: Path, **changes: Any) -> GRU4RecConfig:
-    found = small_system("gru4rec", folder, **changes).config
+    found = small_system("gru4rec", **changes).config
     assert isinstance(found, GRU4RecConfig)
     return found
 
@@ -135,8 +135,8 @@ def test_dropout_touches_what_is_read_and_what_is_told(
     rows = torch.tensor([[1, 2, 3, 4]])
     for changes in ({"embedding_dropout": 0.5}, {"hidden_dropout": 0.5}):
         none = {"embedding_dropout": 0.0, "hidden_dropout": 0.0}
-        system = small_system("gru4rec", tmp_path, **(none | changes))
-        model = system.network(small_given(markov_splits, small_backbone))
+        system = small_system("gru4rec", **(none | changes))
+        model = system.network(small_inputs(markov_splits, small_backbone))
         calm = model.eval()(rows)
         assert torch.equal(model(rows), calm)
         assert not torch.allclose(model.train()(rows), calm, atol=1e-3)

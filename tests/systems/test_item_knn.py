@@ -14,7 +14,7 @@ from llmsrec.ranking.protocol import evaluate
 from llmsrec.ranking.ranker import Ranker
 from llmsrec.systems.item_knn import ItemKNN, bought, nearest, similarities
 from llmsrec.systems.system import TrainingInput
-from tests.systems.small import small_given
+from tests.systems.small import small_inputs
 
 ROWS = [
     [1, 2, 3],
@@ -25,15 +25,15 @@ ROWS = [
 
 
 @pytest.fixture
-def given(markov_splits: Splits) -> TrainingInput:
-    return small_given(markov_splits, Path("none"))
+def inputs(markov_splits: Splits) -> TrainingInput:
+    return small_inputs(markov_splits, Path("none"))
 
 
-def ranker(given: TrainingInput, train: Sequences, system: ItemKNN) -> Ranker:
+def ranker(inputs: TrainingInput, train: Sequences, system: ItemKNN) -> Ranker:
     splits = replace(
-        given.splits, sequences=train, train_lengths=train.lengths, user_ids=["u"] * len(train)
+        inputs.splits, sequences=train, train_lengths=train.lengths, user_ids=["u"] * len(train)
     )
-    model = system.model(system.network(given), replace(given, splits=splits))
+    model = system.model(system.network(inputs), replace(inputs, splits=splits))
     assert isinstance(model, Ranker)
     return model
 
@@ -54,27 +54,27 @@ def test_an_item_keeps_its_nearest_and_of_equals_the_first() -> None:
     assert [np.flatnonzero(row).tolist() for row in found] == [[], [2], [1], [2], []]
 
 
-def test_the_score_is_the_sum_over_the_last_purchases(given: TrainingInput) -> None:
-    similar = similarities(bought(from_rows(ROWS), given.splits.num_items + 1), 0.5).toarray()
+def test_the_score_is_the_sum_over_the_last_purchases(inputs: TrainingInput) -> None:
+    similar = similarities(bought(from_rows(ROWS), inputs.splits.num_items + 1), 0.5).toarray()
     shown = from_rows([[3, 1, 2], [4], []])
     for last, counted in ((None, [3, 1, 2]), (2, [1, 2]), (1, [2])):
-        found = ranker(given, from_rows(ROWS), ItemKNN(40, 0.5, last)).score(shown)
+        found = ranker(inputs, from_rows(ROWS), ItemKNN(40, 0.5, last)).score(shown)
         np.testing.assert_allclose(found[0], similar[:, counted].sum(axis=1), rtol=1e-6)
         assert (found[1:] == 0).all()
         assert (found[:, 0] == 0).all()
 
 
-def test_neighbours_are_those_of_the_item_that_is_scored(given: TrainingInput) -> None:
+def test_neighbours_are_those_of_the_item_that_is_scored(inputs: TrainingInput) -> None:
     """3 keeps 2 alone, so a shopper of 1 gives it nothing, though 1 and 3 share a buyer."""
-    found = ranker(given, from_rows(ROWS), ItemKNN(1, 0.0, None)).score(from_rows([[1]]))
+    found = ranker(inputs, from_rows(ROWS), ItemKNN(1, 0.0, None)).score(from_rows([[1]]))
     assert found[0, 3] == 0
     assert found[0, 2] > 0
 
 
-def test_neighbours_tell_what_is_bought_next(given: TrainingInput) -> None:
+def test_neighbours_tell_what_is_bought_next(inputs: TrainingInput) -> None:
     """Of ten candidates: chance is 0.3."""
     system = ItemKNN(20, 1.0, 3)
-    model = system.model(system.network(given), given)
+    model = system.model(system.network(inputs), inputs)
     assert isinstance(model, Ranker)
-    ranks = evaluate(model, given.splits, "test", full=False).sampled
+    ranks = evaluate(model, inputs.splits, "test", full=False).sampled
     assert hit_rate(ranks, 3).mean() > 0.6

@@ -1,7 +1,6 @@
 """The systems that read with a language model: what is trained of each, what its prompts show, and what it learns."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from torch import Tensor
 
 from llmsrec.backbones.small import build_small
-from llmsrec.core.config import read_section
 from llmsrec.core.errors import ConfigError
 from llmsrec.core.files import read_json, write_json
 from llmsrec.data.catalog import Catalog
@@ -30,35 +27,36 @@ from llmsrec.ranking.protocol import evaluate
 from llmsrec.sequential.sasrec import SASRec, SASRecConfig
 from llmsrec.sequential.trainer import TeacherConfig, train_teacher
 from llmsrec.student.trainer import train_student
-from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import Answerer, TrainingInput
 from llmsrec.systems.training import num_trained, train_system
 from llmsrec.training.checkpoints import Checkpoints
 from llmsrec.training.loop import MetricLog
 from llmsrec.training.seeding import seed_torch
 from tests.conftest import interactions_of, splits_config
+from tests.systems.small import parameters, system_from
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
 ADAPTED = [name for name, variant in VARIANTS.items() if variant.uses_lora]
 WRITERS = ["tallrec", "llara", "collm", "allmrec"]
 HIDDEN, TEACHER, SHARED, HEAD, RANK = 32, 16, 12, 24, 8  # of the small_backbone, and as below
 
 
-@pytest.fixture
-def params(tmp_path: Path) -> Callable[..., Path]:
-    """params.yaml with small networks and short trainings."""
+def small(**changes: Any) -> dict[str, Any]:
+    """The project's parameters with small networks and short trainings."""
+    document = parameters()
+    document["student"] |= {"shared_size": SHARED, "head_size": HEAD, "validation_users": 60}
+    document["student"] |= {"epochs": 1, "catalogue_negatives": 8} | changes
+    for name in (*VARIANTS, *(f"{name}_generation" for name in WRITERS)):
+        if name != "llmsrec":
+            short = {"epochs": 1, "catalogue_negatives": 8} | changes
+            document["systems"][name] |= short
+    for name in WRITERS:
+        document["systems"][f"{name}_generation"] |= {"epochs": 1, "validation_users": 20}
+    document["systems"]["allmrec"]["alignment"] |= {"epochs": 1}  # that of its titles too
+    return document
 
-    def write(**changes: Any) -> Path:
-        document = yaml.safe_load(PARAMS.read_text())
-        document["student"] |= {"shared_size": SHARED, "head_size": HEAD, "validation_users": 60}
-        shared = document["systems"]["language"]
-        shared["all"] |= {"epochs": 1, "catalogue_negatives": 8} | changes
-        shared["generation"] |= {"epochs": 1, "validation_users": 20}
-        document["systems"]["allmrec"]["alignment"] |= {"epochs": 1}
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(document))
-        return tmp_path / "params.yaml"
 
-    return write
+def small_variant(name: str, mode: str, document: dict[str, Any]) -> Any:
+    return system_from(document, name if mode == "retrieval" else f"{name}_generation")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +71,7 @@ def titled(few_splits: Splits) -> Splits:
 
 
 @pytest.fixture
-def given(titled: Splits, small_backbone: Path) -> TrainingInput:
+def inputs(titled: Splits, small_backbone: Path) -> TrainingInput:
     torch.manual_seed(1)
     teacher = SASRec(SASRecConfig(titled.num_items, TEACHER, 1, 1, 0.1, "pre", 32, "standard"))
     return TrainingInput(titled, teacher.eval().requires_grad_(False), small_backbone, seed=0)
@@ -111,17 +109,15 @@ def parts_of(name: str, mode: str, backbone: Path) -> int:
     ("name", "mode"),
     [*((name, "retrieval") for name in VARIANTS), *((name, "generation") for name in WRITERS)],
 )
-def test_just_what_the_table_lists_is_trained(
-    params: Callable[..., Path], given: TrainingInput, name: str, mode: Any
-) -> None:
+def test_just_what_the_table_lists_is_trained(inputs: TrainingInput, name: str, mode: Any) -> None:
     """By count; each part gets a gradient in a step, and nothing else of language model and teacher moves."""
-    system = system_of(name, mode, params())
+    system = small_variant(name, mode, small())
     seed_torch(0)
-    whole = system.network(given)
+    whole = system.network(inputs)
     reader = whole.reader if name == "allmrec" else whole
-    assert num_trained(reader.heads) == parts_of(name, mode, given.backbone)
+    assert num_trained(reader.heads) == parts_of(name, mode, inputs.backbone)
     before = {key: part.clone() for key, part in reader.backbone.model.named_parameters()}
-    *_, stage = _last_two(system, whole, given)
+    *_, stage = _last_two(system, whole, inputs)
     for step in range(2):  # an update of low rank starts as a product with zero
         stage.trainer.step(step)
     still = [key for key, part in reader.heads.named_parameters() if not _has_gradient(part)]
@@ -131,17 +127,17 @@ def test_just_what_the_table_lists_is_trained(
     }
     assert all("lora_" in key for key in moved)
     assert bool(moved) == VARIANTS[name].uses_lora
-    assert all(part.grad is None for part in given.teacher.parameters())
+    assert all(part.grad is None for part in inputs.teacher.parameters())
 
 
 def _has_gradient(part: Tensor) -> bool:
     return part.grad is not None and bool(part.grad.abs().sum() > 0)
 
 
-def _last_two(system: Any, whole: Any, given: TrainingInput) -> list[Any]:
+def _last_two(system: Any, whole: Any, inputs: TrainingInput) -> list[Any]:
     """The stages; what is trained first is trained for a step, so that what follows has something to stand on."""
     found = []
-    for stage in system.stages(whole, given):
+    for stage in system.stages(whole, inputs):
         found.append(stage)
         stage.trainer.step(0)
     return found
@@ -149,11 +145,11 @@ def _last_two(system: Any, whole: Any, given: TrainingInput) -> list[Any]:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_prompt_has_the_slots_of_its_system_and_no_others(
-    params: Callable[..., Path], given: TrainingInput, name: str
+    inputs: TrainingInput, name: str
 ) -> None:
-    model = system_of(name, "retrieval", params()).network(given)
+    model = small_variant(name, "retrieval", small()).network(inputs)
     model = getattr(model, "reader", model)
-    histories = given.splits.histories("test").take(np.arange(5))
+    histories = inputs.splits.histories("test").take(np.arange(5))
     tokens = model.prompts.users(histories)
     assert ((tokens.tokens == UREP).sum() == 5) == VARIANTS[name].user_vector
     assert (tokens.tokens == HIST).sum() == (
@@ -165,10 +161,10 @@ def test_a_prompt_has_the_slots_of_its_system_and_no_others(
 
 
 @pytest.mark.parametrize("name", ADAPTED)
-def test_an_adapted_model_starts_as_the_frozen_one(given: TrainingInput, name: str) -> None:
+def test_an_adapted_model_starts_as_the_frozen_one(inputs: TrainingInput, name: str) -> None:
     """And its dropout is off outside of training."""
     lora = Lora(RANK, 16.0, 0.5, "linear" if name == "llara" else "query_value")
-    adapted, plain = given.language_model(), given.language_model()
+    adapted, plain = inputs.language_model(), inputs.language_model()
     trained = add_lora(adapted, lora)
     assert all(part.requires_grad for part in trained.values())
     tokens = torch.arange(3, 20)[None]
@@ -177,13 +173,13 @@ def test_an_adapted_model_starts_as_the_frozen_one(given: TrainingInput, name: s
 
 
 def test_what_is_trained_in_the_language_model_drops_values_in_training_alone(
-    params: Callable[..., Path], given: TrainingInput
+    inputs: TrainingInput,
 ) -> None:
-    model = system_of("tallrec", "retrieval", params()).network(given)
+    model = small_variant("tallrec", "retrieval", small()).network(inputs)
     with torch.no_grad():
         for part in model.heads.lora.values():
             part.normal_()
-    histories = given.splits.histories("test").take(np.arange(4))
+    histories = inputs.splits.histories("test").take(np.arange(4))
     with torch.no_grad():
         model.eval()
         assert torch.equal(model.represent_users(histories), model.represent_users(histories))
@@ -192,11 +188,11 @@ def test_what_is_trained_in_the_language_model_drops_values_in_training_alone(
 
 
 def test_items_read_by_what_is_trained_take_gradients_through_their_whole_text(
-    params: Callable[..., Path], given: TrainingInput
+    inputs: TrainingInput,
 ) -> None:
     """As through the language model's own forward pass: with the keys and values of titles kept, as for a frozen
     model, a part of each gradient would be missing."""
-    model = system_of("llara", "retrieval", params()).network(given)
+    model = small_variant("llara", "retrieval", small()).network(inputs)
     with torch.no_grad():
         for part in model.heads.lora.values():
             part.normal_(std=0.1)
@@ -222,14 +218,12 @@ def test_items_read_by_what_is_trained_take_gradients_through_their_whole_text(
         torch.testing.assert_close(ours[name], gradient, rtol=1e-2, atol=1e-3)
 
 
-def test_llm_srec_as_a_system_is_the_student(
-    params: Callable[..., Path], given: TrainingInput, tmp_path: Path
-) -> None:
+def test_llm_srec_as_a_system_is_the_student(inputs: TrainingInput, tmp_path: Path) -> None:
     """The same seed gives the same bits through either door."""
-    system: Any = system_of("llmsrec", "retrieval", params())
-    found = train_system(system, given, tmp_path / "out", tmp_path / "scratch", "key")
+    system: Any = small_variant("llmsrec", "retrieval", small())
+    found = train_system(system, inputs, tmp_path / "out", tmp_path / "scratch", "key")
     wanted = train_student(
-        given.splits, given.teacher, given.language_model(), system.config, MetricLog(), Checkpoints(None, "")
+        inputs.splits, inputs.teacher, inputs.language_model(), system.config, MetricLog(), Checkpoints(None, "")
     )  # fmt: skip
     assert found.heads.state_dict().keys() == wanted.heads.state_dict().keys()
     for name, part in wanted.heads.state_dict().items():
@@ -238,26 +232,24 @@ def test_llm_srec_as_a_system_is_the_student(
 
 @pytest.mark.parametrize("finetune", [True, False])
 def test_a_llmrec_s_codes_are_fixed_in_stage_2_and_counted_as_trained(
-    params: Callable[..., Path], given: TrainingInput, tmp_path: Path, finetune: bool
+    inputs: TrainingInput, tmp_path: Path, finetune: bool
 ) -> None:
     """Whether trained now or found again; a text encoder is trained in float32 whatever the backbone is in."""
-    file = params()
-    document = yaml.safe_load(file.read_text())
+    document = small()
     document["systems"]["allmrec"]["alignment"]["finetune_text"] = finetune
-    file.write_text(yaml.safe_dump(document))
-    shutil.copytree(given.backbone, tmp_path / "backbone")
+    shutil.copytree(inputs.backbone, tmp_path / "backbone")
     place = read_json(tmp_path / "backbone/backbone.json")
     write_json(tmp_path / "backbone/backbone.json", place | {"dtype": "bfloat16"})
-    given = replace(given, backbone=tmp_path / "backbone")
-    system: Any = system_of("allmrec", "retrieval", file)
+    inputs = replace(inputs, backbone=tmp_path / "backbone")
+    system: Any = small_variant("allmrec", "retrieval", document)
     seed_torch(0)
-    whole = system.network(given)
+    whole = system.network(inputs)
     count = num_trained(whole)
-    encoder = sum(part.numel() for part in given.language_model().model.parameters())
+    encoder = sum(part.numel() for part in inputs.language_model().model.parameters())
     codes = network_of_codes(HIDDEN)
-    assert count == parts_of("allmrec", "retrieval", given.backbone) + codes + encoder * finetune
+    assert count == parts_of("allmrec", "retrieval", inputs.backbone) + codes + encoder * finetune
     assert {part.dtype for part in whole.parameters()} == {torch.float32}
-    *_, last = system.stages(whole, given)
+    *_, last = system.stages(whole, inputs)
     before = {name: part.clone() for name, part in whole.alignment.state_dict().items()}
     table = whole.reader.soft_prompts.table.clone()
     last.trainer.step(0)
@@ -266,7 +258,7 @@ def test_a_llmrec_s_codes_are_fixed_in_stage_2_and_counted_as_trained(
     assert torch.equal(whole.reader.soft_prompts.table, table)
     assert table[1:].std() > 0
     for folder in ("now", "again"):
-        found = train_system(system, given, tmp_path / "out", tmp_path / folder, "key")
+        found = train_system(system, inputs, tmp_path / "out", tmp_path / folder, "key")
         assert num_trained(found) == count
 
 
@@ -278,13 +270,12 @@ def network_of_codes(text: int) -> int:
 ORIGINAL = {"llara": "curriculum", "collm": "two_stage"}
 
 
-def original(name: str, mode: Any, file: Path) -> Any:
+def original(name: str, mode: Any, document: dict[str, Any]) -> Any:
     """The system, by the schedule of those who made it."""
-    document = yaml.safe_load(file.read_text())
     if name in ORIGINAL:
-        document["systems"][name]["schedule"] = ORIGINAL[name]
-    file.write_text(yaml.safe_dump(document))
-    return system_of(name, mode, file)
+        for variant in (name, f"{name}_generation"):
+            document["systems"][variant]["schedule"] = ORIGINAL[name]
+    return small_variant(name, mode, document)
 
 
 def weights(parts: Any) -> list[Tensor]:
@@ -313,14 +304,14 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 @pytest.mark.parametrize("mode", ["retrieval", "generation"])
 def test_two_stages_teach_reading_from_text_and_then_the_maps_alone(
-    params: Callable[..., Path], given: TrainingInput, shown: list[bool], mode: str
+    inputs: TrainingInput, shown: list[bool], mode: str
 ) -> None:
     """The original CoLLM: low-rank updates on text-only prompts, and frozen while the maps learn."""
-    system = original("collm", mode, params())
-    model = system.network(given)
+    system = original("collm", mode, small())
+    model = system.network(inputs)
     count, maps = num_trained(model), model.heads.projectors()
     reading = [part for part in model.heads.parameters() if all(part is not one for one in maps)]
-    stages = system.stages(model, given)
+    stages = system.stages(model, inputs)
     before = weights(maps), weights(reading)
     trainer = next(stages).trainer
     shown.clear()
@@ -345,12 +336,12 @@ def test_two_stages_teach_reading_from_text_and_then_the_maps_alone(
 
 @pytest.mark.parametrize("mode", ["retrieval", "generation"])
 def test_a_curriculum_shows_vectors_ever_more_often(
-    params: Callable[..., Path], given: TrainingInput, shown: list[bool], mode: str
+    inputs: TrainingInput, shown: list[bool], mode: str
 ) -> None:
     """The original LLaRA: at step t of T with probability t / T; from text alone the maps learn nothing."""
-    system = original("llara", mode, params(batch_size=8))
-    model = system.network(given)
-    (stage,) = system.stages(model, given)
+    system = original("llara", mode, small(batch_size=8))
+    model = system.network(inputs)
+    (stage,) = system.stages(model, inputs)
     total, hybrid = stage.plan.eval_steps[-1], []
     maps = model.heads.projectors()
     for step in range(total):
@@ -368,26 +359,11 @@ def test_a_curriculum_shows_vectors_ever_more_often(
     assert set(shown) <= {True}  # it is judged as it will be asked
 
 
-def test_a_schedule_that_a_system_has_not_is_refused(params: Callable[..., Path]) -> None:
-    file = params()
-    document = yaml.safe_load(file.read_text())
+def test_a_schedule_that_a_system_has_not_is_refused() -> None:
+    document = small()
     document["systems"]["llara"]["schedule"] = "two_stage"
-    file.write_text(yaml.safe_dump(document))
     with pytest.raises(ConfigError, match="'two_stage'; choose from joint, curriculum"):
-        system_of("llara", "retrieval", file)
-
-
-def test_low_rank_updates_may_be_the_same_for_all(params: Callable[..., Path]) -> None:
-    """SPEC 3: so that what differs is what is shown."""
-    file = params()
-    document = yaml.safe_load(file.read_text())
-    lora = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "layers": "linear"}
-    document["systems"]["language"]["shared_lora"] = lora
-    file.write_text(yaml.safe_dump(document))
-    for name in ADAPTED:
-        system: Any = system_of(name, "generation", file)
-        assert system.variant.lora == Lora(**lora)  # type: ignore[arg-type]
-    assert system_of("llmsrec", "retrieval", file).variant.lora is None  # type: ignore[attr-defined]
+        small_variant("llara", "retrieval", document)
 
 
 THEMES = ("Wool scarf", "Steel bolt", "Green tea", "Toy train")
@@ -424,7 +400,7 @@ def reader(themed: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def taught(themed: Splits, reader: Path) -> TrainingInput:
-    section = read_section("teacher", PARAMS)
+    section = parameters()["teacher"]
     config = TeacherConfig(**section | {"embedding_size": TEACHER, "epochs": 8, "num_blocks": 1})
     teacher = train_teacher(themed, config, MetricLog(), Checkpoints(None, ""))
     return TrainingInput(themed, teacher.requires_grad_(False), reader, seed=0)
@@ -432,12 +408,12 @@ def taught(themed: Splits, reader: Path) -> TrainingInput:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_each_beats_chance_after_a_few_epochs(
-    params: Callable[..., Path], taught: TrainingInput, tmp_path: Path, name: str
+    taught: TrainingInput, tmp_path: Path, name: str
 ) -> None:
     """HR@3 among 10 candidates, of which two or three are of the theme; chance is .3."""
     epochs = 16 if VARIANTS[name].user_vector else 6  # a vector before all else is learned later
-    file = params(epochs=epochs, learning_rate=2e-3, catalogue_negatives=24, window=4, stride=1)
-    system: Any = system_of(name, "retrieval", file)
+    document = small(epochs=epochs, learning_rate=2e-3, catalogue_negatives=24, window=4, stride=1)
+    system: Any = small_variant(name, "retrieval", document)
     model = system.model(
         train_system(system, taught, tmp_path / "o", tmp_path / "s", "key"), taught
     )
@@ -450,11 +426,11 @@ SAVINGS = {"tallrec": 1, "allmrec": 2, "llara": 1, "collm": 3}  # of the last st
 
 @pytest.mark.parametrize("name", SAVINGS)
 def test_an_interrupted_run_ends_in_the_same_bytes(
-    params: Callable[..., Path], given: TrainingInput, tmp_path: Path, name: str, monkeypatch: Any
+    inputs: TrainingInput, tmp_path: Path, name: str, monkeypatch: Any
 ) -> None:
     """Killed in its last stage, after a look; LLaRA and CoLLM by their originals' schedules."""
-    system: Any = original(name, "retrieval", params(epochs=2))
-    whole = train_system(system, given, tmp_path / "whole", tmp_path / "a", "key").state_dict()
+    system: Any = original(name, "retrieval", small(epochs=2))
+    whole = train_system(system, inputs, tmp_path / "whole", tmp_path / "a", "key").state_dict()
     from llmsrec.systems import training
 
     calls = {"left": SAVINGS[name]}
@@ -468,26 +444,26 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
 
     monkeypatch.setattr(training.Checkpoints, "save", dying)
     with pytest.raises(KeyboardInterrupt):
-        train_system(system, given, tmp_path / "cut", tmp_path / "b", "key")
+        train_system(system, inputs, tmp_path / "cut", tmp_path / "b", "key")
     torch.manual_seed(77)
-    found = train_system(system, given, tmp_path / "cut", tmp_path / "b", "key").state_dict()
+    found = train_system(system, inputs, tmp_path / "cut", tmp_path / "b", "key").state_dict()
     assert found.keys() == whole.keys()
     assert all(torch.equal(found[key], whole[key]) for key in whole)
 
 
 @pytest.mark.parametrize("score", ["greedy", "likelihood"])
 def test_each_writer_answers_after_a_short_training(
-    params: Callable[..., Path], given: TrainingInput, tmp_path: Path, score: str
+    inputs: TrainingInput, tmp_path: Path, score: str
 ) -> None:
-    file = params()
-    document = yaml.safe_load(file.read_text())
-    document["systems"]["language"]["generation"]["score"] = score
-    file.write_text(yaml.safe_dump(document))
-    system: Any = system_of("collm", "generation", file)
-    model = system.model(train_system(system, given, tmp_path / "o", tmp_path / "s", "key"), given)
+    document = small()
+    document["systems"]["collm_generation"]["score"] = score
+    system: Any = small_variant("collm", "generation", document)
+    model = system.model(
+        train_system(system, inputs, tmp_path / "o", tmp_path / "s", "key"), inputs
+    )
     assert isinstance(model, Answerer)
-    stored = given.splits.generation_candidates["test"].take(np.arange(12))
-    columns = model.answers(given.splits.histories("test").take(np.arange(12)), stored.items)
+    stored = inputs.splits.generation_candidates["test"].take(np.arange(12))
+    columns = model.answers(inputs.splits.histories("test").take(np.arange(12)), stored.items)
     assert columns.shape == (12,)
     assert ((columns >= -1) & (columns < 10)).all()
     assert score == "greedy" or (columns >= 0).all()

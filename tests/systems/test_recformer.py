@@ -25,7 +25,15 @@ from llmsrec.systems.recformer.finetuning import FineTuning, rate, stage
 from llmsrec.systems.recformer.network import Recformer
 from llmsrec.systems.recformer.pretraining import Pretraining, masked
 from llmsrec.systems.recformer.system import RecformerSystem
-from llmsrec.systems.recformer.texts import KEY, SPECIAL, VALUE, Limits, Texts, Vocabulary, Writer
+from llmsrec.systems.recformer.texts import (
+    KEY,
+    SPECIAL,
+    VALUE,
+    Limits,
+    TextBuilder,
+    Texts,
+    Vocabulary,
+)
 from llmsrec.systems.system import TrainingInput
 from llmsrec.systems.training import num_trained, train_system
 from llmsrec.training.checkpoints import Checkpoints
@@ -71,14 +79,14 @@ def catalogue() -> Catalog:
     return Catalog(pd.DataFrame(rows, columns=COLUMNS))
 
 
-def writer(
+def text_builder(
     attribute_tokens: int = 32,
     max_items: int = 50,
     max_tokens: int = 1024,
     catalog: Catalog | None = None,
-) -> Writer:
+) -> TextBuilder:
     limits = Limits(attribute_tokens, max_items, max_tokens)
-    return Writer(Letters(), catalog or catalogue(), LETTERS, limits)
+    return TextBuilder(Letters(), catalog or catalogue(), LETTERS, limits)
 
 
 def shown(texts: Texts, row: int = 0) -> str:
@@ -99,7 +107,7 @@ def config(**changes: Any) -> RecformerConfig:
 
 
 @pytest.fixture(scope="module")
-def given(few_splits: Splits, small_backbone: Path) -> TrainingInput:
+def inputs(few_splits: Splits, small_backbone: Path) -> TrainingInput:
     teacher = SASRec(
         SASRecConfig(few_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard")
     ).eval()
@@ -107,9 +115,9 @@ def given(few_splits: Splits, small_backbone: Path) -> TrainingInput:
 
 
 @pytest.fixture
-def network(given: TrainingInput) -> Recformer:
+def network(inputs: TrainingInput) -> Recformer:
     torch.manual_seed(0)
-    return RecformerSystem(config()).network(given)
+    return RecformerSystem(config()).network(inputs)
 
 
 # What is read
@@ -117,7 +125,7 @@ def network(given: TrainingInput) -> Recformer:
 
 def test_a_user_is_the_texts_of_the_items_latest_first() -> None:
     """By hand: keys and values of what an item has; the description is not read."""
-    texts = writer().users(from_rows([[1, 2, 3], [2]]))
+    texts = text_builder().users(from_rows([[1, 2, 3], [2]]))
     assert shown(texts, 0) == "^" + "titlegbrandBr" + "titleef" + "titleabcdbrandBrcategoryK"
     assert shown(texts, 1) == "^titleef"
     first = texts.take(np.array([0]))
@@ -134,25 +142,27 @@ def test_a_user_is_the_texts_of_the_items_latest_first() -> None:
 
 
 def test_an_item_is_read_as_if_bought_alone() -> None:
-    texts = writer().items(np.array([3, 4]))
+    texts = text_builder().items(np.array([3, 4]))
     assert shown(texts, 0) == "^titlegbrandBr"
     assert shown(texts, 1) == "^"  # the shop says nothing of it
     assert texts.places.tolist() == [0] + [1] * 13 + [0]
 
 
 def test_an_attribute_is_cut_with_its_key_at_its_limit() -> None:
-    assert shown(writer(attribute_tokens=7).users(from_rows([[1]]))) == "^titleabbrandBrcategor"
+    assert (
+        shown(text_builder(attribute_tokens=7).users(from_rows([[1]]))) == "^titleabbrandBrcategor"
+    )
 
 
 def test_only_the_newest_items_are_read() -> None:
-    assert shown(writer(max_items=2).users(from_rows([[1, 2, 3]]))) == "^titlegbrandBrtitleef"
+    assert shown(text_builder(max_items=2).users(from_rows([[1, 2, 3]]))) == "^titlegbrandBrtitleef"
 
 
 @pytest.mark.parametrize(("most", "last"), [(22, ""), (28, "titleef"), (36, "titleef")])
 def test_what_does_not_fit_is_left_out_from_the_oldest_side(most: int, last: str) -> None:
     """Whole items; none older takes the place of one that was too long."""
     rows = from_rows([[2, 3, 2, 2, 3], [1, 2, 1, 2]])
-    texts = writer(attribute_tokens=7, max_tokens=most).users(rows)
+    texts = text_builder(attribute_tokens=7, max_tokens=most).users(rows)
     assert shown(texts, 0) == "^" + "titlegbrandBr" + "titleef" + last
     rest = "titleabbrandBrcategor" + "titleef" if most == 36 else ""
     assert shown(texts, 1) == "^" + "titleef" + rest
@@ -175,7 +185,7 @@ def share_of_words(
 
 
 def test_words_are_masked_whole_and_special_tokens_never() -> None:
-    texts = writer().users(from_rows([[1, 2, 3, 1, 2], [2], [3, 1]] * 20))
+    texts = text_builder().users(from_rows([[1, 2, 3, 1, 2], [2], [3, 1]] * 20))
     word = np.cumsum(texts.begins) - 1
     masks, words, kept = 0, 0, 0
     for seed in range(20):
@@ -197,7 +207,7 @@ def test_words_are_masked_whole_and_special_tokens_never() -> None:
 
 
 def test_some_word_is_asked_for_even_of_a_single_item() -> None:
-    texts = writer().users(from_rows([[2]]))
+    texts = text_builder().users(from_rows([[2]]))
     for seed in range(20):
         _, asked = masked(texts, MASK, 0.0, np.random.default_rng(seed))
         assert asked.any()
@@ -208,10 +218,10 @@ def test_some_word_is_asked_for_even_of_a_single_item() -> None:
 
 
 def test_the_embedding_is_the_sum_of_four_tables_normed(
-    network: Recformer, given: TrainingInput
+    network: Recformer, inputs: TrainingInput
 ) -> None:
     """Word, position, token type and item position, each by its own table, then LayerNorm; by hand."""
-    texts = network.writer.users(from_rows([[5, 6], [7]]))
+    texts = network.text_builder.users(from_rows([[5, 6], [7]]))
     caught: list[torch.Tensor] = []
     tables = network.encoder.embeddings
     tables.LayerNorm.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
@@ -234,7 +244,7 @@ def test_it_is_the_longformer_of_the_library_where_item_positions_say_nothing(
     """Which finds positions by the tokens and pads by itself: masks, windows and positions agree with ours."""
     torch.nn.init.zeros_(network.item_position.weight)
     network.eval()
-    texts = network.writer.users(from_rows([[5, 6, 7, 8], [9], [10, 11]]))
+    texts = network.text_builder.users(from_rows([[5, 6, 7, 8], [9], [10, 11]]))
     length = int(texts.lengths.max())
     assert length % network.window
     real = torch.arange(length) < torch.from_numpy(texts.lengths)[:, None]
@@ -255,7 +265,7 @@ def test_it_is_the_longformer_of_the_library_where_item_positions_say_nothing(
 
 def test_a_user_is_read_alike_alone_and_beside_longer_ones(network: Recformer) -> None:
     rows = [[5], [6, 7, 8, 9, 10, 11], [12, 13], [1, 2, 3]]
-    texts = network.writer.users(from_rows(rows))
+    texts = network.text_builder.users(from_rows(rows))
     network.eval()
     with torch.no_grad():
         together = torch.nn.functional.normalize(network.states(texts)[:, 0], dim=-1)
@@ -279,15 +289,15 @@ def test_the_number_of_parameters_is_that_of_the_formula(network: Recformer) -> 
 
 
 def len_of_tokenizer(network: Recformer) -> int:
-    vocabulary = network.writer.vocabulary
+    vocabulary = network.text_builder.vocabulary
     return vocabulary.size - vocabulary.shift
 
 
-def test_the_item_matrix_takes_no_gradient_and_all_that_is_read_does(given: TrainingInput) -> None:
+def test_the_item_matrix_takes_no_gradient_and_all_that_is_read_does(inputs: TrainingInput) -> None:
     """Of the last layer the first token alone is read, which attends globally: its local attention learns nothing."""
     knobs = config(num_layers=2)
-    network = RecformerSystem(knobs).network(given)
-    examples = Examples(given.splits.train, 64, 3)
+    network = RecformerSystem(knobs).network(inputs)
+    examples = Examples(inputs.splits.train, 64, 3)
     trainer = FineTuning(network, examples, knobs, rereads=False)
     network.read_items()
     before = network.item_matrix.clone()
@@ -305,13 +315,13 @@ def test_the_item_matrix_takes_no_gradient_and_all_that_is_read_does(given: Trai
     trainer.step(0)
     assert torch.equal(network.item_matrix, before)
     norms = before.norm(dim=1)
-    torch.testing.assert_close(norms, torch.tensor([0.0] + [1.0] * given.splits.num_items))
+    torch.testing.assert_close(norms, torch.tensor([0.0] + [1.0] * inputs.splits.num_items))
 
 
 def test_all_of_it_is_pretrained_but_the_item_matrix(
-    network: Recformer, given: TrainingInput
+    network: Recformer, inputs: TrainingInput
 ) -> None:
-    trainer = Pretraining(network, Examples(given.splits.train, 64, 3), config())
+    trainer = Pretraining(network, Examples(inputs.splits.train, 64, 3), config())
     before = {name: part.clone() for name, part in trainer.network.state_dict().items()}
     trainer.step(0)
     same = [
@@ -344,13 +354,13 @@ def test_no_history_that_is_learned_from_is_empty() -> None:
         Examples(from_rows([[1], [2]]), 2, 5)
 
 
-def test_a_step_taken_in_parts_is_the_step_taken_whole(given: TrainingInput) -> None:
+def test_a_step_taken_in_parts_is_the_step_taken_whole(inputs: TrainingInput) -> None:
     """16 x 8 is 128: what is accumulated is the mean over all."""
 
     def stepped(**changes: Any) -> tuple[float, torch.Tensor]:
         torch.manual_seed(0)
-        network = RecformerSystem(config(dropout=0.0)).network(given)
-        examples = Examples(given.splits.train, 64, 3)
+        network = RecformerSystem(config(dropout=0.0)).network(inputs)
+        examples = Examples(inputs.splits.train, 64, 3)
         loss = FineTuning(network, examples, config(dropout=0.0, **changes), rereads=True).step(0)
         grads = [part.grad.flatten() for part in network.parameters() if part.grad is not None]
         return loss["loss"], torch.cat(grads)
@@ -387,18 +397,18 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_interrupted_training_ends_in_the_same_bytes(
-    given: TrainingInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: TrainingInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five steps an epoch: it stops amid each of the three stages, each time in another process, so to say."""
     system = RecformerSystem(config(pretrain_epochs=2, second_epochs=2, max_items=2))
-    whole = train_system(system, given, tmp_path / "whole", tmp_path / "a", "key")
+    whole = train_system(system, inputs, tmp_path / "whole", tmp_path / "a", "key")
     for steps in (7, 12, 7):
         with monkeypatch.context() as patch:
             stop_after(steps, patch)
             with pytest.raises(Stopped):
-                train_system(system, given, tmp_path / "parts", tmp_path / "b", "key")
+                train_system(system, inputs, tmp_path / "parts", tmp_path / "b", "key")
         torch.manual_seed(steps)
-    parts = train_system(system, given, tmp_path / "parts", tmp_path / "b", "key")
+    parts = train_system(system, inputs, tmp_path / "parts", tmp_path / "b", "key")
     files = [tmp_path / name / "model.safetensors" for name in ("whole", "parts")]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert torch.equal(whole.item_matrix, parts.item_matrix)
@@ -406,10 +416,10 @@ def test_an_interrupted_training_ends_in_the_same_bytes(
     assert curves[0] == curves[1]
 
 
-def test_another_seed_trains_another_network(given: TrainingInput) -> None:
+def test_another_seed_trains_another_network(inputs: TrainingInput) -> None:
     def after_a_step(seed: int) -> torch.Tensor:
         torch.manual_seed(0)
-        system, changed = RecformerSystem(config(pretrain_epochs=0)), replace(given, seed=seed)
+        system, changed = RecformerSystem(config(pretrain_epochs=0)), replace(inputs, seed=seed)
         network = system.network(changed)
         (first, *_) = system.stages(network, changed)
         first.trainer.step(0)
@@ -419,13 +429,13 @@ def test_another_seed_trains_another_network(given: TrainingInput) -> None:
     assert not torch.equal(after_a_step(3), after_a_step(4))
 
 
-def test_the_second_stage_keeps_the_items_of_the_first(given: TrainingInput) -> None:
+def test_the_second_stage_keeps_the_items_of_the_first(inputs: TrainingInput) -> None:
     torch.manual_seed(0)
     knobs = config(learning_rate=1e-3)
-    network = RecformerSystem(knobs).network(given)
+    network = RecformerSystem(knobs).network(inputs)
     matrices, fresh = [], Checkpoints(None, "")
     for rereads in (True, False):
-        one = stage(network, given.splits, knobs, 3, rereads=rereads)
+        one = stage(network, inputs.splits, knobs, 3, rereads=rereads)
         log = MetricLog()
         train(one.trainer, one.plan, log, fresh)
         matrices.append(network.item_matrix.clone())
@@ -436,17 +446,17 @@ def test_the_second_stage_keeps_the_items_of_the_first(given: TrainingInput) -> 
 
 
 def test_it_learns_what_follows_what(
-    given: TrainingInput, markov_splits: Splits, tmp_path: Path
+    inputs: TrainingInput, markov_splits: Splits, tmp_path: Path
 ) -> None:
     """One of ten at random: an NDCG of 0.454 in expectation."""
-    given = replace(given, splits=markov_splits)
+    inputs = replace(inputs, splits=markov_splits)
     knobs = config(
         dropout=0.0, max_items=1, batch_size=32, accumulation=1, pretrain_batch_size=32,
         pretrain_epochs=8, pretrain_learning_rate=5e-3, learning_rate=3e-4, second_epochs=2, validate_every=2,
     )  # fmt: skip
     system = RecformerSystem(knobs)
-    network = train_system(system, given, tmp_path / "out", tmp_path / "scratch", "key")
-    ranks = evaluate(system.model(network, given), given.splits, "test")
+    network = train_system(system, inputs, tmp_path / "out", tmp_path / "scratch", "key")
+    ranks = evaluate(system.model(network, inputs), inputs.splits, "test")
     assert ndcg(ranks.sampled, 10).mean() > 0.75
 
 
@@ -470,9 +480,9 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) 
     return folder
 
 
-def test_weights_of_a_folder_are_taken_over(given: TrainingInput, pretrained: Path) -> None:
+def test_weights_of_a_folder_are_taken_over(inputs: TrainingInput, pretrained: Path) -> None:
     system = RecformerSystem(config(encoder=str(pretrained), pretrain_epochs=0))
-    network = system.network(given)
+    network = system.network(inputs)
     theirs = LongformerForMaskedLM.from_pretrained(pretrained).longformer
     assert torch.equal(
         network.encoder.embeddings.word_embeddings.weight, theirs.embeddings.word_embeddings.weight
@@ -484,15 +494,15 @@ def test_weights_of_a_folder_are_taken_over(given: TrainingInput, pretrained: Pa
     with torch.no_grad():
         network.eval().read_items()
     assert num_trained(network) == sum(part.numel() for part in network.parameters())
-    (first, *_) = system.stages(network, given)
+    (first, *_) = system.stages(network, inputs)
     assert np.isfinite(first.trainer.step(0)["loss"])
 
 
 def test_what_cannot_be_the_encoder_is_named(
-    given: TrainingInput, pretrained: Path, small_backbone: Path, tmp_path: Path
+    inputs: TrainingInput, pretrained: Path, small_backbone: Path, tmp_path: Path
 ) -> None:
     def made(**changes: Any) -> Recformer:
-        return RecformerSystem(config(**changes)).network(given)
+        return RecformerSystem(config(**changes)).network(inputs)
 
     with pytest.raises(ConfigError, match="is no folder"):
         made(encoder=str(tmp_path / "none"))

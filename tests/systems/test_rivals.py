@@ -17,7 +17,7 @@ from llmsrec.systems import training
 from llmsrec.systems.system import TrainingInput
 from llmsrec.systems.training import num_trained, train_system
 from llmsrec.training.loop import MetricLog
-from tests.systems.small import small_given, small_system
+from tests.systems.small import small_inputs, small_system
 
 N, D, P = 40, 16, 10  # items, width, positions
 SASREC = N * D + D + P * D + (4 * (D * D + D) + 2 * (D * D + D) + 4 * D) + 2 * D
@@ -60,13 +60,13 @@ BOTH_WAYS = {"bert4rec"}  # forward is not causal
 
 
 @pytest.fixture
-def given(markov_splits: Splits, small_backbone: Path) -> TrainingInput:
-    return small_given(markov_splits, small_backbone)
+def inputs(markov_splits: Splits, small_backbone: Path) -> TrainingInput:
+    return small_inputs(markov_splits, small_backbone)
 
 
 def system(kind: str, folder: Path, teacher: dict[str, Any] | None = None, **own: Any) -> Any:
     name, changes, _ = KINDS[kind]
-    return small_system(name, folder, teacher, **(changes | own))
+    return small_system(name, teacher, **(changes | own))
 
 
 def shaken(network: SequenceNetwork) -> SequenceNetwork:
@@ -81,20 +81,20 @@ def shaken(network: SequenceNetwork) -> SequenceNetwork:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_it_is_made_of(kind: str, given: TrainingInput, tmp_path: Path) -> None:
-    assert num_trained(system(kind, tmp_path).network(given)) == KINDS[kind][2]
+def test_what_it_is_made_of(kind: str, inputs: TrainingInput, tmp_path: Path) -> None:
+    assert num_trained(system(kind, tmp_path).network(inputs)) == KINDS[kind][2]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_trained_part_learns_and_no_other(
-    kind: str, given: TrainingInput, tmp_path: Path
+    kind: str, inputs: TrainingInput, tmp_path: Path
 ) -> None:
     """Over its stages each parameter gets a gradient; the padding's row never does."""
     made = system(kind, tmp_path)
-    network = made.network(given)
+    network = made.network(inputs)
     buffers = {name: part.clone() for name, part in network.named_buffers()}
     learned = set()
-    for stage in made.stages(network, given):
+    for stage in made.stages(network, inputs):
         stage.trainer.step(0)
         for name, part in network.named_parameters():
             if part.grad is not None and (part.grad != 0).any():
@@ -110,9 +110,9 @@ def test_every_trained_part_learns_and_no_other(
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - BOTH_WAYS))
 def test_padding_and_batch_mates_change_no_state(
-    kind: str, given: TrainingInput, tmp_path: Path
+    kind: str, inputs: TrainingInput, tmp_path: Path
 ) -> None:
-    network = shaken(system(kind, tmp_path).network(given))
+    network = shaken(system(kind, tmp_path).network(inputs))
     rows = [[3], [5, 9, 2], list(range(1, 9)), [7, 7, 1, 30, 4], [], list(range(20, 33))]
     found = network.represent(from_rows(rows))
     assert (found[4] == 0).all()
@@ -128,9 +128,9 @@ def test_padding_and_batch_mates_change_no_state(
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - BOTH_WAYS))
 def test_the_future_changes_no_earlier_state(
-    kind: str, given: TrainingInput, tmp_path: Path
+    kind: str, inputs: TrainingInput, tmp_path: Path
 ) -> None:
-    network = shaken(system(kind, tmp_path).network(given))
+    network = shaken(system(kind, tmp_path).network(inputs))
     first, other = (
         network(torch.tensor([[0, 0, 1, 2, 3, 4, 5, after, 7]])).detach() for after in (6, 17)
     )
@@ -140,14 +140,14 @@ def test_the_future_changes_no_earlier_state(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_are_products_and_biases(kind: str, given: TrainingInput, tmp_path: Path) -> None:
+def test_scores_are_products_and_biases(kind: str, inputs: TrainingInput, tmp_path: Path) -> None:
     made = system(kind, tmp_path)
-    network = shaken(made.network(given))
+    network = shaken(made.network(inputs))
     rows = from_rows([[5, 9, 2], [7]])
     expected = network.represent(rows) @ network.item_table.T
     if network.output_bias is not None:
         expected = expected + network.output_bias.detach()
-    model = made.model(network, given)
+    model = made.model(network, inputs)
     np.testing.assert_allclose(model.score(rows), expected.numpy(), rtol=1e-4, atol=1e-4)
     items = np.array([[3, 1, 9], [20, 2, 40]])
     some = model.score_candidates(model.user_vectors(rows), items)
@@ -157,29 +157,31 @@ def test_scores_are_products_and_biases(kind: str, given: TrainingInput, tmp_pat
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_learns_what_follows_what(kind: str, given: TrainingInput, tmp_path: Path) -> None:
+def test_it_learns_what_follows_what(kind: str, inputs: TrainingInput, tmp_path: Path) -> None:
     """Ten candidates: chance is a hit rate at 3 of 0.3; who does not know the order has no better way."""
     epochs = {"epochs": 40 if kind in ("sasrec_text", "bert4rec", "gru4rec_bpr") else 15}
     made = system(kind, tmp_path, teacher=epochs | {"validate_every": 5}, **(
         epochs | {"validate_every": 10} if kind == "bert4rec" else {}
     ))  # fmt: skip
-    network = train_system(made, given, tmp_path / "out", tmp_path / "scratch", "key")
-    ranks = evaluate(made.model(network, given), given.splits, "test", full=False).sampled
-    popular = evaluate(Popularity(given.splits), given.splits, "test", full=False).sampled
+    network = train_system(made, inputs, tmp_path / "out", tmp_path / "scratch", "key")
+    ranks = evaluate(made.model(network, inputs), inputs.splits, "test", full=False).sampled
+    popular = evaluate(Popularity(inputs.splits), inputs.splits, "test", full=False).sampled
     assert hit_rate(ranks, 3).mean() > 0.6
     assert ndcg(ranks, 10).mean() > ndcg(popular, 10).mean() + 0.2
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_seed_gives_the_same_bits(kind: str, given: TrainingInput, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bits(
+    kind: str, inputs: TrainingInput, tmp_path: Path
+) -> None:
     made = system(kind, tmp_path)
     first, again = (
-        train_system(made, given, tmp_path / name, tmp_path / f"scratch_{name}", "key").digest
+        train_system(made, inputs, tmp_path / name, tmp_path / f"scratch_{name}", "key").digest
         for name in ("first", "again")
     )
     assert first == again
     torch.manual_seed(99)
-    assert train_system(made, given, tmp_path / "first", tmp_path / "none", "key").digest == first
+    assert train_system(made, inputs, tmp_path / "first", tmp_path / "none", "key").digest == first
 
 
 class Stopped(Exception):
@@ -192,7 +194,7 @@ class Stopped(Exception):
      ("nextitnet", 2), ("sasrec_text", 2)],
 )  # fmt: skip
 def test_an_interrupted_run_equals_an_uninterrupted_one(
-    kind: str, look: int, given: TrainingInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, look: int, inputs: TrainingInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped at a look, of whichever stage, before its state is kept; at look 3 the first stage alone is."""
     made, looks = system(kind, tmp_path), 0
@@ -205,10 +207,10 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
                 raise Stopped
             super().__call__(step, **metrics)
 
-    whole = train_system(made, given, tmp_path / "whole", tmp_path / "scratch_whole", "key")
+    whole = train_system(made, inputs, tmp_path / "whole", tmp_path / "scratch_whole", "key")
     monkeypatch.setattr(training, "MetricLog", StoppingLog)
     with pytest.raises(Stopped):
-        train_system(made, given, tmp_path / "out", tmp_path / "scratch", "key")
+        train_system(made, inputs, tmp_path / "out", tmp_path / "scratch", "key")
     monkeypatch.setattr(training, "MetricLog", MetricLog)
     kept = [
         path
@@ -217,7 +219,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
     ]
     assert kept  # there is something to go on from
     torch.manual_seed(99)
-    resumed = train_system(made, given, tmp_path / "out", tmp_path / "scratch", "key")
+    resumed = train_system(made, inputs, tmp_path / "out", tmp_path / "scratch", "key")
     assert resumed.digest == whole.digest
     curves = [(tmp_path / name / "curves.json").read_bytes() for name in ("whole", "out")]
     assert curves[0] == curves[1]

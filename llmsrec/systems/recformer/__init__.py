@@ -1,1 +1,1 @@
-"""RECFORMER: items and users as texts that one Longformer reads (SPEC 4.4)."""
+"""RECFORMER: items and users as texts that one Longformer reads (specification 4.4)."""

@@ -1,4 +1,4 @@
-"""The knobs of RECFORMER (SPEC 4.4)."""
+"""The settings of RECFORMER (specification 4.4)."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from llmsrec.systems.recformer.texts import Limits
 
 @dataclass(frozen=True)
 class RecformerConfig:
-    """`encoder` is `small`, a local folder or a hub name; what follows `revision` up to `dropout` shapes `small`."""
+    """`encoder` is `small`, a local folder or a hub name; the fields from `num_layers` to `dropout` shape `small`."""
 
     encoder: str
     revision: str | None
@@ -39,7 +39,9 @@ class RecformerConfig:
 
     def __post_init__(self) -> None:
         if self.window % 2:
-            raise ValueError(f"window is {self.window}: as many tokens on either side, so even")
+            raise ValueError(
+                f"window is {self.window}: it has as many tokens on either side and must be even"
+            )
         if self.hidden_size % self.num_heads:
             raise ValueError("hidden_size must be a multiple of num_heads")
         if not self.temperature:

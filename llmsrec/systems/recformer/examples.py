@@ -1,4 +1,4 @@
-"""What a step learns from: a purchase drawn from each history, and what was bought before it (SPEC 4.4)."""
+"""The examples of a step: a purchase drawn from each history, and the purchases before it (specification 4.4)."""
 
 import numpy as np
 from jaxtyping import Int
@@ -9,7 +9,7 @@ from llmsrec.training.seeding import generator
 
 
 class Examples:
-    """Every user once an epoch; who, when and which purchase is decided by the key and the step alone."""
+    """Every user once an epoch; users, order and purchases are decided by the key and the step."""
 
     def __init__(self, train: Sequences, batch_size: int, *key: int) -> None:
         self.train, self.key = train, key
@@ -20,13 +20,13 @@ class Examples:
         return self.epochs.steps
 
     def draws(self, step: int) -> np.random.Generator:
-        """For all that step number `step` draws besides its users."""
+        """The generator of all other draws of step `step`."""
         return generator(*self.key, 1, step)
 
     def batch(
         self, step: int, draws: np.random.Generator
     ) -> tuple[Sequences, Int[np.ndarray, "users"]]:
-        """Histories and what comes next: never a first purchase, whose history is empty (SPEC 6.17)."""
+        """Histories and their next items; a first purchase has no history and is no target (specification 6.17)."""
         users = self.epochs.batch(step)
         positions = draws.integers(1, self.train.lengths[users])
         targets = self.train.items[self.train.offsets[users] + positions]

@@ -1,6 +1,6 @@
-"""Fine-tuning RECFORMER (SPEC 4.4): users are read with gradients, items stand still in a matrix.
+"""Fine-tuning RECFORMER (specification 4.4): users are encoded with gradients, items are fixed in a matrix.
 
-Stage 1 reads all items anew at the start of each epoch; stage 2 goes on from its best epoch with that epoch's matrix.
+Stage 1 recomputes all items at the start of each epoch; stage 2 starts from its best epoch with that epoch's matrix.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ from llmsrec.training.validation import validation_metrics
 
 
 class FineTuning(GradientTrainer):
-    """Full softmax over all items. A row's loss knows no other row's, so a step may be taken in parts."""
+    """Full softmax over all items. The loss of a row depends on no other row, so a step may be split."""
 
     def __init__(
         self, network: Recformer, examples: Examples, config: RecformerConfig, *, rereads: bool
@@ -47,7 +47,9 @@ class FineTuning(GradientTrainer):
         torch.manual_seed(int(draws.integers(1 << 63)))  # dropout
         self.optimizer.zero_grad()
         loss = 0.0
-        order = np.argsort(histories.lengths, kind="stable")  # rows of like length: little padding
+        order = np.argsort(
+            histories.lengths, kind="stable"
+        )  # rows of similar length: little padding
         for start in range(0, len(order), self.config.batch_size):
             rows = order[start : start + self.config.batch_size]
             part = self.loss(histories.take(rows), targets[rows]) / len(order)
@@ -61,8 +63,8 @@ class FineTuning(GradientTrainer):
         return {"loss": loss}
 
     def loss(self, histories: Sequences, targets: Int[np.ndarray, "users"]) -> Float[Tensor, ""]:
-        """Summed over the users."""
-        users = self.model.represent(self.model.causal_lm.users(histories))
+        """The loss summed over the users."""
+        users = self.model.represent(self.model.text_builder.users(histories))
         scores = users @ self.model.item_matrix[1:].T / self.config.temperature
         wanted = torch.from_numpy(targets - 1).to(scores.device)
         return functional.cross_entropy(scores, wanted, reduction="sum")
@@ -71,14 +73,14 @@ class FineTuning(GradientTrainer):
 def stage(
     network: Recformer, splits: Splits, config: RecformerConfig, seed: int, *, rereads: bool
 ) -> Stage:
-    """It looks before its first step too, since what does not better the stage before is not kept."""
+    """A stage that validates before its first step too, so that it never ends worse than it started."""
     size = config.batch_size * config.accumulation
     examples = Examples(splits.train, size, seed, 1 if rereads else 2)
     trainer = FineTuning(network, examples, config, rereads=rereads)
     epochs = config.epochs if rereads else config.second_epochs
     plan = TrainingPlan(
         "recformer, items read anew" if rereads else "recformer, items fixed",
-        lambda: look(network, splits, config, seed),
+        lambda: validate(network, splits, config, seed),
         [0, *epoch_steps(epochs, config.validate_every, trainer.steps_per_epoch)],
         config.patience if rereads else config.second_patience,
         "ndcg@10",
@@ -87,16 +89,16 @@ def stage(
     return Stage(trainer, plan)
 
 
-def look(
+def validate(
     network: Recformer, splits: Splits, config: RecformerConfig, seed: int
 ) -> dict[str, float]:
-    """With the item matrix as it stands."""
+    """Validation metrics with the current item matrix."""
     ranker = RecformerRanker(network, config.temperature)
     return validation_metrics(ranker, splits, config.validation_users, seed)
 
 
 def rate(step: int, warmup: int, total: int) -> float:
-    """Up to 1 in the warm-up, then down in a straight line to reach 0 after the last step."""
+    """The factor of the learning rate: linear warm-up to 1, then linear decay to 0 after the last step."""
     if step < warmup:
         return (step + 1) / warmup
     return (total - step) / max(1, total - warmup)

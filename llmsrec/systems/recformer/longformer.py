@@ -1,4 +1,4 @@
-"""The encoder of RECFORMER (SPEC 4.4): a Longformer, small and untaught or with weights that others trained."""
+"""The encoder of RECFORMER (specification 4.4): a Longformer, small with random weights, or pre-trained."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from llmsrec.core.errors import ArtifactError, ConfigError
 
 @dataclass(frozen=True)
 class LongformerShape:
-    """Of an encoder that is built here; row 0 of its tables is the padding's."""
+    """The shape of a small encoder; row 0 of its tables is padding."""
 
     vocabulary_size: int
     num_layers: int
@@ -24,7 +24,7 @@ class LongformerShape:
 
 
 def build_longformer(shape: LongformerShape, window: int, num_types: int) -> Any:
-    """With random weights; without the pooling layer, since the first token's state is read as it is."""
+    """A Longformer with random weights and without pooling: the first token's state is the output."""
     config = transformers.LongformerConfig(
         attention_window=window,
         vocab_size=shape.vocabulary_size,
@@ -32,10 +32,10 @@ def build_longformer(shape: LongformerShape, window: int, num_types: int) -> Any
         hidden_size=shape.hidden_size,
         num_attention_heads=shape.num_heads,
         intermediate_size=4 * shape.hidden_size,
-        max_position_embeddings=shape.max_tokens + 1,  # the padding has a position of its own
+        max_position_embeddings=shape.max_tokens + 1,  # padding has its own position
         type_vocab_size=num_types,
         pad_token_id=0,
-        # as loud as in a Longformer of 768: with its 0.02 the first token would hardly hear the others
+        # scaled to the width: with the 0.02 of width 768 the other tokens would hardly affect the first
         initializer_range=0.02 * math.sqrt(768 / shape.hidden_size),
         hidden_dropout_prob=shape.dropout,
         attention_probs_dropout_prob=shape.dropout,
@@ -46,9 +46,9 @@ def build_longformer(shape: LongformerShape, window: int, num_types: int) -> Any
 def load_longformer(
     name: str, revision: str | None, window: int, num_types: int
 ) -> tuple[Any, Any]:
-    """The model and its tokenizer, of a local folder or a hub name.
+    """The model and its tokenizer from a local folder or the hub.
 
-    The window may be another than it was trained with. Each of the token types starts as the one type that it has."""
+    The window may differ from that of its training. Each token type starts from the one type that it has."""
     if name.startswith((".", "/", "~")) and not Path(name).is_dir():
         raise ConfigError(f"recformer.encoder: {name} is no folder")
     where: dict[str, Any] = {"trust_remote_code": False, "revision": revision or "main"}

@@ -1,4 +1,4 @@
-"""The network of RECFORMER (SPEC 4.4): texts in, the first token's state out, and the items' states of an epoch."""
+"""The network of RECFORMER (specification 4.4): texts to the first token's state, and the matrix of item states."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from llmsrec.core.progress import Progress
 from llmsrec.data.sequences import Sequences
 from llmsrec.llm.padding import length_chunks, right_pad
 from llmsrec.sequential.ranker import DotProductRanker
-from llmsrec.systems.recformer.texts import PAD, Texts, Writer
+from llmsrec.systems.recformer.texts import PAD, TextBuilder, Texts
 
-CHUNK = 512  # texts written at a time
-INITIAL = 0.02  # the spread with which a Longformer's tables start
+CHUNK = 512  # texts in a call
+INITIAL = 0.02  # the standard deviation of a Longformer's initial tables
 
 
 class Recformer(nn.Module):
@@ -26,11 +26,11 @@ class Recformer(nn.Module):
 
     item_matrix: Tensor
 
-    def __init__(self, encoder: Any, writer: Writer, num_items: int) -> None:
+    def __init__(self, encoder: Any, text_builder: TextBuilder, num_items: int) -> None:
         super().__init__()
-        self.encoder, self.causal_lm = encoder, writer
+        self.encoder, self.text_builder = encoder, text_builder
         size = encoder.config.hidden_size
-        self.item_position = nn.Embedding(writer.limits.max_items + 1, size)
+        self.item_position = nn.Embedding(text_builder.limits.max_items + 1, size)
         nn.init.normal_(self.item_position.weight, std=INITIAL)
         self.register_buffer("item_matrix", torch.zeros(num_items + 1, size))
 
@@ -43,29 +43,29 @@ class Recformer(nn.Module):
         return self.item_matrix.device
 
     def states(self, texts: Texts) -> Float[Tensor, "rows length size"]:
-        """Of every token."""
-        block = Block(texts, self.causal_lm.vocabulary.pad, self.window, self.device)
+        """The states of every token."""
+        block = Block(texts, self.text_builder.vocabulary.pad, self.window, self.device)
         table = self.encoder.get_input_embeddings()
-        # the Longformer adds the embeddings of position and token type, then norms the sum: RECFORMER's order
+        # as in RECFORMER, the Longformer adds embeddings of position and token type, then norms the sum
         embedded = table(block.tokens) + self.item_position(block.places)
         first = torch.zeros_like(block.real)
         first[:, 0] = True
-        found: Tensor = self.encoder(
+        states: Tensor = self.encoder(
             inputs_embeds=embedded,
             attention_mask=block.real.long(),
             global_attention_mask=first.long(),
             token_type_ids=block.types,
             position_ids=block.positions,
         ).last_hidden_state
-        return found
+        return states
 
     def together(self, texts: Texts) -> list[Int[np.ndarray, "rows"]]:
-        """Rows of like length, to be read at a time: a short text is not padded to the longest."""
+        """Batches of rows of similar length, so that a short text is not padded to the longest."""
         lengths = -(-texts.lengths // self.window) * self.window
         return length_chunks(np.argsort(lengths, kind="stable"), lengths, self.device)
 
     def represent(self, texts: Texts) -> Float[Tensor, "rows size"]:
-        """The first token's state, of length 1: a product of two is their cosine."""
+        """The first token's state, normalised: the product of two is their cosine."""
         parts = self.together(texts)
         firsts = torch.cat([self.states(texts.take(rows))[:, 0] for rows in parts])
         back = torch.from_numpy(np.argsort(np.concatenate(parts))).to(self.device)
@@ -73,19 +73,19 @@ class Recformer(nn.Module):
 
     @torch.no_grad()
     def read_items(self) -> None:
-        """Every item anew, without dropout."""
+        """Recompute the states of all items, without dropout."""
         training = self.training
         self.eval()
         items = np.arange(1, len(self.item_matrix))
         for start in range(0, len(items), CHUNK):
-            some = items[start : start + CHUNK]
-            rows = torch.from_numpy(some).to(self.device)
-            self.item_matrix[rows] = self.represent(self.causal_lm.items(some))
+            chunk = items[start : start + CHUNK]
+            rows = torch.from_numpy(chunk).to(self.device)
+            self.item_matrix[rows] = self.represent(self.text_builder.items(chunk))
         self.train(training)
 
 
 class Block:
-    """Texts as right-padded rows, as long as the Longformer's windows ask for, so that it pads nothing itself."""
+    """Right-padded rows of texts; their length is a multiple of the window, so that the Longformer adds no padding."""
 
     def __init__(self, texts: Texts, pad: int, window: int, device: torch.device) -> None:
         length = -(-int(texts.lengths.max()) // window) * window
@@ -98,12 +98,12 @@ class Block:
         self.tokens = placed(texts.tokens, pad)
         self.types = placed(texts.types, PAD)
         self.places = placed(texts.places, 0)
-        # counted from behind the padding's own position, as the Longformer does where it sees the tokens
+        # counted from after the padding position, as the Longformer does for token ids
         self.positions = torch.where(self.real, torch.arange(length, device=device) + pad + 1, pad)
 
 
 class RecformerRanker(DotProductRanker):
-    """Cosine by temperature (SPEC 4.4), of the item vectors that the training kept."""
+    """Cosine over temperature (specification 4.4) with the item vectors of the best epoch."""
 
     def __init__(self, network: Recformer, temperature: float) -> None:
         super().__init__(network.item_matrix / temperature)
@@ -116,7 +116,7 @@ class RecformerRanker(DotProductRanker):
         for start in range(0, len(histories), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(histories)))
             parts.append(
-                network.represent(network.causal_lm.users(histories.take(rows))).cpu().numpy()
+                network.represent(network.text_builder.users(histories.take(rows))).cpu().numpy()
             )
             progress.advance(len(rows))
         return (

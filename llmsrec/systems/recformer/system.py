@@ -1,9 +1,9 @@
-"""RECFORMER as a system (SPEC 4.4): pre-training, two stages of fine-tuning, and cosines.
+"""RECFORMER as a system (specification 4.4): pre-training, two stages of fine-tuning, and cosines.
 
-Where we differ from the authors' release: it pre-trains on seven other stores, we on the store's own training
-histories; no history that is learned from is empty (SPEC 6.17); an item that does not fit is left out whole; an item
-that several users of a batch bought is no negative of theirs; tuning must better what it starts from, on the stored
-valid candidates; a tuning's rate warms up and decays in stage 2 anew.
+Differences from the authors' release: pre-training is on the dataset's own histories and not on seven others; no
+training history is empty (specification 6.17); an item that does not fit is left out completely; an item that several
+users of a batch bought is no negative of theirs; fine-tuning is selected on the stored valid candidates and never ends
+worse than it started; the learning rate of stage 2 warms up and decays again.
 """
 
 from collections.abc import Iterator
@@ -15,40 +15,40 @@ from llmsrec.systems.recformer import finetuning, pretraining
 from llmsrec.systems.recformer.config import RecformerConfig
 from llmsrec.systems.recformer.longformer import LongformerShape, build_longformer, load_longformer
 from llmsrec.systems.recformer.network import Recformer, RecformerRanker
-from llmsrec.systems.recformer.texts import NUM_TYPES, Vocabulary, Writer
+from llmsrec.systems.recformer.texts import NUM_TYPES, TextBuilder, Vocabulary
 from llmsrec.systems.system import Stage, TrainingInput
 
-PAD, START, MASK = 0, 1, 2  # rows that a small encoder's table has before the tokenizer's own
+PAD, START, MASK = 0, 1, 2  # rows of a small encoder's table before those of the tokenizer
 
 
 @dataclass(frozen=True)
 class RecformerSystem:
     config: RecformerConfig
 
-    def network(self, given: TrainingInput) -> Recformer:
+    def network(self, inputs: TrainingInput) -> Recformer:
         if self.config.encoder == "small":
-            encoder, tokenizer, vocabulary = self._small(given)
+            encoder, tokenizer, vocabulary = self._small(inputs)
         else:
             encoder, tokenizer, vocabulary = self._loaded()
-        writer = Writer(tokenizer, given.splits.catalog, vocabulary, self.config.limits)
-        return Recformer(encoder, writer, given.splits.num_items)
+        text_builder = TextBuilder(tokenizer, inputs.splits.catalog, vocabulary, self.config.limits)
+        return Recformer(encoder, text_builder, inputs.splits.num_items)
 
-    def stages(self, network: Recformer, given: TrainingInput) -> Iterator[Stage]:
-        config, splits, seed = self.config, given.splits, given.seed
+    def stages(self, network: Recformer, inputs: TrainingInput) -> Iterator[Stage]:
+        config, splits, seed = self.config, inputs.splits, inputs.seed
         if config.pretrain_epochs:
             yield pretraining.stage(network, splits, config, seed)
         else:
-            network.read_items()  # what it is worth before it is tuned
+            network.read_items()  # validated before fine-tuning
         yield finetuning.stage(network, splits, config, seed, rereads=True)
         if config.second_epochs:
             yield finetuning.stage(network, splits, config, seed, rereads=False)
 
-    def model(self, network: Recformer, given: TrainingInput) -> RecformerRanker:
+    def model(self, network: Recformer, inputs: TrainingInput) -> RecformerRanker:
         return RecformerRanker(network, self.config.temperature)
 
-    def _small(self, given: TrainingInput) -> tuple[Any, Any, Vocabulary]:
-        """It shares the language model's tokenizer, none of its weights."""
-        config, tokenizer = self.config, given.language_model().tokenizer
+    def _small(self, inputs: TrainingInput) -> tuple[Any, Any, Vocabulary]:
+        """A small encoder with the language model's tokenizer and none of its weights."""
+        config, tokenizer = self.config, inputs.language_model().tokenizer
         size = MASK + 1 + len(tokenizer)
         shape = LongformerShape(
             size,

@@ -1,7 +1,7 @@
-"""Items as keys and values, users as their items' texts, latest first (SPEC 4.4).
+"""Items as keys and values, users as their items' texts, latest first (specification 4.4).
 
-Every item is tokenised once. Ragged arrays say of each token what it is (its type), which item of the row it belongs
-to (0: the leading special token; 1: the latest purchase) and whether a word begins with it.
+Every item is tokenised once. Ragged arrays hold the type of each token, the item of the row that it belongs to
+(0: the leading special token; 1: the latest purchase) and whether it begins a word.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ NUM_TYPES = 4
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Where an encoder's table holds what: the tokenizer's own token t is row t + `shift`."""
+    """The rows of an encoder's table: token t of the tokenizer is row t + `shift`."""
 
     shift: int
     pad: int
@@ -31,7 +31,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is read of an item and of a user."""
+    """The limits of the texts of items and users."""
 
     attribute_tokens: int
     max_items: int
@@ -52,8 +52,10 @@ class Texts:
     offsets: Int[np.ndarray, "bounds"]
     tokens: Int[np.ndarray, "n"]
     types: Int[np.ndarray, "n"]
-    places: Int[np.ndarray, "n"]  # the item of the row, 1 is the latest; 0 is the start's
-    begins: Bool[np.ndarray, "n"]  # a word begins here
+    places: Int[
+        np.ndarray, "n"
+    ]  # the item's position in the row, 1 is the latest; 0 is the start token
+    begins: Bool[np.ndarray, "n"]  # the token begins a word
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -69,8 +71,8 @@ class Texts:
         )
 
 
-class Writer:
-    """Writes the texts of users and of single items."""
+class TextBuilder:
+    """Builds the texts of users and of single items."""
 
     def __init__(
         self, tokenizer: Any, catalog: Catalog, vocabulary: Vocabulary, limits: Limits
@@ -79,7 +81,7 @@ class Writer:
         self.entries = _entries(tokenizer, catalog, vocabulary, limits.attribute_tokens)
 
     def users(self, histories: Sequences) -> Texts:
-        """Latest first; the oldest that do not fit any more are left out whole, so no item is read by half."""
+        """The texts of histories, latest item first; oldest items that do not fit are left out completely."""
         shown, offsets = self._fitting(histories)
         where, ends = ranges(self.entries.offsets[shown], self.entries.lengths[shown])
         places = np.arange(len(shown)) - np.repeat(offsets[:-1], np.diff(offsets))
@@ -92,14 +94,14 @@ class Writer:
         )
 
     def items(self, item_indices: Int[np.ndarray, "n"]) -> Texts:
-        """Each as the text of a user who bought it alone."""
+        """The text of each item: that of a user who bought only this item."""
         offsets = np.arange(len(item_indices) + 1)
         return self.users(Sequences(offsets, item_indices, np.zeros_like(item_indices)))
 
     def _fitting(
         self, histories: Sequences
     ) -> tuple[Int[np.ndarray, "entries"], Int[np.ndarray, "bounds"]]:
-        """Entries of each row: the start, then items, latest first."""
+        """The entries of each row: the start token, then items, latest first."""
         tails = histories.last(self.limits.max_items)
         rows = np.repeat(np.arange(len(tails)), tails.lengths)
         newest_first = np.lexsort((-np.arange(len(rows)), rows))
@@ -109,7 +111,9 @@ class Writer:
         fits = used <= self.limits.max_tokens
         counts = np.bincount(rows[fits], minlength=len(tails))
         offsets = np.concatenate([[0], np.cumsum(1 + counts)]).astype(np.int64)
-        entries = np.zeros(offsets[-1], dtype=np.int64)  # 0, the padding's index, is the start
+        entries = np.zeros(
+            offsets[-1], dtype=np.int64
+        )  # 0, the index of padding, is the start token
         behind = np.ones(len(entries), dtype=bool)
         behind[offsets[:-1]] = False
         entries[behind] = items[fits]
@@ -117,7 +121,7 @@ class Writer:
 
 
 def _entries(tokenizer: Any, catalog: Catalog, vocabulary: Vocabulary, most: int) -> Texts:
-    """The text of each item by its index; that of 0, the padding's, is the leading special token."""
+    """The text of each item by its index; that of 0 (padding) is the leading special token."""
     values = catalog.items[list(ATTRIBUTES)].to_numpy().tolist()
     pairs = [
         [(key, value) for key, value in zip(ATTRIBUTES, row, strict=True) if value.strip()]
@@ -146,12 +150,12 @@ def _entries(tokenizer: Any, catalog: Catalog, vocabulary: Vocabulary, most: int
 
 
 def _tokenised(tokenizer: Any, texts: list[str]) -> list[tuple[list[int], list[bool]]]:
-    """Token ids, and where a word begins: after a space, so that a word is the same wherever it stands."""
+    """Token ids and where words begin; each text starts with a space, so that a word has the same tokens everywhere."""
     if not texts:
         return []
-    found = tokenizer([f" {text.strip()}" for text in texts], add_special_tokens=False)
+    encoded = tokenizer([f" {text.strip()}" for text in texts], add_special_tokens=False)
     rows = []
-    for row, tokens in enumerate(found["input_ids"]):
-        words = found.word_ids(row)
+    for row, tokens in enumerate(encoded["input_ids"]):
+        words = encoded.word_ids(row)
         rows.append((tokens, [at == 0 or word != words[at - 1] for at, word in enumerate(words)]))
     return rows

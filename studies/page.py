@@ -1,0 +1,67 @@
+"""A study as one self-contained HTML file in the report's style."""
+
+from pathlib import Path
+
+import jinja2
+
+from llmsrec.core.files import atomic_write
+from llmsrec.report.plots import PRINT, save_png, svg
+from studies.plots import quality
+from studies.table import CHANCE, StudyResult
+from studies.tables import table_specs
+
+PICTURES = (
+    ("sampled", "ndcg@10", "Retrieval", "NDCG@10 among {candidates} candidates."),
+    ("generation", "hr@1", "Generation", "HR@1 among {generation_candidates} candidates."),
+)
+
+
+def save_page(result: StudyResult, folder: Path, name: str) -> None:
+    """Write <name>.html, and its first picture as <name>.png."""
+    loader = jinja2.ChoiceLoader(
+        [
+            jinja2.FileSystemLoader(Path(__file__).parent),
+            jinja2.PackageLoader("llmsrec.report", "."),
+        ]
+    )
+    environment = jinja2.Environment(loader=loader, autoescape=True)
+    measured = {(row.protocol, row.metric) for row in result.rows if row.system != CHANCE}
+    shown = [picture for picture in PICTURES if picture[:2] in measured]
+    pictures = [
+        (title, svg(quality(result, protocol, metric)), caption.format(**result.about))
+        for protocol, metric, title, caption in shown
+    ]
+    page = environment.get_template("study.html").render(
+        about=result.about,
+        verdict=verdict(result),
+        pictures=pictures,
+        tables=table_specs(result),
+        trained=result.trained,
+    )
+    with atomic_write(folder / f"{name}.html") as partial:
+        partial.write_text(page, encoding="utf-8")
+    save_png(quality(result, *shown[0][:2], PRINT), folder / f"{name}.png")
+
+
+def verdict(result: StudyResult) -> list[str]:
+    """What the corrected tests allow to be said."""
+    reference = result.about["reference"]
+    tests = result.tests("reference", "sampled").values()
+    if not tests:
+        return [f"{reference} is not in this study: no system is tested against it."]
+    groups = {
+        "is ahead of": [test.system for test in tests if test.different and test.value < 0],
+        "is behind": [test.system for test in tests if test.different and test.value > 0],
+        "does not differ from": [test.system for test in tests if not test.different],
+    }
+    clauses = [
+        f"{words} {_joined(names) if len(names) < len(tests) else f'all {len(names)} others'}"
+        for words, names in groups.items()
+        if names
+    ]
+    return [f"On NDCG@10 among candidates {reference} {'; it '.join(clauses)}."]
+
+
+def _joined(names: list[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
