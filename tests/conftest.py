@@ -49,7 +49,6 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 # What tests share if they run in one worker.
-EXPENSIVE = {"trained_store": "trained", "spoilt_store": "trained", "built": "built"}
 DAY = 86_400_000
 # The seed of made-up histories; tests/robust.py asks for another.
 MADE_UP = int(os.environ.get("MADE_UP", "0"))
@@ -116,11 +115,7 @@ def with_texts(splits: Splits) -> Splits:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup`, tests that share what is expensive to make run in one worker; long ones start first."""
-    for item in items:
-        needed = getattr(item, "fixturenames", ())
-        group = next((EXPENSIVE[name] for name in needed if name in EXPENSIVE), None)
-        item.add_marker(pytest.mark.xdist_group(group or item.nodeid.partition("::")[0]))
+    """Files with slow tests start first, so that no worker is left with a long one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

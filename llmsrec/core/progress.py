@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -32,13 +32,14 @@ class Progress:
         """Count from 0 again, because the work done so far is lost."""
         self.done = self.initial = 0
 
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        """Count `amount` more units; `note` is appended to the line."""
+    def advance(self, amount: int = 1, note: str | Callable[[], str] = "") -> None:
+        """Count `amount` more units; `note` is appended to the line, and is called, if it is a function, only then."""
         self.done += amount
         now = time.monotonic()
         if now - self.last >= self.interval and self.prints:
             self.last = now
-            print(self.line(now - self.start, note), file=sys.stderr, flush=True)
+            text = note if isinstance(note, str) else note()
+            print(self.line(now - self.start, text), file=sys.stderr, flush=True)
 
     def line(self, seconds: float, note: str = "") -> str:
         """The line to print after `seconds` of work."""

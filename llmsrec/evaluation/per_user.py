@@ -122,19 +122,11 @@ def summarise(
         for mean, column in zip(values.mean(axis=0), resampled.T, strict=True)
     ]
     systems = _by_system(keys, intervals)
-    rows = [(*pair, protocol) for pair in pairs for protocol in PROTOCOLS]
-    first = len(keys) * len(METRICS)
+    tested = [(*pair, protocol) for pair in pairs for protocol in PROTOCOLS]
+    columns = range(len(keys) * len(METRICS), values.shape[1])
     differences = [
-        {
-            "a": one,
-            "b": other,
-            "protocol": protocol,
-            "metric": "ndcg@10",
-            **intervals[column].as_dict(),
-            "relative": _relative(intervals[column].value, systems[other][protocol]),
-            "p": two_sided_p(resampled[:, column]),
-        }
-        for column, (one, other, protocol) in enumerate(rows, start=first)
+        _difference(*test, systems, intervals[column], two_sided_p(resampled[:, column]))
+        for test, column in zip(tested, columns, strict=True)
     ]
     candidates = splits.candidates["test"].items.shape[1]
     return {
@@ -164,10 +156,20 @@ def _by_system(
     return systems
 
 
-def _relative(difference: float, metrics: dict[str, Any]) -> float:
-    """A difference of NDCG@10 as a share of that of `metrics`; 0 if that is 0."""
-    base = metrics["ndcg@10"]["value"]
-    return difference / base if base else 0.0
+def _difference(
+    one: str, other: str, protocol: str, systems: dict[str, Any], difference: Interval, p: float
+) -> dict[str, Any]:
+    """A paired difference of NDCG@10; `relative` is its share of the value of `other`, 0 if that is 0."""
+    base = systems[other][protocol]["ndcg@10"]["value"]
+    return {
+        "a": one,
+        "b": other,
+        "protocol": protocol,
+        "metric": "ndcg@10",
+        **difference.as_dict(),
+        "relative": difference.value / base if base else 0.0,
+        "p": p,
+    }
 
 
 def _ndcg_differences(

@@ -14,6 +14,7 @@ from llmsrec.finetuning.examples import training_examples
 from llmsrec.finetuning.item_pool import ItemPool
 from llmsrec.finetuning.losses import catalogue_loss, retrieval_loss
 from llmsrec.finetuning.schedule import build_optimizer, eval_steps, lr_factor
+from llmsrec.llm.padding import to_device
 from llmsrec.llm.ranker import RetrievalRanker, encode_items
 from llmsrec.llm.retrieval import RetrievalModel
 from llmsrec.training import distributed
@@ -90,12 +91,13 @@ class RetrievalTrainer(GradientTrainer):
         """Of the last step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def step(self, step: int) -> dict[str, float]:
+    def step(self, step: int) -> dict[str, Tensor]:
+        """As `Trainer.step`. The terms stay on the device: reading them would stop a GPU after each step."""
         self.model.train()
         terms = self.losses(self.epochs.batch(step), generator(self.config.seed, 2, step))
         factor = lr_factor(self.config, step, self.steps_per_epoch)
         self.optimizer_step(terms["loss"], self.config.learning_rate * factor)
-        return {name: float(value.detach()) for name, value in terms.items()}
+        return {name: value.detach() for name, value in terms.items()}
 
     def losses(
         self, rows: Int[np.ndarray, "batch"], draws: np.random.Generator
@@ -112,8 +114,7 @@ class RetrievalTrainer(GradientTrainer):
         shards = [ranges(starts[shard], counts[shard])[0] for shard in row_shards]
         vectors = self.teacher_users
         if vectors is not None:
-            local = torch.from_numpy(read_outs[shards[distributed.rank()]])
-            vectors = vectors[local.to(vectors.device)]
+            vectors = vectors[to_device(read_outs[shards[distributed.rank()]], vectors.device)]
         return Batch(rows[row_shards[distributed.rank()]], read_outs, shards, vectors)
 
     def represent_users(self, batch: Batch) -> Float[Tensor, "read_outs shared"]:
@@ -139,11 +140,11 @@ class RetrievalTrainer(GradientTrainer):
         shards = distributed.shard(len(items))
         vectors = self.model.represent_items(items[shards[distributed.rank()]])
         scores = users @ distributed.all_gather(vectors, shards).T
-        columns = torch.from_numpy(np.searchsorted(items, choices)).to(users.device)
+        columns = to_device(np.searchsorted(items, choices), users.device)
         if not self.config.in_batch:
             return retrieval_loss(scores.gather(1, columns))
-        allowed = torch.from_numpy(~self.negatives.contains(owners, items)).to(users.device)
-        probability = torch.from_numpy(self.pool.inclusion_probability[items]).to(users.device)
+        allowed = to_device(~self.negatives.contains(owners, items), users.device)
+        probability = to_device(self.pool.inclusion_probability[items], users.device)
         return catalogue_loss(scores, columns[:, 0], probability, allowed)
 
 

@@ -79,7 +79,8 @@ class TitleWriter(PromptModel):
         prompts = self.prompts.choices(histories, candidates)
         users = self._users(histories)
         texts = [""] * len(prompts)
-        for chunk in length_chunks(np.argsort(prompts.lengths, kind="stable"), prompts.lengths):
+        order = np.argsort(prompts.lengths, kind="stable")
+        for chunk in length_chunks(order, prompts.lengths, self.backbone.device):
             vectors = None if users is None else users[torch.from_numpy(chunk)]
             generated = self._generate(prompts.take(chunk), vectors)
             for row, text in zip(chunk.tolist(), generated, strict=True):
@@ -90,7 +91,7 @@ class TitleWriter(PromptModel):
         """Greedy decoding; rows are left padded, so that all prompts end in the same column."""
         device, width = self.backbone.device, int(prompts.lengths.max())
         is_token = np.arange(width) < prompts.lengths[:, None]
-        tokens = torch.from_numpy(right_pad(prompts.tokens, is_token)).to(device)
+        tokens = torch.from_numpy(right_pad(prompts.tokens, is_token))
         embedded = self.soft_prompts.embed(tokens, prompts.items, users)
         shift = torch.from_numpy(
             (np.arange(width) - (width - prompts.lengths)[:, None]) % width

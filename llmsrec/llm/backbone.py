@@ -142,11 +142,13 @@ def load_backbone(
     return Backbone(model.base_model, tokenizer, reference["revision"], model)
 
 
-def load_encoder(name: str, device: torch.device | str = "cpu") -> Backbone:
-    """Any text encoder by its folder or hub name, in float32 (specification 4.3); `name@revision` pins a hub model."""
+def load_encoder(
+    name: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Backbone:
+    """Any text encoder by its folder or hub name (specification 4.3); `name@revision` pins a hub model."""
     folder = Path(name)
     path, _, revision = (name, "", "") if folder.is_dir() else name.partition("@")
-    model, tokenizer = _load_frozen(path, revision or None, torch.float32, device)
+    model, tokenizer = _load_frozen(path, revision or None, dtype, device)
     digest = folder_digest(folder) if folder.is_dir() else str(model.config._commit_hash)
     return Backbone(model, tokenizer, digest)
 

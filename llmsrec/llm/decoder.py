@@ -55,7 +55,10 @@ class Decoder:
     def _llama_states(
         self, inputs: DecoderInput, new_key_values: KeysValues | None
     ) -> Float[Tensor, "rows read_outs hidden"]:
-        x, mask = inputs.embedded, None if inputs.mask is None else inputs.mask[:, None]
+        x, mask = inputs.embedded, None
+        if inputs.mask is not None:
+            cuda = inputs.mask.device.type == "cuda"
+            mask = attention_bias(inputs.mask, x.dtype) if cuda else inputs.mask[:, None]
         rotary = self.model.rotary_emb(x, inputs.positions)
         layers = self.model.layers
         for index, layer in enumerate(layers):
@@ -107,6 +110,19 @@ class Decoder:
             ]
         states = output.last_hidden_state
         return states.gather(1, _expand(inputs.columns, states.shape[-1]))
+
+
+def attention_bias(
+    mask: Bool[Tensor, "rows tokens seen"], dtype: torch.dtype
+) -> Float[Tensor, "rows 1 tokens seen"]:
+    """The mask as a bias of the attention scores: 0 where it is true, else minus infinity.
+
+    CUDA's attention kernels take no other form, so one bias serves all layers. Its rows start at multiples of 16 bytes,
+    else each layer would copy it."""
+    rows, tokens, width = mask.shape
+    padded = (rows, 1, tokens, -(-width // 8) * 8)
+    bias = torch.full(padded, -torch.inf, dtype=dtype, device=mask.device)
+    return bias[..., :width].masked_fill_(mask[:, None], 0.0)
 
 
 def _is_llama(model: Any) -> bool:

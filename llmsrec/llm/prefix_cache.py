@@ -1,7 +1,7 @@
 """A cache of the keys and values of the item prompts' text before the placeholder.
 
-With a frozen backbone those of `Product: "Title" ` never change. They are in a memory-mapped file; only the tokens from
-the placeholder on are run, forward and backward.
+With a frozen backbone those of `Product: "Title" ` never change. They lie in a memory-mapped file or in GPU
+memory; only the tokens from the placeholder on are run, forward and backward.
 """
 
 import tempfile
@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
+from torch import Tensor
 
 from llmsrec.core.progress import Progress
 from llmsrec.data.sequences import ranges
 from llmsrec.llm.decoder import Decoder, KeysValues
+from llmsrec.llm.padding import to_device
 
 CHUNK_TOKENS = 1 << 14
 
@@ -53,9 +55,8 @@ class PrefixCache:
         self.prefixes, self.decoder = prefixes, decoder
         self.shape = _token_shape(decoder.model)
         self.dtype: torch.dtype = decoder.model.dtype
-        size = (len(prefixes.tokens), int(np.prod(self.shape)))
-        with tempfile.TemporaryFile(prefix="llmsrec-prefixes-") as file:  # deleted with the mapping
-            self.rows = np.memmap(file, _STORED[self.dtype], mode="w+", shape=size)
+        self.device: torch.device = decoder.model.device
+        self.rows = self._allocate((len(prefixes.tokens), int(np.prod(self.shape))))
         self._fill()
 
     @staticmethod
@@ -69,11 +70,18 @@ class PrefixCache:
         """The result of `Decoder.keys_values` for the padded prefixes, and a mask that is false at padding."""
         lengths = self.prefixes.lengths[items]
         is_token = np.arange(int(lengths.max())) < lengths[:, None]
-        padded = np.zeros((*is_token.shape, self.rows.shape[1]), dtype=self.rows.dtype)
-        padded[is_token] = self.rows[ranges(self.prefixes.offsets[items], lengths)[0]]
-        values = torch.from_numpy(padded).view(self.dtype).to(self.decoder.model.device)
-        layers = values.view(*is_token.shape, *self.shape).permute(2, 3, 0, 4, 1, 5)
+        rows = to_device(ranges(self.prefixes.offsets[items], lengths)[0], self.device)
+        padded = self.rows.new_zeros(is_token.size, self.rows.shape[1])
+        padded.index_copy_(0, to_device(np.flatnonzero(is_token), self.device), self.rows[rows])
+        layers = padded.view(*is_token.shape, *self.shape).permute(2, 3, 0, 4, 1, 5)
         return [(layer[0], layer[1]) for layer in layers], is_token
+
+    def _allocate(self, size: tuple[int, int]) -> Tensor:
+        if self.device.type == "cuda":  # a copy from the host would take longer than the step
+            return torch.empty(size, dtype=self.dtype, device=self.device)
+        with tempfile.TemporaryFile(prefix="llmsrec-prefixes-") as file:  # deleted with the mapping
+            mapped = np.memmap(file, _STORED[self.dtype], mode="w+", shape=size)
+        return torch.from_numpy(mapped).view(self.dtype)
 
     def _fill(self) -> None:
         items = np.argsort(self.prefixes.lengths, kind="stable")
@@ -83,12 +91,12 @@ class PrefixCache:
         for start in range(0, len(items), size):
             chunk = items[start : start + size]
             tokens, is_token = self.prefixes.padded(chunk)
-            device = self.decoder.model.device
-            layers = self.decoder.keys_values(torch.from_numpy(tokens).to(device))
+            layers = self.decoder.keys_values(to_device(tokens, self.device))
             stacked = torch.stack([torch.stack(pair) for pair in layers])
-            flat = stacked.permute(2, 4, 0, 1, 3, 5).flatten(2).cpu().view(_TENSOR[self.dtype])
+            flat = stacked.permute(2, 4, 0, 1, 3, 5).flatten(2).flatten(0, 1)
             rows = ranges(self.prefixes.offsets[chunk], self.prefixes.lengths[chunk])[0]
-            self.rows[rows] = flat.numpy()[is_token]
+            values = flat[to_device(np.flatnonzero(is_token), self.device)]
+            self.rows.index_copy_(0, to_device(rows, self.device), values)
             progress.advance(len(chunk))
 
 
@@ -97,13 +105,12 @@ def compute_prefixes(
 ) -> tuple[KeysValues, Bool[np.ndarray, "rows tokens"]]:
     """As `PrefixCache.take`, computed without gradients: no trained parameter stands before the placeholder."""
     tokens, is_token = prefixes.padded(items)
-    return decoder.keys_values(torch.from_numpy(tokens).to(decoder.model.device)), is_token
+    return decoder.keys_values(to_device(tokens, decoder.model.device)), is_token
 
 
 # numpy has no bfloat16: its bits are stored as integers
 _STORED = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16,
            torch.bfloat16: np.int16}  # fmt: skip
-_TENSOR = {dtype: dtype for dtype in _STORED} | {torch.bfloat16: torch.int16}
 
 
 def _token_shape(model: Any) -> tuple[int, int, int, int]:

@@ -13,7 +13,7 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.decoder import DecoderInput
 from llmsrec.llm.heads import PromptModelConfig, center_head
-from llmsrec.llm.padding import length_chunks
+from llmsrec.llm.padding import length_chunks, to_device
 from llmsrec.llm.prefix_cache import PrefixCache, Prefixes, compute_prefixes
 from llmsrec.llm.prompts import IOUT, UOUT, PromptBuilder
 from llmsrec.llm.soft_prompts import PromptModel
@@ -97,11 +97,12 @@ class RetrievalModel(PromptModel):
         if self.variant.lora is not None:  # the prefix needs gradients too
             prompts = self.prompts.items(items)
             return self.soft_prompts.hidden_states(prompts, prompts.tokens == IOUT)
+        device = self.backbone.device
         order = np.argsort(self.prefixes.lengths[items], kind="stable")
         lengths = self.prefixes.lengths[items] + len(self.prompts.item_suffix)
-        states = [self._suffix_states(items[chunk]) for chunk in length_chunks(order, lengths)]
-        inverse = torch.from_numpy(np.argsort(order, kind="stable")).to(self.backbone.device)
-        return torch.cat(states)[inverse]
+        chunks = length_chunks(order, lengths, device)
+        states = [self._suffix_states(items[chunk]) for chunk in chunks]
+        return torch.cat(states)[to_device(np.argsort(order, kind="stable"), device)]
 
     def _suffix_states(self, items: Int[np.ndarray, "rows"]) -> Float[Tensor, "rows hidden"]:
         """Only the suffix of each prompt, from the placeholder on, is run with gradients; the prefix is not."""
@@ -111,16 +112,16 @@ class RetrievalModel(PromptModel):
             if self.cache is None
             else self.cache.take(items)
         )
-        suffix = torch.tensor(self.prompts.item_suffix, device=device)
+        suffix = to_device(np.array(self.prompts.item_suffix), device)
         embedded = table[suffix.clamp(min=0)].expand(len(items), -1, -1).clone()
         if self.variant.item_vectors:
-            projected = self.soft_prompts.project_items(torch.from_numpy(items).to(device))
+            projected = self.soft_prompts.project_items(to_device(items, device))
             embedded[:, 0] = projected.to(table.dtype)
         embedded[:, -1] = self.heads.soft_tokens[1].to(table.dtype)
-        lengths = torch.from_numpy(self.prefixes.lengths[items]).to(device)
+        lengths = to_device(self.prefixes.lengths[items], device)
         count = len(suffix)
         causal = torch.ones(count, count, dtype=torch.bool, device=device).tril()
-        prefix_mask = torch.from_numpy(is_token).to(device)[:, None].expand(-1, count, -1)
+        prefix_mask = to_device(is_token, device)[:, None].expand(-1, count, -1)
         inputs = DecoderInput(
             embedded,
             positions=lengths[:, None] + torch.arange(count, device=device),

@@ -15,7 +15,7 @@ from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.decoder import Decoder, DecoderInput
 from llmsrec.llm.heads import Heads, PromptModelConfig
 from llmsrec.llm.lora import add_lora
-from llmsrec.llm.padding import length_chunks, right_pad, segment_mask
+from llmsrec.llm.padding import length_chunks, right_pad, segment_mask, to_device
 from llmsrec.llm.prompts import HIST, IOUT, UOUT, UREP, Prompts, PromptShape
 from llmsrec.llm.variants import LLMVariant
 from llmsrec.sequential.sasrec import SASRec
@@ -78,15 +78,17 @@ class SoftPrompts(nn.Module):
         """The last hidden state of every token in `mask`, in the order of the tokens.
 
         Prompts run in chunks of similar length, right padded: a causal model's tokens do not see the padding."""
-        order = np.argsort(prompts.lengths, kind="stable")
+        order, device = np.argsort(prompts.lengths, kind="stable"), self.backbone.device
         states, positions = [], []
-        for chunk in length_chunks(order, prompts.lengths):
+        for chunk in length_chunks(order, prompts.lengths, device):
             tokens, _ = ranges(prompts.offsets[chunk], prompts.lengths[chunk])
-            vectors = None if teacher_users is None else teacher_users[torch.from_numpy(chunk)]
+            vectors = teacher_users
+            if vectors is not None:
+                vectors = vectors[to_device(chunk, vectors.device)]
             states.append(self._chunk_states(prompts.take(chunk), mask[tokens], vectors))
             positions.append(tokens[mask[tokens]])
         inverse = np.argsort(np.concatenate(positions), kind="stable")
-        return torch.cat(states)[torch.from_numpy(inverse).to(self.backbone.device)]
+        return torch.cat(states)[to_device(inverse, device)]
 
     def _chunk_states(
         self, prompts: Prompts, mask: Bool[np.ndarray, "n"], teacher_users: Tensor | None
@@ -102,13 +104,13 @@ class SoftPrompts(nn.Module):
         columns = np.zeros((len(is_token), int(number.max()) + 1), dtype=np.int64)
         columns[row, number] = column
         inputs = DecoderInput(
-            self.embed(torch.from_numpy(tokens).to(device), prompts.items, teacher_users),
-            torch.from_numpy(positions).to(device),
-            torch.from_numpy(columns).to(device),
-            mask=segment_mask(torch.from_numpy(segments).to(device)) if segments.any() else None,
+            self.embed(torch.from_numpy(tokens), prompts.items, teacher_users),
+            to_device(positions, device),
+            to_device(columns, device),
+            mask=segment_mask(to_device(segments, device)) if segments.any() else None,
         )
         states = self.decoder.hidden_states(inputs)
-        return states[torch.from_numpy(row), torch.from_numpy(number)].float()
+        return states[to_device(row, device), to_device(number, device)].float()
 
     def embed(
         self,
@@ -116,15 +118,17 @@ class SoftPrompts(nn.Module):
         items: Int[np.ndarray, "placeholders"],
         teacher_users: Tensor | None = None,
     ) -> Float[Tensor, "rows tokens hidden"]:
-        """Token vectors with a vector in place of each placeholder; `items` are those of the item placeholders."""
+        """Token vectors with a vector in place of each placeholder; `items` are those of the item placeholders.
+
+        `tokens` are on the CPU: the placeholders are located there, since the host would wait for a GPU to do it."""
         table = self.backbone.token_table
         flat = tokens.flatten()
         indices, vectors = [], []
         if len(items):
             unique, inverse = np.unique(items, return_inverse=True)  # each item is projected once
-            projected = self.project_items(torch.from_numpy(unique).to(table.device))
+            projected = self.project_items(to_device(unique, table.device))
             indices.append((flat == HIST).nonzero()[:, 0])
-            vectors.append(projected[torch.from_numpy(inverse).to(table.device)])
+            vectors.append(projected[to_device(inverse, table.device)])
         for placeholder, number in ((UOUT, 0), (IOUT, 1)):
             if len(places := (flat == placeholder).nonzero()[:, 0]):
                 indices.append(places)
@@ -132,11 +136,10 @@ class SoftPrompts(nn.Module):
         if teacher_users is not None:
             indices.append((flat == UREP).nonzero()[:, 0])
             vectors.append(self.heads.user_projector(teacher_users.to(table.device)))
-        embedded = table[flat.clamp(min=0)]
+        embedded = table[flat.clamp(min=0).to(table.device, non_blocking=True)]
         if indices:
-            embedded = embedded.index_copy(
-                0, torch.cat(indices), torch.cat(vectors).to(table.dtype)
-            )
+            rows = torch.cat(indices).to(table.device, non_blocking=True)
+            embedded = embedded.index_copy(0, rows, torch.cat(vectors).to(table.dtype))
         return embedded.view(*tokens.shape, -1)
 
     def project_items(self, items: Int[Tensor, "items"]) -> Float[Tensor, "items hidden"]:

@@ -46,7 +46,7 @@ class UserKVCache:
             len(tails), self.model.config.hidden_size, device=self.model.backbone.device
         )
         lengths = prompts.lengths - starts
-        for chunk in length_chunks(np.argsort(lengths, kind="stable"), lengths):
+        for chunk in length_chunks(np.argsort(lengths, kind="stable"), lengths, states.device):
             rows = chunk.tolist()
             new = [prompts.row(row)[starts[row] :] for row in rows]
             items = np.concatenate([tails[row][prefixes[row][0] :] for row in rows])
@@ -82,7 +82,7 @@ class UserKVCache:
         if past is not None:
             mask = torch.cat([real[:, None].expand(-1, count, -1), mask], dim=2)
         rows = DecoderInput(
-            model.soft_prompts.embed(torch.from_numpy(tokens).to(device), items),
+            model.soft_prompts.embed(torch.from_numpy(tokens), items),
             positions=torch.from_numpy(before[:, None] + np.arange(count)).to(device),
             columns=torch.from_numpy((tokens == UOUT).argmax(axis=1)[:, None]).to(device),
             mask=mask,

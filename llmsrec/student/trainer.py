@@ -1,7 +1,6 @@
 """Train LLM-SRec (specification 4.9): the retrieval loss plus distillation from the teacher and uniformity."""
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -9,6 +8,7 @@ from llmsrec.data.catalog import Catalog
 from llmsrec.data.splits import Splits
 from llmsrec.finetuning.trainer import RetrievalTrainer, retrieval_plan
 from llmsrec.llm.backbone import Backbone
+from llmsrec.llm.padding import to_device
 from llmsrec.llm.retrieval import RetrievalModel
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.student.config import StudentConfig
@@ -76,7 +76,7 @@ class StudentTrainer(RetrievalTrainer):
         users = self.represent_users(batch)
         local = self.model.heads.teacher_head(batch.teacher_users)
         teacher_users = distributed.all_gather(local, batch.shards)
-        owners = torch.from_numpy(self.users[batch.read_outs]).to(users.device)
+        owners = to_device(self.users[batch.read_outs], users.device)
         uniformity = uniformity_loss(users, owners) + uniformity_loss(teacher_users, owners)
         terms = {
             "retrieval": self.retrieval(users, batch.read_outs, draws),

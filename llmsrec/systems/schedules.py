@@ -11,7 +11,7 @@ from llmsrec.finetuning.trainer import RetrievalTrainer
 from llmsrec.generation.trainer import TitleTrainer
 from llmsrec.llm.soft_prompts import PromptModel
 from llmsrec.systems.system import Stage
-from llmsrec.training.loop import TrainingPlan
+from llmsrec.training.loop import LossTerms, TrainingPlan
 from llmsrec.training.seeding import generator
 
 Schedule = Literal["joint", "two_stage", "curriculum"]
@@ -71,7 +71,7 @@ class Curriculum:
     def steps_per_epoch(self) -> int:
         return self.trainer.steps_per_epoch
 
-    def step(self, step: int) -> dict[str, float]:
+    def step(self, step: int) -> LossTerms:
         shown = generator(self.seed, 4, step).random() < step / self.total
         self.trainer.model = self.full_model if shown else self.text_model
         return self.trainer.step(step)

@@ -57,7 +57,8 @@ def mean_states(rows: list[list[int]], backbone: Backbone) -> Float[Tensor, "tex
     full = np.flatnonzero(lengths)
     places = [np.flatnonzero(lengths == 0)]
     means = [torch.zeros(len(places[0]), backbone.hidden_size, device=backbone.device)]
-    for rows_of_chunk in length_chunks(np.argsort(lengths[full], kind="stable"), lengths[full]):
+    order = np.argsort(lengths[full], kind="stable")
+    for rows_of_chunk in length_chunks(order, lengths[full], backbone.device):
         chunk = full[rows_of_chunk]
         real = np.arange(lengths[chunk].max()) < lengths[chunk][:, None]
         block = right_pad(np.concatenate([rows[row] for row in chunk]), real)

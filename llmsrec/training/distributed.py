@@ -24,6 +24,7 @@ def init_process_group() -> torch.device:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     cuda = torch.cuda.is_available()
     if cuda:
+        _configure_cuda()
         torch.cuda.set_device(local_rank)
     if "RANK" in os.environ and not dist.is_initialized():
         # all attempts of torchrun share a store; the prefix hides the addresses of processes of earlier attempts
@@ -32,6 +33,15 @@ def init_process_group() -> torch.device:
         backend = "nccl" if cuda else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     return torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+
+
+def _configure_cuda() -> None:
+    """To be called before any work on the GPU."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same sums in every run
+    # shapes differ from step to step, and cuDNN's attention makes a plan for each shape
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    # deterministic algorithms would otherwise write all new memory twice
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def default_device() -> torch.device:

@@ -4,8 +4,9 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,6 +20,7 @@ from llmsrec.training import distributed
 from llmsrec.training.checkpoints import Checkpoints
 
 Rows = list[dict[str, int | float]]  # `step` and the metrics there
+LossTerms = Mapping[str, float | Tensor]  # a tensor is read only when its number is needed
 
 
 class MetricLog:
@@ -97,7 +99,7 @@ class Trainer(Protocol):
     @property
     def steps_per_epoch(self) -> int: ...
 
-    def step(self, step: int) -> dict[str, float]:
+    def step(self, step: int) -> LossTerms:
         """Run step number `step`, from 0; returns `loss` and, if there are several, its terms."""
 
     def state(self) -> dict[str, Any]: ...
@@ -157,16 +159,16 @@ def train(trainer: Trainer, plan: TrainingPlan, log: MetricLog, checkpoints: Che
     seed, eval_steps, total = torch.initial_seed(), set(plan.eval_steps), plan.eval_steps[-1]
     best, step, stopping = _start(trainer, plan, log, checkpoints)
     progress = Progress(plan.name, total - step, "steps")
-    losses: list[dict[str, float]] = []
+    losses: list[LossTerms] = []
     while step < total and not stopping.stop:
         distributed.seed_step(seed, step)
         losses.append(trainer.step(step))
         step += 1
-        progress.advance(note=f"loss {losses[-1]['loss']:.3f}")
+        progress.advance(note=partial("loss {:.3f}".format, losses[-1]["loss"]))
         if step not in eval_steps:
             continue
         metrics = plan.validate()
-        means = {name: float(np.mean([row[name] for row in losses])) for name in losses[0]}
+        means = {name: float(np.mean([float(row[name]) for row in losses])) for name in losses[0]}
         losses.clear()
         log(step // plan.steps_per_log_unit, **means, **metrics)
         if plan.select_by is None or stopping.update(metrics[plan.select_by], step):

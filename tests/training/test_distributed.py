@@ -59,7 +59,7 @@ def steps_of(folder: Path, document: dict[str, Any]) -> dict[str, list[float]]:
     trainer = StudentTrainer(model, splits, config)
     trainer.prepare()
     for step in range(STEPS):
-        numbers["student"].append(trainer.step(step)["loss"])
+        numbers["student"].append(float(trainer.step(step)["loss"]))
         numbers["student"] += [float(part.grad.norm()) for part in model.heads.parameters()]
     return numbers
 

@@ -62,7 +62,7 @@ class Recformer(nn.Module):
     def together(self, texts: Texts) -> list[Int[np.ndarray, "rows"]]:
         """Batches of rows of similar length, so that a short text is not padded to the longest."""
         lengths = -(-texts.lengths // self.window) * self.window
-        return length_chunks(np.argsort(lengths, kind="stable"), lengths)
+        return length_chunks(np.argsort(lengths, kind="stable"), lengths, self.device)
 
     def represent(self, texts: Texts) -> Float[Tensor, "rows size"]:
         """The first token's state, normalised: the product of two is their cosine."""

@@ -1,0 +1,249 @@
+"""The student on a GPU: training steps and item encoding, at the shapes of SmolLM2-135M and Llama-3.2-3B.
+
+    python -m benchmarks.gpu                      # random weights; on a CPU only a tiny shape
+
+First the results of the device in its dtype are checked against those of the CPU in float32, up to rounding.
+Utilisation (MFU) is the rate of useful FLOPs divided by the measured matrix rate in the same dtype. Useful are two
+FLOPs per weight of the layers and token that is no padding, and twice as many in training, where frozen layers need no
+gradient of their weights. Padding, attention, heads and item texts that are encoded again are not counted.
+docs/howto/gpu.md lists the packages that it needs.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaModel
+
+from benchmarks.figures import Figure, print_figures
+from benchmarks.released import word_tokenizer
+from benchmarks.student import synthetic_splits
+from llmsrec.core.config import PARAMS, from_mapping, load_section, read_section
+from llmsrec.data.splits import Splits
+from llmsrec.llm.backbone import Backbone
+from llmsrec.llm.ranker import encode
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.sequential.trainer import TeacherConfig
+from llmsrec.student.config import StudentConfig
+from llmsrec.student.model import LLMSRec
+from llmsrec.student.trainer import StudentTrainer, new_student
+from llmsrec.training.distributed import init_process_group
+from llmsrec.training.seeding import generator, seed_torch
+
+GOAL = 0.5  # MFU
+WARM_UP, STEPS = 2, 8  # training steps before and during the measurement
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.02}  # relative error of all vectors together
+GRADIENT_FACTOR = (
+    10  # a gradient is a difference of such vectors: on a CPU its error in bfloat16 is 0.07
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    layers: int
+    width: int
+    heads: int
+    key_heads: int
+    inner: int
+    vocabulary: int
+    batch_size: int  # users per step
+
+    def config(self) -> LlamaConfig:
+        """A Llama of this shape."""
+        return LlamaConfig(
+            vocab_size=self.vocabulary, hidden_size=self.width, num_hidden_layers=self.layers,
+            intermediate_size=self.inner, num_attention_heads=self.heads,
+            num_key_value_heads=self.key_heads, max_position_embeddings=4096,
+        )  # fmt: skip
+
+    @property
+    def layer_weights(self) -> int:
+        """The number of weights in the matrices of all layers."""
+        head = self.width // self.heads
+        attention = 2 * self.width * (self.heads + self.key_heads) * head
+        return self.layers * (attention + 3 * self.width * self.inner)
+
+
+SHAPES = {
+    "tiny": Shape(2, 64, 2, 1, 128, 8_000, 4),
+    "smollm2": Shape(30, 576, 9, 3, 1536, 49_152, 32),
+    "llama_3b": Shape(28, 3072, 24, 8, 8192, 128_256, 20),
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    count: int  # read-outs or items
+    seconds: float
+    useful_flops: float
+    peak_gb: float
+
+    def mfu(self, matrix_rate: float) -> float:
+        """Useful FLOPs per second, as a share of `matrix_rate`."""
+        return self.useful_flops / self.seconds / matrix_rate
+
+    def line(self, name: str, unit: str, matrix_rate: float) -> str:
+        """All numbers in one line."""
+        return (
+            f"  {name:26} {self.count / self.seconds:10,.0f} {unit}/s  {self.seconds:7.2f} s  "
+            f"{self.useful_flops / self.seconds / 1e12:7.2f} TFLOP/s  MFU {self.mfu(matrix_rate):5.1%}  "
+            f"peak {self.peak_gb:5.1f} GB"
+        )
+
+
+def build_student(
+    shape: Shape, splits: Splits, device: torch.device, dtype: torch.dtype
+) -> tuple[LLMSRec, StudentConfig]:
+    """A student with random weights; those of the tiny shape are the same on every device."""
+    seed_torch(0)
+    # billions of weights are drawn on the device where they are used
+    with torch.device(device if shape.layers > 2 else "cpu"):
+        lm = LlamaModel(shape.config())
+    for parameter in lm.parameters():  # `lm.to` would also round the rotary frequencies
+        parameter.data = parameter.data.to(dtype)
+    teacher = SASRec(load_section(TeacherConfig, "teacher").network(splits.num_items))
+    changes = {"batch_size": shape.batch_size, "item_vector_dropout": 0.0}
+    config = from_mapping(StudentConfig, read_section("student", PARAMS) | changes, str(PARAMS))
+    seed_torch(1)
+    lm = lm.eval().requires_grad_(False).to(device)
+    backbone = Backbone(lm, word_tokenizer(), "random")
+    return new_student(config, backbone, teacher.eval(), splits.catalog), config
+
+
+def results(device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
+    """User vectors, item vectors and gradients of a tiny student, on the CPU in float32."""
+    splits, shape = synthetic_splits(), replace(SHAPES["tiny"], batch_size=16)
+    model, config = build_student(shape, splits, device, dtype)
+    trainer = StudentTrainer(model, splits, config)
+    with torch.no_grad():
+        users = model.represent_users(splits.sequences.take(np.arange(16)))
+        items = model.represent_items(np.arange(1, 33))
+    trainer.losses(trainer.epochs.batch(0), generator(0))["loss"].backward()  # type: ignore[no-untyped-call]
+    grads = [part.grad.flatten() for part in model.heads.parameters() if part.grad is not None]
+    return [tensor.float().cpu() for tensor in (users, items, torch.cat(grads))]
+
+
+def check(device: torch.device, dtype: torch.dtype) -> None:
+    """Check that the results of `device` in `dtype` are those of the CPU in float32."""
+    expected, actual = results(torch.device("cpu"), torch.float32), results(device, dtype)
+    for name, reference, values in zip(("users", "items", "gradient"), expected, actual, strict=True):  # fmt: skip
+        error = float((values - reference).norm() / reference.norm())
+        print(f"  {name:10} relative error {error:.1e}", flush=True)
+        tolerance = TOLERANCE[dtype] * (GRADIENT_FACTOR if name == "gradient" else 1)
+        assert error < tolerance, f"{name} on {device} in {dtype} differ from those of the CPU"
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOPs per second of a large square matrix product."""
+    size, repeats = (8192, 20) if device.type == "cuda" else (1024, 3)
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    for _ in range(3):
+        left @ right
+    return 2 * size**3 * repeats / seconds(lambda: [left @ right for _ in range(repeats)], device)
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The time until the device has finished `work`."""
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    synchronize()
+    start = time.perf_counter()
+    work()
+    synchronize()
+    return time.perf_counter() - start
+
+
+def training(model: LLMSRec, config: StudentConfig, splits: Splits, shape: Shape) -> Measurement:
+    """Whole steps: building prompts, forward and backward pass, optimizer."""
+    device = model.backbone.device
+    trainer = StudentTrainer(model, splits, config)
+    for step in range(WARM_UP):
+        trainer.step(step)
+    _reset_peak(device)
+    steps = range(WARM_UP, WARM_UP + STEPS)
+    duration = seconds(lambda: [trainer.step(step) for step in steps], device)
+    count, flops = 0, 0.0
+    for step in steps:
+        rows = trainer.epochs.batch(step)
+        read_outs = trainer.examples.read_outs(rows)
+        histories = trainer.examples.histories(rows)
+        prompts = model.prompts.growing_users(histories, trainer.examples.skipped[rows])
+        items = trainer.pool.count + len(np.unique(trainer.targets[read_outs]))
+        tokens = len(prompts.tokens) + items * len(model.prompts.item_suffix)
+        count += len(read_outs)
+        flops += 4 * shape.layer_weights * tokens
+    return Measurement(count, duration, flops, _peak_gb(device))
+
+
+def item_encoding(model: LLMSRec, num_items: int, shape: Shape) -> Measurement:
+    """All items, without cached texts."""
+    device, items = model.backbone.device, np.arange(1, num_items + 1)
+    model.eval()
+    encode(model, items[:64])
+    _reset_peak(device)
+    duration = seconds(lambda: encode(model, items), device)
+    tokens = model.prefixes.lengths[items].sum() + num_items * len(model.prompts.item_suffix)
+    return Measurement(num_items, duration, float(2 * shape.layer_weights * tokens), _peak_gb(device))  # fmt: skip
+
+
+def print_profile(model: LLMSRec, config: StudentConfig, splits: Splits) -> None:
+    """The kernels that take most time in a training step."""
+    trainer = StudentTrainer(model, splits, config)
+    trainer.step(0)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        trainer.step(1)
+    print(profile.key_averages().table("cuda_time_total", row_limit=8, max_name_column_width=60))
+
+
+def measure(name: str, device: torch.device, dtype: torch.dtype, rate: float) -> list[Figure]:
+    """The MFU of item encoding and of training, at the shape `name`."""
+    shape, splits = SHAPES[name], synthetic_splits()
+    model, config = build_student(shape, splits, device, dtype)
+    millions = shape.layer_weights / 1e6
+    print(f"{name}: {millions:,.0f}M weights in layers, {config.batch_size} users per step")
+    measured = {
+        "item encoding": (item_encoding(model, splits.num_items, shape), "items"),
+        "training": (training(model, config, splits, shape), "read-outs"),
+    }
+    if model.cache_prefixes(config.prefix_cache_gb):
+        cached = training(model, config, splits, shape)
+        measured["training, cached item texts"] = (cached, "read-outs")
+    for what, (measurement, unit) in measured.items():
+        print(measurement.line(what, unit, rate), flush=True)
+    if device.type == "cuda":
+        print_profile(model, config, splits)
+    return [
+        Figure(f"gpu, {name}: {what}, MFU", measurement.mfu(rate), GOAL)
+        for what, (measurement, _) in measured.items()
+    ]
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_gb(device: torch.device) -> float:
+    return torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, help="default: all but tiny; tiny on a CPU")  # fmt: skip
+    args = parser.parse_args()
+    device = init_process_group()
+    cuda = device.type == "cuda"
+    dtype = torch.bfloat16 if cuda else torch.float32
+    name = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{name}, torch {torch.__version__}, {dtype}")
+    check(device, dtype)
+    rate = matrix_rate(device, dtype)
+    print(f"  matrix rate {rate / 1e12:.1f} TFLOP/s", flush=True)
+    shapes = args.shapes or (["smollm2", "llama_3b"] if cuda else ["tiny"])
+    print_figures([figure for shape in shapes for figure in measure(shape, device, dtype, rate)])
+
+
+if __name__ == "__main__":
+    main()
