@@ -1,6 +1,6 @@
 """A cache of the keys and values of the item prompts' text before the placeholder.
 
-With a frozen backbone those of `Product: "Title" ` never change. They lie in a memory-mapped file or in GPU
+With a frozen backbone those of `Product: "Title" ` never change. They are in a memory-mapped file or in GPU
 memory; only the tokens from the placeholder on are run, forward and backward.
 """
 
