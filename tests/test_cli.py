@@ -324,4 +324,4 @@ def test_the_program_is_installed_under_its_name() -> None:
     program = Path(sys.executable).with_name("llmsrec")
     run = subprocess.run([program, "results", "--help"], capture_output=True, text=True)
     assert run.returncode == 0
-    assert "The result table of a store, with 95% intervals." in run.stdout
+    assert "Print the metrics of a dataset with 95% intervals." in run.stdout

@@ -212,7 +212,7 @@ def test_the_error_names_an_invalid_value(
         ("ingest", "raw"),
         ("split", "interactions/interactions.parquet"),
         ("train_teacher", "splits/interactions.parquet"),
-        ("build_backbone", "splits/interactions.parquet"),
+        ("build_backbone", "splits/items.parquet"),
         ("train_student", "splits/interactions.parquet"),
         ("export_embeddings", "splits/interactions.parquet"),
         ("evaluate", "splits/interactions.parquet"),

@@ -350,7 +350,7 @@ def test_no_history_that_is_learned_from_is_empty() -> None:
             seen |= {(*histories[row].tolist(), int(targets[row])) for row in range(len(histories))}
         assert users == {1, 4, 7}  # each once an epoch
     assert seen == {(1, 2), (4, 5), (4, 5, 6), (7, 8), (7, 8, 9), (7, 8, 9, 10)}
-    with pytest.raises(DataError, match="nothing to learn"):
+    with pytest.raises(DataError, match="nothing to train on"):
         Examples(from_rows([[1], [2]]), 2, 5)
 
 
