@@ -9,7 +9,6 @@ from llmsrec.data.splits import Splits
 from llmsrec.finetuning.trainer import RetrievalTrainer, retrieval_plan
 from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.padding import to_device
-from llmsrec.llm.retrieval import RetrievalModel
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.losses import contrastive_loss, distillation_loss, uniformity_loss
@@ -64,9 +63,6 @@ class StudentTrainer(RetrievalTrainer):
     """Minimises the three terms of LLM-SRec; the model's variant distils."""
 
     config: StudentConfig
-
-    def __init__(self, model: RetrievalModel, splits: Splits, config: StudentConfig) -> None:
-        super().__init__(model, splits, config)
 
     def losses(
         self, rows: Int[np.ndarray, "batch"], draws: np.random.Generator
