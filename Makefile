@@ -44,15 +44,14 @@ format: setup  ## apply ruff's fixes and format
 	ruff format .
 
 ui: setup  ## Dagster on http://127.0.0.1:3000, MLflow on http://127.0.0.1:5000; Ctrl-C stops both
-	@python -m orchestration.instance
-	@honcho -f infra/Procfile -d . start
+	@python -m orchestration.instance honcho -f infra/Procfile -d . start
 
 stack: setup  ## the services of infra/compose.yaml as processes: Postgres, an S3 API, MLflow, Dagster; Ctrl-C stops all
 	@python -m infra.stack
 
 serve: setup  ## the champion of a dataset on http://127.0.0.1:5001: make serve DATASET=sample
 	@MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} mlflow models serve \
-	  -m models:/llmsrec-$(or $(DATASET),sample)@champion --env-manager local --host 127.0.0.1 --port 5001
+	  -m "models:/llmsrec-$${DATASET:-sample}@champion" --env-manager local --host 127.0.0.1 --port 5001
 
 bench: setup  ## every benchmark; its last lines are ratios against a goal
 	@for file in $$(grep -l 'import.*print_figures' benchmarks/*.py); do \

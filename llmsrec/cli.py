@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from llmsrec.core.errors import LLMSRecError
+from llmsrec.core.names import name_option
 
 app = typer.Typer(
     help="LLM-SRec: sequential recommendation with a frozen language model. Run `make run` first.",
@@ -16,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Dataset = Annotated[str, typer.Option(help="A dataset of params.yaml.")]
+Dataset = Annotated[str, typer.Option(help="A dataset of params.yaml.", parser=name_option)]
 
 
 @app.command()
@@ -56,7 +57,7 @@ def recommend(
 
 @app.command()
 def download(
-    dataset: Annotated[str, typer.Argument(help="A dataset of params.yaml.")],
+    dataset: Annotated[str, typer.Argument(help="A dataset of params.yaml.", parser=name_option)],
 ) -> None:
     """Download the raw files of a dataset into data/; run `dvc add data` afterwards to version them."""
     from llmsrec.stages.download import main as fetch

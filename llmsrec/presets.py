@@ -11,6 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
+from llmsrec.core.config import read_document
 from llmsrec.core.errors import ConfigError
 from llmsrec.core.files import atomic_write
 
@@ -85,10 +86,8 @@ def _yaml() -> YAML:
 
 
 def _read(file: Path) -> Any:
-    try:
-        return _yaml().load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{file} does not exist: run from the project's root") from None
+    read_document(file)  # raises ConfigError for what is no YAML
+    return _yaml().load(file.read_text(encoding="utf-8"))
 
 
 def _write(file: Path, document: Any) -> None:

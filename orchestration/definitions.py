@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import yaml
 
+from llmsrec.core.config import OPERATIONS, PARAMS, read_document, read_section
 from orchestration.arrivals import arrivals_asset, arrivals_job, inbox_sensor
 from orchestration.dvc_assets import dvc_assets
 from orchestration.dvc_project import DvcProject
@@ -26,15 +26,14 @@ PIPELINES = ("dvc.yaml", "studies/dvc.yaml")
 
 
 def datasets(root: Path = ROOT) -> dict[str, str]:
-    document = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    return dict(document["datasets"])
+    """The source of each dataset of params.yaml; raises ConfigError."""
+    return read_section("datasets", root / PARAMS)
 
 
 def operations(name: str, root: Path) -> dict[str, Any]:
     """A section of operations.yaml without the entries of datasets that params.yaml does not name."""
-    file = root / "operations.yaml"
-    document = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
-    entries = document.get(name) or {}
+    file = root / OPERATIONS
+    entries = (read_document(file) if file.exists() else {}).get(name) or {}
     return {dataset: values for dataset, values in entries.items() if dataset in datasets(root)}
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -47,8 +48,11 @@ class ParentRun:
 
 
 def tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI, or the SQLite file of the project at `root`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    """MLFLOW_TRACKING_URI, or the SQLite file of the project at `root`.
+
+    SQLAlchemy decodes the path. MLflow creates the folder of `sqlite:///...` without decoding it, hence the driver."""
+    path = quote(str(root / "mlflow.db"), safe="/ ")
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite+pysqlite:///{path}"
 
 
 class MlflowRuns:

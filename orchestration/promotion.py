@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import yaml
 
+from llmsrec.core.config import OPERATIONS, read_section
 from orchestration.child import run_child
 from orchestration.dvc_assets import StageFailed
 from orchestration.dvc_project import DvcProject, Result
@@ -172,9 +172,8 @@ class _Promotion:
             result = Result("failed", time.monotonic() - start, tuple(tail))
             raise StageFailed(f"{stage}@{self.dataset}", result)
 
-    def _parameters(self) -> Any:
-        text = (self.project.root / "operations.yaml").read_text(encoding="utf-8")
-        return yaml.safe_load(text)["promotion"]
+    def _parameters(self) -> dict[str, Any]:
+        return read_section("promotion", self.project.root / OPERATIONS)
 
 
 def _number(version: Version | None) -> str | None:

@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from llmsrec.core.errors import ConfigError
+from llmsrec.core.names import name_option
 from orchestration.mlflow_runs import tracking_uri
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -169,11 +171,11 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("command", choices=["show", "rollback", "promote"])
-    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--dataset", type=name_option, required=True)
     parser.add_argument("--version", help="the version to promote")
-    args = parser.parse_args(argv)
-    registry = Registry(root, args.dataset)
     try:
+        args = parser.parse_args(argv)
+        registry = Registry(root, args.dataset)
         if args.command == "rollback":
             old, new = registry.rollback()
             print(
@@ -184,7 +186,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
             print(f"{registry.name}: champion is version {args.version}, by hand")
         else:
             print(registry.show())
-    except RegistryError as error:
+    except (RegistryError, ConfigError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if args.command != "show":

@@ -11,7 +11,9 @@ from typing import Any
 
 import dagster as dg
 
+from llmsrec.core.errors import ConfigError
 from orchestration import run_liveness
+from orchestration.dvc_project import DvcError
 from orchestration.instance import prepare
 
 
@@ -19,8 +21,11 @@ def main() -> int:
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # of MLflow's first migration
     prepare()
-    from orchestration.definitions import JOB, ROOT, datasets, defs
-
+    try:
+        from orchestration.definitions import JOB, ROOT, datasets, defs
+    except (ConfigError, DvcError, dg.DagsterInvalidDefinitionError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     job = defs.resolve_job_def(JOB)
     start = time.monotonic()
     with dg.DagsterInstance.get() as instance:

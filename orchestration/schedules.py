@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from llmsrec.core.config import OPERATIONS, Natural, from_mapping
 from orchestration import arrivals
 from orchestration.dvc_project import DvcProject
 from orchestration.raw_reviews import FOLDER
@@ -42,36 +43,20 @@ class Schedule:
 
     cron: str
     timezone: str
-    min_new_interactions: int
+    min_new_interactions: Natural
 
 
 def retraining_schedules(
     project: DvcProject, schedules: Mapping[str, Mapping[str, Any] | None]
 ) -> list[dg.ScheduleDefinition]:
-    """A schedule for each dataset whose entry in operations.yaml is not null; raises ValueError for a wrong entry."""
+    """A schedule for each dataset whose entry in operations.yaml is not null; raises ConfigError for a wrong entry."""
     return [
-        _schedule(project, dataset, parse_schedule(dataset, values))
+        _schedule(
+            project, dataset, from_mapping(Schedule, values, f"{OPERATIONS}: schedules.{dataset}")
+        )
         for dataset, values in schedules.items()
         if values is not None
     ]
-
-
-def parse_schedule(dataset: str, values: Mapping[str, Any]) -> Schedule:
-    """The schedule of an entry of operations.yaml; raises ValueError."""
-    try:
-        schedule = Schedule(**values)
-    except TypeError as error:
-        raise ValueError(
-            f"operations.yaml: schedules.{dataset} is {dict(values)} ({error}); expected cron, timezone and "
-            "min_new_interactions, or null"
-        ) from None
-    minimum = schedule.min_new_interactions
-    if type(minimum) is not int or minimum < 0:
-        raise ValueError(
-            f"operations.yaml: schedules.{dataset}.min_new_interactions is {minimum!r}; expected a whole "
-            "number of at least 0"
-        )
-    return schedule
 
 
 def _schedule(project: DvcProject, dataset: str, schedule: Schedule) -> dg.ScheduleDefinition:

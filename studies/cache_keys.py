@@ -21,6 +21,7 @@ IGNORED = {
     "llmsrec.core.errors",
     "llmsrec.core.config",
     "llmsrec.core.files",
+    "llmsrec.core.names",
     "llmsrec.core.progress",
 }
 ENCODERS = {"encoder", "text_encoder"}  # settings that name an encoder

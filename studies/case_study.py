@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
+from llmsrec.core.names import name_option
 from llmsrec.data.splits import Splits
 from llmsrec.ranking.metrics import hit_rate
 from llmsrec.ranking.protocol import rank_candidates
@@ -67,7 +68,7 @@ def cases(splits: Splits, teacher: VectorRanker, student: VectorRanker) -> pd.Da
 def main(argv: list[str]) -> None:
     """The command `python -m studies case_study`."""
     parser = parser_of("case_study", __doc__)
-    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--dataset", type=name_option, required=True)
     dataset = parser.parse_args(argv).dataset
     folder = Path("artifacts") / dataset
     splits, student = (

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from llmsrec.core.names import name_option
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
 from llmsrec.evaluation.bootstrap import resampled_means
@@ -89,8 +90,8 @@ def tidy(pair: str, values: dict[str, np.ndarray], source: StudyDataset) -> list
 def main(argv: list[str]) -> None:
     """The command `python -m studies cross_domain`."""
     parser = parser_of("cross_domain", __doc__)
-    parser.add_argument("--source", required=True)
-    parser.add_argument("--target", required=True)
+    parser.add_argument("--source", type=name_option, required=True)
+    parser.add_argument("--target", type=name_option, required=True)
     add_seeds_and_changes(parser)
     args = parser.parse_args(argv)
     source = StudyDataset(args.source, settings_of(args.changes))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from llmsrec.core.names import name_option
 from llmsrec.data.splits import Splits
 from llmsrec.preprocessing.splitting import split_statistics
 from studies.commands import parser_of, print_table, save
@@ -35,7 +36,7 @@ def tidy(datasets: list[str]) -> pd.DataFrame:
 def main(argv: list[str]) -> None:
     """The command `python -m studies statistics`."""
     parser = parser_of("statistics", __doc__)
-    parser.add_argument("--datasets", nargs="+", required=True)
+    parser.add_argument("--datasets", nargs="+", type=name_option, required=True)
     datasets = parser.parse_args(argv).datasets
     rows = tidy(datasets)
     cells = {metric: [str(metric).replace("_", " ")] for metric in dict.fromkeys(rows["metric"])}

@@ -9,6 +9,7 @@ Trainings stay under scratch/<dataset>/studies. studies/params.yaml has the vari
 
 from typing import Any
 
+from llmsrec.core.names import name_option
 from studies.commands import add_seeds_and_changes, parser_of
 from studies.config import settings_of
 from studies.results import study_result
@@ -19,7 +20,9 @@ from studies.training import StudyDataset
 def main(name: str, argv: list[str]) -> None:
     """The command `python -m studies NAME`."""
     parser = parser_of(name, __doc__)
-    parser.add_argument("--dataset", required=True, help="a dataset under artifacts/")
+    parser.add_argument(
+        "--dataset", type=name_option, required=True, help="a dataset under artifacts/"
+    )
     parser.add_argument("--systems", nargs="+", help="variants of studies/params.yaml")
     parser.add_argument("--orders", nargs="+", help="of training histories: original, shuffled")
     parser.add_argument("--part", default="test", choices=("valid", "test"))

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from llmsrec.core.names import name_option
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.per_user import EvaluationConfig
 from llmsrec.stages import run
@@ -18,7 +19,7 @@ from studies.tables import print_tables
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("dataset", "study"):
-        parser.add_argument(f"--{name}", required=True)
+        parser.add_argument(f"--{name}", type=name_option, required=True)
     args = parser.parse_args(argv)
     settings, artifacts = Settings(), Path("artifacts") / args.dataset
     study, protocol = settings.study(args.study, {}), settings.load(Protocol, "protocol")

@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 
 from benchmarks.figures import in_own_process
+from llmsrec.core.names import name_option
 from llmsrec.core.progress import Progress
 from llmsrec.data.splits import Splits
 from llmsrec.ranking.protocol import evaluate
@@ -119,7 +120,7 @@ def _named_device() -> str:
 def main(argv: list[str]) -> None:
     """The command `python -m studies timing`."""
     parser = parser_of("timing", __doc__)
-    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--dataset", type=name_option, required=True)
     parser.add_argument("--systems", nargs="+", default=["llmsrec", "sasrec"])
     parser.add_argument("--steps", type=int, default=50, help="timed steps of each training")
     parser.add_argument("--users", type=int, default=200, help="timed users of title generation")

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from llmsrec.core.names import name_option
 from llmsrec.stages import run
 from studies.config import Settings
 from studies.training import StudyDataset
@@ -11,7 +12,7 @@ from studies.training import StudyDataset
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("dataset", "study"):
-        parser.add_argument(f"--{name}", required=True)
+        parser.add_argument(f"--{name}", type=name_option, required=True)
     args = parser.parse_args(argv)
     settings = Settings()
     study = settings.study(args.study, {})

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from llmsrec.core.names import name_option
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.bootstrap import resampled_means
 from llmsrec.evaluation.per_user import METRICS, PROTOCOLS, EvaluationConfig, per_user
@@ -153,7 +154,7 @@ def show(table: pd.DataFrame, title: str) -> None:
 def main(argv: list[str]) -> None:
     """The command `python -m studies warm_start`."""
     parser = parser_of("warm_start", __doc__)
-    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--dataset", type=name_option, required=True)
     parser.add_argument("--until", type=date.fromisoformat, required=True, metavar="YYYY-MM-DD")
     parser.add_argument("--months", type=int, default=1, help="age of the champion's data")
     add_seeds_and_changes(parser)

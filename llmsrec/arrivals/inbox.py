@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from llmsrec.core.config import Natural, from_mapping, read_section
-from llmsrec.core.errors import ConfigError
 from llmsrec.core.files import sha256
 from llmsrec.sources.download import download_verified
 from llmsrec.sources.remote import RemoteFile, retry
@@ -158,12 +157,8 @@ def inbox_configs(params: Path) -> dict[str, InboxConfig]:
     """The inbox of each dataset that has one in operations.yaml; ConfigError if an entry is invalid."""
     configs = {}
     for dataset, values in read_section("inbox", params).items():
-        where = f"{params}: inbox.{dataset}"
-        if values is None:
-            continue
-        if not isinstance(values, dict):
-            raise ConfigError(f"{where} is {values!r}; expected source, settled_seconds and push")
-        configs[dataset] = from_mapping(InboxConfig, values, where)
+        if values is not None:
+            configs[dataset] = from_mapping(InboxConfig, values, f"{params}: inbox.{dataset}")
     return configs
 
 

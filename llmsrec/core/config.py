@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from llmsrec.core.errors import ConfigError
+from llmsrec.core.names import check_document
 
 T = TypeVar("T")
 
@@ -56,16 +57,39 @@ def load_section(cls: type[T], section: str, params: Path = PARAMS) -> T:
     return from_mapping(cls, read_section(section, params), where=f"{params}: {section}")
 
 
-def read_section(section: str, params: Path) -> dict[str, Any]:
-    """The mapping below `section`, unchecked; those of the models contain the common `seed`."""
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that occurs twice, of which PyYAML would take the last value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in names:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value:.100}' occurs twice", key.start_mark
+                )
+            names.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+def read_document(params: Path) -> dict[str, Any]:
+    """All sections of a file of settings, of which only the names of datasets are checked."""
     try:
-        document = yaml.safe_load(params.read_text(encoding="utf-8"))
+        document = yaml.load(params.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError(f"{params} does not exist: run from the project's root") from None
     except _NOT_YAML as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{params} is not YAML: {reason}") from None
-    values = document.get(section) if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        return {}
+    check_document(document, str(params))
+    return document
+
+
+def read_section(section: str, params: Path) -> dict[str, Any]:
+    """The mapping below `section`, unchecked; those of the models contain the common `seed`."""
+    document = read_document(params)
+    values = document.get(section)
     if not isinstance(values, dict):
         raise ConfigError(f"{params} has no section '{section}:'; see docs/parameters.md")
     if section not in SEEDED:
@@ -77,9 +101,11 @@ def read_section(section: str, params: Path) -> dict[str, Any]:
     return values | {"seed": document["seed"]}
 
 
-def from_mapping(cls: type[T], values: dict[str, Any], where: str) -> T:
+def from_mapping(cls: type[T], values: Any, where: str) -> T:
     """`cls(**values)`; a ConfigError names the key that is unknown, missing, of another type or out of range."""
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} is {_shown(values)}; expected {', '.join(names)}")
     for key in values:
         if key not in names:
             path = f"{where}.{key if isinstance(key, str) else _shown(key)}"

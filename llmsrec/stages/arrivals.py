@@ -21,6 +21,7 @@ from llmsrec.arrivals.inbox import (
 from llmsrec.core.config import OPERATIONS, from_mapping, load_section
 from llmsrec.core.errors import ConfigError, LLMSRecError
 from llmsrec.core.files import read_json, write_json
+from llmsrec.core.names import name_option
 from llmsrec.parsing.ingest import InteractionsConfig
 from llmsrec.stages import run
 
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     commands.add_parser("check").set_defaults(function=check)
     for name, function in (("import", import_ready), ("archive", archive)):
         command = commands.add_parser(name)
-        command.add_argument("--dataset", required=True)
+        command.add_argument("--dataset", type=name_option, required=True)
         command.add_argument("--report", type=Path, required=True)
         command.set_defaults(function=function)
     args = parser.parse_args(argv)

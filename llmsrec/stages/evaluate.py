@@ -6,6 +6,7 @@ from typing import Any
 
 from llmsrec.core.config import load_section
 from llmsrec.core.files import read_json, write_json
+from llmsrec.core.names import name_option
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import baselines
 from llmsrec.evaluation.per_user import EvaluationConfig, evaluate_all, summarise
@@ -31,7 +32,7 @@ REPORTS = ("interactions", "splits", "teacher_training", "student_training")
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--dataset", type=name_option, required=True)
     for name in ("splits", "teacher", "backbone", "student", "embeddings", "reports"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)

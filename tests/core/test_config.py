@@ -279,7 +279,7 @@ def test_the_sample_has_an_inbox_so_that_a_first_file_can_be_dropped() -> None:
         ("{source: 3, settled_seconds: 0, push: false}", "inbox.north.source is 3; expected"),
         ("{source: null, settled_seconds: -1, push: false}", "must be at least 0"),
         ("{source: null, push: false}", "inbox.north.settled_seconds is missing"),
-        ("here", "inbox.north is 'here'; expected source, settled_seconds and push"),
+        ("here", "inbox.north is 'here'; expected source, settled_seconds, push"),
     ],
 )
 def test_a_wrong_inbox_is_named(tmp_path: Path, entry: str, said: str) -> None:

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from llmsrec.core.errors import ConfigError
 from orchestration.dvc_project import DvcProject
 from orchestration.schedules import (
     PARTITION_TAG,
@@ -116,7 +117,7 @@ def test_each_dataset_that_is_scheduled_has_its_own(tmp_path: Path) -> None:
     [
         (
             {"colour": "blue"},
-            "schedules.shop is .* expected cron, timezone and min_new_interactions",
+            "schedules.shop.colour is unknown; known keys: cron, timezone, min_new_interactions",
         ),
         (
             {"min_new_interactions": "many"},
@@ -129,7 +130,7 @@ def test_each_dataset_that_is_scheduled_has_its_own(tmp_path: Path) -> None:
 )
 def test_a_wrong_schedule_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     values = {"cron": "0 3 * * *", "timezone": "UTC", "min_new_interactions": 3, **changes}
-    with pytest.raises((ValueError, dg.DagsterInvalidDefinitionError), match=said):
+    with pytest.raises((ConfigError, dg.DagsterInvalidDefinitionError), match=said):
         retraining_schedules(DvcProject(tmp_path), {"shop": values})
 
 
