@@ -125,15 +125,36 @@ def _change(draws: Random, pairs: list[tuple[str, str]]) -> str:
 
 
 def read(content: bytes, section: str, reader: Any) -> dict[str, Any] | None:
-    """The values of the section as this YAML reader gives them; None if there are none."""
+    """The values of the section as this YAML reader gives them; None if there are none, or a key occurs twice."""
     try:
-        document = yaml.load(content.decode("utf-8"), reader)
+        text = content.decode("utf-8")
+        if _repeats_a_key(yaml.compose(text, reader)):
+            return None
+        document = yaml.load(text, reader)
         values = document[section] if isinstance(document, dict) else None
     except Exception:  # any error: the file holds no settings
         return None
     if isinstance(values, dict) and section in SEEDED and "seed" in document:
         values = {**values, "seed": document["seed"]}
     return values if isinstance(values, dict) else None
+
+
+def _repeats_a_key(root: yaml.Node) -> bool:
+    """Whether a mapping of the document has a key twice; aliases make a graph of its nodes."""
+    waiting, known = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in known or isinstance(node, yaml.ScalarNode):
+            continue
+        known.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if len(set(keys)) < len(keys):
+                return True
+        waiting += [
+            each for pair in node.value for each in (pair if isinstance(pair, tuple) else [pair])
+        ]
+    return False
 
 
 def same(value: Any, stated: Any) -> bool:
