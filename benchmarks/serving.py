@@ -27,7 +27,8 @@ import torch
 from benchmarks.figures import Figure, print_figures
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.serving.recommender import Recommender, UserHistory
+from llmsrec.serving.recommender import Recommender
+from llmsrec.serving.requests import user_history
 from llmsrec.serving.user_kv_cache import UserKVCache
 from llmsrec.stages import pack_bundle
 
@@ -146,7 +147,7 @@ def without_server(recommender: Recommender, rows: list[list[str]], requests: in
     times = []
     for (row,) in batches(rows, 1, requests):
         start = time.perf_counter()
-        recommender.recommend_batch([UserHistory(row)], K)
+        recommender.recommend_batch([user_history({"history": row}, "")], K)
         times.append(time.perf_counter() - start)
     show("without HTTP, 1 row", times)
     return times

@@ -30,6 +30,7 @@ from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.serving.item_embeddings import encode_catalog
 from llmsrec.serving.recommender import Recommendation, Recommender
+from llmsrec.serving.requests import wrong_timestamp
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
 from llmsrec.training.checkpoints import Checkpoints
@@ -88,9 +89,10 @@ def split_interactions(
 
     `items` has item_id and any of title, description, brand, category. `changes` replace values of the section
     `splits`. Purchases of one moment are ordered by a hash that `tie_seed` decides (specification 1).
-    Raises DataError where a column is missing or nothing is left."""
+    Raises DataError where a column or a value is missing, a timestamp is not in ms, or nothing is left."""
     config: SplitsConfig = _config(SplitsConfig, "splits", params, changes)
     rows = _columns(interactions, ["user_id", "item_id", "timestamp"], "interactions")
+    _check_values(rows)
     count = len(rows)
     rows = rows.astype({"user_id": str, "item_id": str, "timestamp": "int64"}).assign(
         rating=np.full(count, np.nan),
@@ -190,6 +192,15 @@ def save(student: LLMSRec, splits: Splits, folder: Folder) -> None:
 def _config(kind: type, section: str, params: Folder, changes: dict[str, Any]) -> Any:
     values = read_section(section, Path(params)) | changes
     return from_mapping(kind, values, where=f"{params}: {section}")
+
+
+def _check_values(interactions: pd.DataFrame) -> None:
+    for column, values in interactions.items():
+        if (missing := values.isna().to_numpy()).any():
+            raise DataError(f"interactions: {column} is missing in row {missing.argmax()}")
+    for row, value in enumerate(interactions["timestamp"].tolist()):
+        if reason := wrong_timestamp(value):
+            raise DataError(f"interactions: timestamp is {value!r:.100} in row {row}; {reason}")
 
 
 def _columns(frame: pd.DataFrame, needed: list[str], name: str) -> pd.DataFrame:

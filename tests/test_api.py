@@ -1,6 +1,7 @@
 """The Python API of docs/api.md: from a data frame of interactions to recommendations, without Dagster or DVC."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,3 +111,26 @@ def test_what_is_missing_is_named(interactions: pd.DataFrame, params: str, tmp_p
         llmsrec.load(str(tmp_path))
     with pytest.raises(AttributeError, match="no attribute 'recommend'"):
         _ = llmsrec.recommend
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"timestamp": lambda t: t // 1000}, "in row 0; it looks like seconds; expected milliseconds"),
+        ({"timestamp": lambda t: t * 1000}, "in row 0; it looks like microseconds; expected"),
+        ({"timestamp": lambda t: pd.to_datetime(t, unit="ms")}, "in row 0; expected milliseconds"),
+        ({"timestamp": lambda t: t.astype(str)}, "in row 0; expected milliseconds"),
+        ({"timestamp": lambda t: t.astype(float)}, "in row 0; expected milliseconds"),
+        ({"timestamp": lambda t: t.where(t.index != 2)}, "timestamp is missing in row 2"),
+        ({"user_id": lambda ids: ids.where(ids.index != 3)}, "user_id is missing in row 3"),
+        ({"item_id": lambda ids: ids.where(ids.index != 1)}, "item_id is missing in row 1"),
+    ],
+)  # fmt: skip
+def test_values_that_would_become_others_are_refused(
+    interactions: pd.DataFrame, params: str, change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(llmsrec.DataError) as caught:
+        llmsrec.split_interactions(interactions.assign(**{
+            column: read(interactions[column]) for column, read in change.items()
+        }), params=params)  # fmt: skip
+    assert said in str(caught.value)

@@ -1,13 +1,14 @@
 """The model bundle as an MLflow model from code: MLflow runs this file to load the model and unpickles nothing.
 
-Input: a table with a column `history` (parent_asins, oldest first; a list, or a text separated by commas) and
-optionally `timestamps` (ms). Output: `items`, `scores` and `titles` of each row, best first; `source` (student, or
-popularity if no item of the history is known) and `unknown`, the items that were ignored. Parameters: `k`, and
-`new_items` with `new_titles` for items that are not in the bundle's catalog.
+Input: a table with a column `history` (parent_asins, oldest first: a list, a text separated by commas, or null) and
+optionally `timestamps` (a list of ms, or null). Output: `items`, `scores` and `titles` of each row, best first;
+`source` (student, or popularity if no item of the history is known) and `unknown`, the items that were ignored.
+Parameters: `k`, and `new_items` with `new_titles` for items that are not in the bundle's catalog. Everything else is
+refused with status 400.
 """
 
+import logging
 import threading
-from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from llmsrec.core.errors import LLMSRecError
 
 if TYPE_CHECKING:  # loading a model needs torch, saving one does not
     from llmsrec.serving.recommender import Recommendations, Recommender
+    from llmsrec.serving.requests import UserHistory
 
 REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "pandas",
          "pyarrow", "pydantic", "jaxtyping", "pyyaml")  # fmt: skip
@@ -58,8 +60,9 @@ class ServedModel(PythonModel):  # type: ignore[misc]
 
         bundle, cache_mb = Path(context.artifacts["bundle"]), context.model_config[USER_CACHE_MB]
         self.recommender = Recommender.load(bundle, user_cache_mb=float(cache_mb))
-        self.extended: tuple[dict[str, str], Recommender] = ({}, self.recommender)
+        self.extended: tuple[Any, Recommender] = (None, self.recommender)
         self.lock = threading.Lock()
+        logging.getLogger("mlflow.models.utils").addFilter(_refuse_what_is_ignored)
 
     def predict(
         self,
@@ -68,52 +71,56 @@ class ServedModel(PythonModel):  # type: ignore[misc]
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Recommendations in the row order of `model_input`; a bad request raises MlflowException."""
+        from llmsrec.serving.requests import number_of_items
+
         options = params or {}
         try:
             with self.lock:
                 recommender = self._with_new_items(
                     options.get("new_items", []), options.get("new_titles", [])
                 )
-                users, k = parse_requests(model_input), int(options.get("k", 10))
-                recommendations = recommender.recommend_batch(users, k)
+                k = number_of_items(options.get("k", 10), recommender.catalog.num_items)
+                recommendations = recommender.recommend_batch(parse_requests(model_input), k)
         except LLMSRecError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         return to_frame(recommendations)
 
-    def _with_new_items(self, items: Iterable[str], titles: Iterable[str]) -> "Recommender":
+    def _with_new_items(self, items: Any, titles: Any) -> "Recommender":
         """The same new items are encoded only once."""
-        ids, texts = list(items), list(titles)
-        if len(ids) != len(texts):
-            raise MlflowException.invalid_parameter_value(
-                f"{len(texts)} new_titles for {len(ids)} new_items: give one for each"
-            )
-        new = dict(zip(ids, texts, strict=True))
-        if new and new != self.extended[0]:
-            self.extended = (new, self.recommender.with_new_items(new))
-        return self.extended[1] if new else self.recommender
+        from llmsrec.serving.requests import new_items
+
+        added = new_items(items, titles)
+        if added.new_items and added != self.extended[0]:
+            self.extended = (added, self.recommender.with_new_items(added))
+        return self.extended[1] if added.new_items else self.recommender
 
 
-def parse_requests(rows: pd.DataFrame) -> list[Any]:
-    """A UserHistory for each row."""
-    from llmsrec.serving.recommender import UserHistory
-
-    times = rows["timestamps"] if "timestamps" in rows else [None] * len(rows)
-    return [
-        UserHistory(_items(history), None if _missing(stamps) else [int(t) for t in stamps])
-        for history, stamps in zip(rows["history"], times, strict=True)
-    ]
+def _refuse_what_is_ignored(record: logging.LogRecord) -> bool:
+    """MLflow ignores unknown columns and parameters with a warning, which a client does not see."""
+    if "ignored" in record.getMessage():
+        raise MlflowException.invalid_parameter_value(
+            f"{record.getMessage()} The request is refused: remove or rename them."
+        )
+    return True
 
 
-def _items(history: Any) -> list[str]:
-    if _missing(history):
-        return []
-    parts = history.split(",") if isinstance(history, str) else map(str, history)
-    return [item.strip() for item in parts if item.strip()]
+def parse_requests(rows: pd.DataFrame) -> "list[UserHistory]":
+    """A UserHistory for each row; raises DataError."""
+    from llmsrec.serving.requests import user_history
+
+    users = []
+    for number, row in enumerate(rows.to_dict("records")):
+        known = {str(key): cell for key, cell in row.items() if not _missing(cell)}
+        history = known.get("history", [])
+        if isinstance(history, str):
+            known["history"] = [item.strip() for item in history.split(",") if item.strip()]
+        users.append(user_history({"history": [], **known}, f"row {number}"))
+    return users
 
 
 def _missing(cell: Any) -> bool:
     """None, or the NaN of pandas for a row without this key."""
-    return cell is None or isinstance(cell, float)
+    return cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell)
 
 
 def to_frame(users: "list[Recommendations]") -> pd.DataFrame:

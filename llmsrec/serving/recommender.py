@@ -1,5 +1,6 @@
 """Recommendations from a model bundle or from the artifacts of a dataset."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
-from llmsrec.core.errors import ArtifactError, DataError
+from llmsrec.core.errors import ArtifactError
 from llmsrec.core.files import sha256
 from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.sequences import from_rows
 from llmsrec.llm.ranker import RetrievalRanker
 from llmsrec.serving.bundle import CATALOG
 from llmsrec.serving.item_embeddings import ItemEmbeddings
+from llmsrec.serving.requests import NewItems, UserHistory, number_of_items, user_history
 from llmsrec.serving.transfer import ranker_for_catalog
 from llmsrec.serving.user_kv_cache import UserKVCache
 from llmsrec.student.model import LLMSRec
@@ -26,14 +28,6 @@ class Recommendation:
     item_id: str
     title: str
     score: float
-
-
-@dataclass(frozen=True)
-class UserHistory:
-    """item_ids, oldest first; without `timestamps` (ms) each has the last timestamp of the training data."""
-
-    history: list[str]
-    timestamps: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,10 +79,11 @@ class Recommender:
         """A ranker of the items of another catalog."""
         return ranker_for_catalog(self.ranker, self.catalog, catalog)
 
-    def with_new_items(self, new_items: dict[str, str]) -> "Recommender":
-        """A recommender with additional items, given as id: title; items of the catalog stay unchanged."""
+    def with_new_items(self, added: NewItems) -> "Recommender":
+        """A recommender with additional items; items of the catalog stay unchanged."""
         old = set(self.catalog.items["item_id"])
-        new = {item_id: title for item_id, title in new_items.items() if item_id not in old}
+        pairs = zip(added.new_items, added.new_titles, strict=True)
+        new = {item_id: title for item_id, title in pairs if item_id not in old}
         if not new:
             return self
         rows = pd.DataFrame("", index=range(len(new)), columns=COLUMNS)
@@ -98,28 +93,26 @@ class Recommender:
         purchases = np.concatenate([self.purchases, np.zeros(len(new), dtype=np.int64)])
         return Recommender(catalog, self.for_catalog(catalog), purchases, self.latest)
 
-    def recommend(self, history: list[str], k: int) -> list[Recommendation]:
-        """The best k items that are not in the history (oldest first); an unknown item is a DataError."""
-        self.catalog.indices(history)
-        return self.recommend_batch([UserHistory(history)], k)[0].items
+    def recommend(self, history: Sequence[str], k: int) -> list[Recommendation]:
+        """The best k items that are not in the history (item ids, oldest first).
 
-    def recommend_batch(self, users: list[UserHistory], k: int) -> list[Recommendations]:
+        Raises DataError for an unknown item and for a wrong `history` or `k`."""
+        user = user_history({"history": history}, "recommend")
+        self.catalog.indices(user.history)
+        return self.recommend_batch([user], k)[0].items
+
+    def recommend_batch(self, users: Sequence[UserHistory], k: int) -> list[Recommendations]:
         """`recommend` for several users; unknown items are ignored and listed in the result."""
-        if not 1 <= k <= self.catalog.num_items:
-            raise DataError(
-                f"k is {k}; it must lie between 1 and the {self.catalog.num_items} items"
-            )
+        k = number_of_items(k, self.catalog.num_items)
         known = [self._known_items(user) for user in users]
         rows = [row for row, (items, _) in enumerate(known) if items]
         histories = from_rows([known[row][0] for row in rows], [known[row][1] for row in rows])
-        vectors = self.ranker.user_vectors(histories)
+        vectors = iter(self.ranker.user_vectors(histories))
         recommendations = []
-        for row, user in enumerate(users):
-            items = known[row][0]
+        for user, (items, _) in zip(users, known, strict=True):
             scores = self.purchases.astype(np.float32)
             if items:
-                place = rows.index(row)
-                scores = self.ranker.score_users(vectors[place : place + 1])[0]
+                scores = self.ranker.score_users(next(vectors)[None])[0]
             unknown = [item for item in user.history if item not in self.catalog]
             source = "student" if items else "popularity"
             recommendations.append(Recommendations(source, unknown, self._best(scores, items, k)))
@@ -127,13 +120,8 @@ class Recommender:
 
     def _known_items(self, user: UserHistory) -> tuple[list[int], list[int]]:
         """Indices and timestamps of the items that are in the catalog."""
-        history, times = user.history, user.timestamps
-        if times is None:
-            times = [self.latest] * len(history)
-        if len(times) != len(history):
-            raise DataError(
-                f"{len(times)} timestamps for a history of {len(history)}: give one for each, or none"
-            )
+        history = user.history
+        times = user.timestamps or [self.latest] * len(history)
         places = [place for place, item in enumerate(history) if item in self.catalog]
         items = self.catalog.indices([history[place] for place in places]).tolist()
         return items, [times[place] for place in places]

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import scoring_server
+from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from benchmarks.serving import served
@@ -138,6 +140,141 @@ def test_new_items_are_encoded_from_their_titles(loaded: Any) -> None:
 def test_the_error_for_k_names_the_bounds(loaded: Any) -> None:
     with pytest.raises(MlflowException, match="k is 41; it must lie between 1 and the 40 items"):
         asked(loaded, HISTORY, k=41)
+
+
+@pytest.fixture(scope="module")
+def client(loaded: Any) -> TestClient:
+    """MLflow's server in this process."""
+    return TestClient(scoring_server.init(loaded), raise_server_exceptions=False)
+
+
+def posted(client: TestClient, document: Any) -> tuple[int, Any]:
+    """The status and the predictions, or the message of the error."""
+    text = document if isinstance(document, str) else json.dumps(document)
+    headers = {"Content-Type": "application/json"}
+    response = client.post("/invocations", content=text, headers=headers)
+    answer = response.json()
+    return response.status_code, answer["predictions" if response.is_success else "message"]
+
+
+def one(**row: Any) -> dict[str, Any]:
+    return {"dataframe_records": [row]}
+
+
+DAY_MS = 86_400_000
+TIMES = [1_700_000_000_000 + day * DAY_MS for day in range(3)]
+WHOLE = "expected milliseconds since 1970-01-01 UTC as a whole number, such as 1700000000000"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"dataframe_records": [{"history": HISTORY}]},
+        {"dataframe_records": [{"history": "I003, I004,I005"}]},
+        {"dataframe_records": [{"history": HISTORY, "timestamps": None}]},
+        {"dataframe_records": [{"history": HISTORY}], "params": {"k": 10}},
+        {"dataframe_split": {"columns": ["history"], "data": [[HISTORY]]}},
+        {"inputs": [{"history": HISTORY}]},
+        {"inputs": {"history": HISTORY}},
+        {"inputs": {"history": [HISTORY]}},
+        {"instances": [{"history": HISTORY}]},
+    ],
+)
+def test_every_envelope_of_mlflow_is_answered_alike(
+    loaded: Any, client: TestClient, document: Any
+) -> None:
+    status, (answer,) = posted(client, document)
+    assert status == 200
+    assert answer["items"] == asked(loaded, HISTORY)[0]["items"]
+
+
+def test_nothing_bought_is_answered_by_popularity(client: TestClient) -> None:
+    for history in ([], None, "", " , "):
+        assert posted(client, one(history=history))[1][0]["source"] == "popularity"
+    two = {"dataframe_records": [{"history": HISTORY, "timestamps": TIMES}, {"history": ["I003"]}]}
+    assert [answer["source"] for answer in posted(client, two)[1]] == ["student", "student"]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"history": 5}, "row 0.history is 5; expected a list"),
+        ({"history": 3.5}, "row 0.history is 3.5; expected a list"),
+        ({"history": True}, "row 0.history is True; expected a list"),
+        ({"history": {"I003": 1}}, "row 0.history is {'I003': 1}; expected a list"),
+        ({"history": ["I003", 5]}, "row 0.history[1] is 5; expected a text"),
+        ({"history": ["I003", None]}, "row 0.history[1] is None; expected a text"),
+        ({"history": [["I003"]]}, "row 0.history[0] is ['I003']; expected a text"),
+        ({"history": HISTORY, "timestamps": TIMES[0]}, f"row 0.timestamps is {TIMES[0]}; expected a list"),
+        ({"history": HISTORY, "timestamps": "2023-11-14"}, "row 0.timestamps is '2023-11-14'; expected a list"),
+        ({"history": HISTORY, "timestamps": True}, "row 0.timestamps is True; expected a list"),
+        ({"history": HISTORY, "timestamps": ",".join(map(str, TIMES))}, "expected a list"),
+        ({"history": HISTORY, "timestamps": TIMES[:2]}, "2 timestamps for a history of 3: give one for each"),
+        ({"history": [], "timestamps": TIMES[:1]}, "1 timestamps for a history of 0"),
+        ({"history": HISTORY, "timestamps": TIMES[::-1]}, "timestamps[1] is earlier than the one before"),
+        ({"history": HISTORY, "exclude": ["I001"]}, "['exclude']"),
+        ({"history": HISTORY, "timestamp": TIMES}, "['timestamp']"),
+        ({"histories": HISTORY}, "missing inputs ['history']"),
+    ],
+)  # fmt: skip
+def test_a_row_is_refused_with_what_was_expected(client: TestClient, row: Any, said: str) -> None:
+    status, message = posted(client, one(**row))
+    assert (status, said in message) == (400, True), message
+
+
+@pytest.mark.parametrize(
+    ("stamp", "said"),
+    [
+        ("2023-11-14T22:13:20Z", WHOLE), ("1700000000000", WHOLE), (None, WHOLE), (True, WHOLE), ([1], WHOLE),
+        (1.7e12, WHOLE), (1_700_000_000_000.5, WHOLE), (-1, WHOLE), (0, WHOLE), (10**30, WHOLE),
+        (1_700_000_000, f"it looks like seconds; {WHOLE}"),
+        (1_700_000_000_000_000, f"it looks like microseconds; {WHOLE}"),
+        (1_700_000_000_000_000_000, f"it looks like nanoseconds; {WHOLE}"),
+    ],
+)  # fmt: skip
+def test_a_timestamp_in_another_unit_is_refused_and_named(
+    client: TestClient, stamp: Any, said: str
+) -> None:
+    status, message = posted(client, one(history=["I003"], timestamps=[stamp]))
+    assert (status, message.endswith(f"; {said}")) == (400, True), message
+    assert "row 0.timestamps[0] is " in message
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"k": None}, "k is None; expected a whole number between 1 and the 40 items"),
+        ({"k": 0}, "k is 0; it must lie between 1 and the 40 items"),
+        ({"k": -3}, "k is -3; it must lie between 1 and the 40 items"),
+        ({"k": 10**30}, "it must lie between 1 and the 40 items"),
+        ({"k": 2.5}, "float"), ({"k": True}, "bool"), ({"k": "3"}, "str"), ({"k": [3]}, "scalar"),
+        ({"exclude": ["I001"]}, "['exclude']"), ({"K": 3}, "['K']"),
+        ({"new_items": "N1", "new_titles": "Thing"}, "1D array"),
+        ({"new_items": ["N1"], "new_titles": [None]}, "new_titles[0] is None; expected a text"),
+        ({"new_items": ["N1", "N1"], "new_titles": ["a", "b"]}, "new_items has an item twice"),
+        ([3], "list"),
+    ],
+)  # fmt: skip
+def test_a_parameter_is_refused_with_what_was_expected(
+    client: TestClient, params: Any, said: str
+) -> None:
+    status, message = posted(client, one(history=HISTORY) | {"params": params})
+    assert (status, said in message) == (400, True), message
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "{", "[]", '"text"', "5", "null", "", {}, {"history": HISTORY}, {"inputs": HISTORY}, {"inputs": "I003"},
+        {"inputs": 5}, {"instances": HISTORY}, {"dataframe_records": HISTORY}, {"dataframe_records": []},
+        {"dataframe_records": {"history": HISTORY}}, {"dataframe_split": {"data": [[HISTORY]]}},
+        one(history=HISTORY) | {"inputs": [{"history": HISTORY}]},
+    ],
+)  # fmt: skip
+def test_what_is_no_table_of_histories_is_refused(client: TestClient, document: Any) -> None:
+    status, message = posted(client, document)
+    assert status == 400
+    assert message
 
 
 @pytest.mark.slow
