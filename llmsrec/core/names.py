@@ -22,7 +22,9 @@ def check_document(document: dict[Any, Any], file: str) -> None:
         if isinstance(document.get(section), dict):
             check_names(document[section], f"{file}: {section}")
     pipeline = document.get("pipeline")
-    for key in ("datasets", "studies") if isinstance(pipeline, dict) else ():
+    if not isinstance(pipeline, dict):
+        return
+    for key in ("datasets", "studies"):
         names = pipeline.get(key)
         if not isinstance(names, list):
             raise ConfigError(f"{file}: pipeline.{key} is {names!r:.100}; expected a list of names")

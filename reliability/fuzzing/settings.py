@@ -139,9 +139,9 @@ def read(content: bytes, section: str, reader: Any) -> dict[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
-def _repeats_a_key(root: yaml.Node) -> bool:
+def _repeats_a_key(root: yaml.Node | None) -> bool:
     """Whether a mapping of the document has a key twice; aliases make a graph of its nodes."""
-    waiting, known = [root], set()
+    waiting, known = [root] if root else [], set()
     while waiting:
         node = waiting.pop()
         if id(node) in known or isinstance(node, yaml.ScalarNode):

@@ -215,7 +215,7 @@ def test_uncommitted_changes_are_told(tracker: MlflowRuns) -> None:
 
 
 def test_a_server_may_be_named(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert MlflowRuns(repository, "test").uri == f"sqlite:///{repository / 'mlflow.db'}"
+    assert MlflowRuns(repository, "test").uri == f"sqlite+pysqlite:///{repository / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000/")
     assert MlflowRuns(repository, "test").uri == "http://tracking:5000/"
 
