@@ -22,6 +22,9 @@ class Evaluation:
     sampled: Ranks
     full: Ranks | None
     users: Float[np.ndarray, "users size"]  # their vectors; of size 0 if the ranker has none
+    lists: Int[
+        np.ndarray, "users k"
+    ]  # the first `top_k` items among all, best first; 0 where there are fewer
 
 
 def evaluate(  # noqa: PLR0913 (all but three are options)
@@ -32,17 +35,19 @@ def evaluate(  # noqa: PLR0913 (all but three are options)
     histories: Sequences | None = None,
     rows: Int[np.ndarray, "users"] | None = None,
     full: bool = True,
+    top_k: int = 0,
     scores_mb: int = SCORES_MB,
 ) -> Evaluation:
     """Ranks of the evaluated users' targets in `part`, or of those at `rows`.
 
     `histories` replaces the users' histories row by row, for example by shuffled ones; `full=False` leaves out the
-    ranks among all items. Raises FloatingPointError if a score is NaN."""
+    ranks among all items, of which the first `top_k` are listed. Raises FloatingPointError if a score is NaN."""
     rows = np.arange(len(splits.candidates[part])) if rows is None else rows
     candidates, original = splits.candidates[part].take(rows), splits.histories(part).take(rows)
     scorer = _Scorer(ranker, original if histories is None else histories.take(rows))
     progress = Progress("ranking", len(rows), "users")
     among_candidates, among_all = [], []
+    lists = np.zeros((len(rows), top_k), dtype=np.int64)
     for chunk in _chunks(len(rows), splits.num_items, scores_mb):
         chunk_candidates = candidates.take(chunk)
         if full:
@@ -54,10 +59,16 @@ def evaluate(  # noqa: PLR0913 (all but three are options)
             raise FloatingPointError(f"a score is NaN for user rows {rows[chunk[:3]]}...")
         among_candidates.append(rank_candidates(values, chunk_candidates))
         if full:
-            among_all.append(rank_all_items(scores, chunk_candidates.targets, original.take(chunk)))
+            targets, seen = chunk_candidates.targets, original.take(chunk)
+            among_all.append(rank_all_items(scores, targets, seen))
+            if top_k:
+                lists[chunk] = top_items(scores, targets, seen, top_k)
         progress.advance(len(chunk))
     return Evaluation(
-        _concatenate(among_candidates), _concatenate(among_all) if full else None, scorer.users
+        _concatenate(among_candidates),
+        _concatenate(among_all) if full else None,
+        scorer.users,
+        lists,
     )
 
 
@@ -112,6 +123,26 @@ def rank_all_items(
     better = better - np.bincount(rows[values > bounds], minlength=count)
     ties = equal - 1 - np.bincount(rows[values == bounds], minlength=count)
     return Ranks(better, ties, scores.shape[1] - np.bincount(rows, minlength=count))
+
+
+def top_items(
+    scores: Float[np.ndarray, "users items"],
+    targets: Int[np.ndarray, "users"],
+    seen: Sequences,
+    k: int,
+) -> Int[np.ndarray, "users k"]:
+    """The first `k` of the ranking among all items, best first, equal scores by index; 0 where there are fewer."""
+    left = np.array(scores)
+    left[_excluded_items(targets, seen, scores.shape[1])] = -np.inf
+    lists = np.zeros((len(left), k), dtype=np.int64)
+    last = max(0, left.shape[1] - k)
+    bounds = np.partition(left, last, axis=1)[:, last]
+    for row, (own, bound) in enumerate(zip(left, bounds, strict=True)):
+        # more than k items if several have the score of the last place
+        items = np.flatnonzero((own >= bound) & (own > -np.inf))
+        items = items[np.argsort(-own[items], kind="stable")[:k]]
+        lists[row, : len(items)] = items
+    return lists
 
 
 def _excluded_items(

@@ -18,7 +18,7 @@ HOLD: dict[str, Any] = {"results": []}
 def evaluation(better: list[int]) -> Evaluation:
     places = np.array(better)
     ranks = Ranks(places, np.zeros_like(places), np.full(len(places), 100))
-    return Evaluation(ranks, ranks, np.empty((len(places), 0)))
+    return Evaluation(ranks, ranks, np.empty((len(places), 0)), np.empty((len(places), 0), int))
 
 
 def gate(severity: str) -> dict[str, Any]:
@@ -55,6 +55,15 @@ def test_without_a_champion_the_gates_alone_decide() -> None:
 )
 def test_gates_of_the_asked_severity_must_hold(asked: str, severity: str, promote: bool) -> None:
     assert decide({"results": [gate(severity)]}, None, knobs(gates=asked)).promote is promote
+
+
+def test_a_promotion_names_the_gates_that_fail_without_stopping_it() -> None:
+    assert decide(HOLD, None, knobs()).why.startswith("the gates hold and")
+    same = compare(evaluation([0] * 50), evaluation([0] * 50), 0.5, CONFIG)
+    for comparison in (None, same):
+        decision = decide({"results": [gate("warn")]}, comparison, knobs(0.5))
+        assert decision.promote
+        assert "but not all (order: it lost 0.0)" in decision.why
 
 
 def test_who_is_worse_for_sure_is_refused_with_the_numbers() -> None:
