@@ -13,7 +13,7 @@ from llmsrec.evaluation.bootstrap import Interval, interval, resampled_means, tw
 from llmsrec.evaluation.lists import Lists, list_metrics
 from llmsrec.evaluation.systems import SHUFFLED
 from llmsrec.ranking.metrics import Ranks, hit_rate, mrr, ndcg
-from llmsrec.ranking.protocol import Evaluation, evaluate
+from llmsrec.ranking.protocol import Evaluation, evaluate, recommended_lists
 from llmsrec.ranking.ranker import Ranker, VectorRanker
 
 PROTOCOLS = ("sampled", "full")
@@ -54,29 +54,42 @@ def evaluate_all(
 ) -> UserMetrics:
     """Evaluate every system on the test users, teacher and student also on shuffled histories (specification E4)."""
     evaluations = {
-        name: evaluate(ranker, splits, "test", top_k=LIST_LENGTH, scores_mb=config.scores_mb)
+        name: evaluate(ranker, splits, "test", scores_mb=config.scores_mb)
         for name, ranker in rankers.items()
     }
     table = {name: _values(evaluation) for name, evaluation in evaluations.items()}
     similarity: dict[str, Float[np.ndarray, users]] = {}
     for name in SHUFFLED_MODELS:
-        if name not in rankers or not config.shuffles:
-            continue
-        runs = [
-            evaluate(rankers[name], splits, "test", histories=histories, scores_mb=config.scores_mb)
-            for histories in shuffled_histories(splits, "test", config)
-        ]
-        values = [_values(run) for run in runs]
-        table[f"{name}{SHUFFLED}"] = {
-            protocol: np.mean([run[protocol] for run in values], axis=0) for protocol in PROTOCOLS
-        }
-        if isinstance(rankers[name], VectorRanker):
-            similarity[name] = np.mean(
-                [cosine(evaluations[name].users, run.users) for run in runs], axis=0
-            )
+        if name in rankers and config.shuffles:
+            users = evaluations[name].users
+            table[f"{name}{SHUFFLED}"], cosines = _shuffled(rankers[name], users, splits, config)
+            similarity |= {name: cosines} if isinstance(rankers[name], VectorRanker) else {}
     vectors = {name: run.users for name, run in evaluations.items() if run.users.shape[1]}
-    lists = {name: run.lists for name, run in evaluations.items()}
+    lists = {
+        name: recommended_lists(
+            ranker,
+            splits,
+            "test",
+            evaluations[name].users,
+            k=LIST_LENGTH,
+            scores_mb=config.scores_mb,
+        )
+        for name, ranker in rankers.items()
+    }
     return UserMetrics(table, similarity, vectors, lists)
+
+
+def _shuffled(
+    ranker: Ranker, users: Float[np.ndarray, "users _"], splits: Splits, config: EvaluationConfig
+) -> tuple[dict[str, Float[np.ndarray, "users metrics"]], Float[np.ndarray, "users"]]:
+    """Means over the permutations: metrics, and cosines of each user's vector with that of the original history."""
+    runs = [
+        evaluate(ranker, splits, "test", histories=histories, scores_mb=config.scores_mb)
+        for histories in shuffled_histories(splits, "test", config)
+    ]
+    values = [_values(run) for run in runs]
+    means = {protocol: np.mean([run[protocol] for run in values], axis=0) for protocol in PROTOCOLS}
+    return means, np.mean([cosine(users, run.users) for run in runs], axis=0)
 
 
 def shuffled_histories(splits: Splits, part: Part, config: EvaluationConfig) -> list[Sequences]:
@@ -126,20 +139,22 @@ def summarise(
         _difference(*test, systems, intervals[column], two_sided_p(resampled[:, column]))
         for test, column in zip(tested, columns, strict=True)
     ]
-    candidates = splits.candidates["test"].items.shape[1]
     return {
         "dataset": dataset,
         "users": len(values),
         "items": splits.num_items,
-        "candidates": candidates,
+        "candidates": splits.candidates["test"].items.shape[1],
         "shuffles": config.shuffles,
-        "chance": {
-            "hr@10": min(1.0, 10 / candidates),
-            "hr@10_full": min(1.0, 10 / splits.num_items),
-        },
+        "chance": _chance(splits),
         "systems": systems,
         "differences": differences,
     }
+
+
+def _chance(splits: Splits) -> dict[str, float]:
+    """HR@10 of a random ranking."""
+    sizes = {"hr@10": splits.candidates["test"].items.shape[1], "hr@10_full": splits.num_items}
+    return {name: min(1.0, 10 / size) for name, size in sizes.items()}
 
 
 def compared_pairs(table: MetricTable) -> list[tuple[str, str]]:

@@ -22,9 +22,6 @@ class Evaluation:
     sampled: Ranks
     full: Ranks | None
     users: Float[np.ndarray, "users size"]  # their vectors; of size 0 if the ranker has none
-    lists: Int[
-        np.ndarray, "users k"
-    ]  # the first `top_k` items among all, best first; 0 where there are fewer
 
 
 def evaluate(  # noqa: PLR0913 (all but three are options)
@@ -35,19 +32,17 @@ def evaluate(  # noqa: PLR0913 (all but three are options)
     histories: Sequences | None = None,
     rows: Int[np.ndarray, "users"] | None = None,
     full: bool = True,
-    top_k: int = 0,
     scores_mb: int = SCORES_MB,
 ) -> Evaluation:
     """Ranks of the evaluated users' targets in `part`, or of those at `rows`.
 
     `histories` replaces the users' histories row by row, for example by shuffled ones; `full=False` leaves out the
-    ranks among all items, of which the first `top_k` are listed. Raises FloatingPointError if a score is NaN."""
+    ranks among all items. Raises FloatingPointError if a score is NaN."""
     rows = np.arange(len(splits.candidates[part])) if rows is None else rows
     candidates, original = splits.candidates[part].take(rows), splits.histories(part).take(rows)
     scorer = _Scorer(ranker, original if histories is None else histories.take(rows))
     progress = Progress("ranking", len(rows), "users")
     among_candidates, among_all = [], []
-    lists = np.zeros((len(rows), top_k), dtype=np.int64)
     for chunk in _chunks(len(rows), splits.num_items, scores_mb):
         chunk_candidates = candidates.take(chunk)
         if full:
@@ -59,27 +54,49 @@ def evaluate(  # noqa: PLR0913 (all but three are options)
             raise FloatingPointError(f"a score is NaN for user rows {rows[chunk[:3]]}...")
         among_candidates.append(rank_candidates(values, chunk_candidates))
         if full:
-            targets, seen = chunk_candidates.targets, original.take(chunk)
-            among_all.append(rank_all_items(scores, targets, seen))
-            if top_k:
-                lists[chunk] = top_items(scores, targets, seen, top_k)
+            among_all.append(rank_all_items(scores, chunk_candidates.targets, original.take(chunk)))
         progress.advance(len(chunk))
     return Evaluation(
-        _concatenate(among_candidates),
-        _concatenate(among_all) if full else None,
-        scorer.users,
-        lists,
+        _concatenate(among_candidates), _concatenate(among_all) if full else None, scorer.users
     )
 
 
-class _Scorer:
-    """Scores of chunks of users; user vectors are computed once."""
+def recommended_lists(
+    ranker: Ranker,
+    splits: Splits,
+    part: Part,
+    users: Float[np.ndarray, "users size"],
+    *,
+    k: int,
+    scores_mb: int = SCORES_MB,
+) -> Int[np.ndarray, "users k"]:
+    """The first `k` items of each evaluated user in the ranking among all items, best first; 0 where there are fewer.
 
-    def __init__(self, ranker: Ranker, histories: Sequences) -> None:
+    `users` are their vectors from `evaluate`, which are not computed again."""
+    histories, targets = splits.histories(part), splits.candidates[part].targets
+    scorer = _Scorer(ranker, histories, users)
+    lists = np.zeros((len(targets), k), dtype=np.int64)
+    for chunk in _chunks(len(targets), splits.num_items, scores_mb):
+        seen = histories.take(chunk)
+        lists[chunk] = top_items(scorer.all_items(chunk), targets[chunk], seen, k)
+    return lists
+
+
+class _Scorer:
+    """Scores of chunks of users; user vectors are computed once, or given."""
+
+    def __init__(
+        self,
+        ranker: Ranker,
+        histories: Sequences,
+        users: Float[np.ndarray, "users size"] | None = None,
+    ) -> None:
         self.ranker, self.histories = ranker, histories
         self.vectors = ranker if isinstance(ranker, VectorRanker) else None
-        no_vectors = np.empty((len(histories), 0))
-        self.users = self.vectors.user_vectors(histories) if self.vectors else no_vectors
+        if users is None:
+            no_vectors = np.empty((len(histories), 0))
+            users = self.vectors.user_vectors(histories) if self.vectors else no_vectors
+        self.users = users
 
     def all_items(self, chunk: Int[np.ndarray, "chunk"]) -> Float[np.ndarray, "chunk indices"]:
         if self.vectors:

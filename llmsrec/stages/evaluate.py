@@ -9,6 +9,7 @@ from llmsrec.core.files import read_json, write_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.per_user import (
     EvaluationConfig,
+    UserMetrics,
     evaluate_all,
     summarise,
     summarise_lists,
@@ -51,14 +52,8 @@ def main(argv: list[str] | None = None) -> None:
     }
     user_metrics = evaluate_all(all_rankers(Inputs(splits, models, config.seed)), splits, config)
     gates = evaluate_gates(user_metrics, load_section(GatesConfig, "gates"), config)
-    summary = summarise(user_metrics.table, splits, config, args.dataset)
-    metrics = {
-        **summary,
-        "lists": summarise_lists(user_metrics.lists, splits),
-        **sequence_diagnostics(user_metrics, splits, config),
-        "verdict": verdict(summary, gates["results"]),
-        "model": embeddings.model,
-    }
+    metrics = summary(user_metrics, splits, config, args.dataset)
+    metrics |= {"verdict": verdict(metrics, gates["results"]), "model": embeddings.model}
     vectors = user_metrics.users["student"]
     diagnostics = Diagnostics(
         gates=gates["results"],
@@ -70,8 +65,20 @@ def main(argv: list[str] | None = None) -> None:
     )
     write_json(reports / "gates.json", gates | {"model": embeddings.model})
     write_metrics(metrics, diagnostics, reports)
-    content = report_content(reports, args.backbone)
-    write_report(reports / "report.html", metrics, diagnostics, content)
+    write_report(
+        reports / "report.html", metrics, diagnostics, report_content(reports, args.backbone)
+    )
+
+
+def summary(
+    found: UserMetrics, splits: Splits, config: EvaluationConfig, dataset: str
+) -> dict[str, Any]:
+    """metrics.json without the verdict."""
+    return {
+        **summarise(found.table, splits, config, dataset),
+        "lists": summarise_lists(found.lists, splits),
+        **sequence_diagnostics(found, splits, config),
+    }
 
 
 def load_student(args: argparse.Namespace, splits: Splits) -> LLMSRec:

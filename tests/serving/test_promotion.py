@@ -18,7 +18,7 @@ HOLD: dict[str, Any] = {"results": []}
 def evaluation(better: list[int]) -> Evaluation:
     places = np.array(better)
     ranks = Ranks(places, np.zeros_like(places), np.full(len(places), 100))
-    return Evaluation(ranks, ranks, np.empty((len(places), 0)), np.empty((len(places), 0), int))
+    return Evaluation(ranks, ranks, np.empty((len(places), 0)))
 
 
 def gate(severity: str) -> dict[str, Any]:
