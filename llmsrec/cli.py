@@ -70,7 +70,7 @@ def results(
     dataset: Dataset,
     reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports"),
 ) -> None:
-    """Print the metrics of a dataset with 95% intervals."""
+    """Print the metrics of a dataset with 95% intervals, and the verdict, worst news first."""
     from rich.table import Table
 
     from llmsrec.core.files import read_json
@@ -86,6 +86,8 @@ def results(
         shown = [f"{cell['value']:.4f} [{cell['low']:.3f}, {cell['high']:.3f}]" for cell in cells]
         table.add_row(system, *shown)
     _show(table)
+    for statement in metrics["verdict"]:
+        _show(f"{statement['news']:>5}: {statement['text']}")
 
 
 @app.command()

@@ -30,6 +30,8 @@ def stage_metadata(root: Path, stage: Stage, result: Result, mlflow: str | None)
     picture = root / stage.meta.get("picture", "")
     if picture.is_file() and picture.stat().st_size <= PICTURE_LIMIT:
         shown["picture"] = picture_of(picture)
+    if sentences := verdict_of(root, stage):
+        shown["verdict"] = dg.MetadataValue.md("\n".join(f"- {text}" for text in sentences))
     for name, value in list(metrics_of(root, stage).items())[:METRIC_LIMIT]:
         shown.setdefault(name.replace("@", "_at_"), value)
     return shown
@@ -38,16 +40,27 @@ def stage_metadata(root: Path, stage: Stage, result: Result, mlflow: str | None)
 def metrics_of(root: Path, stage: Stage) -> dict[str, float]:
     """The numbers of the stage's JSON metrics files, under dotted names."""
     numbers: dict[str, float] = {}
+    for document in _metric_files(root, stage):
+        numbers.update(
+            (name, leaf)
+            for name, leaf in flatten(document).items()
+            if isinstance(leaf, int | float) and not isinstance(leaf, bool)
+        )
+    return numbers
+
+
+def verdict_of(root: Path, stage: Stage) -> list[str]:
+    """The sentences under `verdict` in the stage's JSON metrics files, worst news first as written there."""
+    documents = [each for each in _metric_files(root, stage) if isinstance(each, dict)]
+    return [str(row["text"]) for each in documents for row in each.get("verdict", [])]
+
+
+def _metric_files(root: Path, stage: Stage) -> Iterator[Any]:
+    """The content of the stage's JSON metrics files that exist."""
     for output in stage.outputs:
         path = root / output.path
         if output.kind == "metric" and path.suffix == ".json" and path.is_file():
-            leaves = flatten(json.loads(path.read_text(encoding="utf-8")))
-            numbers.update(
-                (name, leaf)
-                for name, leaf in leaves.items()
-                if isinstance(leaf, int | float) and not isinstance(leaf, bool)
-            )
-    return numbers
+            yield json.loads(path.read_text(encoding="utf-8"))
 
 
 def outputs_table(stage: Stage) -> dg.TableMetadataValue:

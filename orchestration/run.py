@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import textwrap
 import time
 import uuid
 import warnings
@@ -15,6 +16,8 @@ from llmsrec.core.errors import ConfigError
 from orchestration import run_liveness
 from orchestration.dvc_project import DvcError
 from orchestration.instance import prepare
+
+MARKS = {"bad": "✗", "open": "•", "good": "✓"}  # of the news of a statement, as in the report
 
 
 def main() -> int:
@@ -88,7 +91,8 @@ def print_results(dataset: str, reports: Path) -> None:
     """Print the metrics, the promotion and the path of the report, as far as they exist."""
     metrics = reports / "metrics.json"
     if metrics.is_file():
-        print(f"\n{dataset}\n{results_table(json.loads(metrics.read_text(encoding='utf-8')))}")
+        document = json.loads(metrics.read_text(encoding="utf-8"))
+        print(f"\n{dataset}\n{results_table(document)}\n\n{verdict_lines(document)}")
     promotion = reports / "promotion.json"
     if promotion.is_file():
         print(f"\nThe champion: {json.loads(promotion.read_text(encoding='utf-8'))['why']}")
@@ -109,6 +113,14 @@ def results_table(document: dict[str, Any]) -> str:
     if "users" in document:
         lines.append(f"{document['users']:,} users; 95% bootstrap intervals in brackets")
     return "\n".join(lines)
+
+
+def verdict_lines(document: dict[str, Any]) -> str:
+    """The verdict of metrics.json, one paragraph a statement, worst news first."""
+    return "\n".join(
+        textwrap.fill(f"{MARKS[row['news']]} {row['text']}", 110, subsequent_indent="  ")
+        for row in document.get("verdict", [])
+    )
 
 
 def _cell(value: dict[str, float] | None) -> str:

@@ -6,12 +6,14 @@ import jinja2
 
 from llmsrec.core.files import atomic_write
 from llmsrec.report.plots import PRINT, save_png, svg
+from llmsrec.report.verdict import NEWS
 from studies.plots import quality
 from studies.table import CHANCE, StudyResult
 from studies.tables import table_specs
 
 PICTURES = (
     ("sampled", "ndcg@10", "Retrieval", "NDCG@10 among {candidates} candidates."),
+    ("full", "ndcg@10", "Retrieval", "NDCG@10 among all items."),
     ("generation", "hr@1", "Generation", "HR@1 among {generation_candidates} candidates."),
 )
 
@@ -43,23 +45,35 @@ def save_page(result: StudyResult, folder: Path, name: str) -> None:
     save_png(quality(result, *shown[0][:2], PRINT), folder / f"{name}.png")
 
 
-def verdict(result: StudyResult) -> list[str]:
-    """What the corrected tests allow to be said."""
+def verdict(result: StudyResult) -> list[dict[str, str]]:
+    """What the corrected tests allow to be said of the reference in each ranking, worst news first."""
     reference = result.about["reference"]
-    tests = result.tests("reference", "sampled").values()
-    if not tests:
-        return [f"{reference} is not in this study: no system is tested against it."]
-    groups = {
-        "is ahead of": [test.system for test in tests if test.different and test.value < 0],
-        "is behind": [test.system for test in tests if test.different and test.value > 0],
-        "does not differ from": [test.system for test in tests if not test.different],
-    }
-    clauses = [
-        f"{words} {_joined(names) if len(names) < len(tests) else f'all {len(names)} others'}"
-        for words, names in groups.items()
-        if names
-    ]
-    return [f"On NDCG@10 among candidates {reference} {'; it '.join(clauses)}."]
+    statements = []
+    for protocol, place in (("sampled", "among candidates"), ("full", "among all items")):
+        tests = result.tests("reference", protocol).values()
+        groups = {
+            "is behind": [test.system for test in tests if test.different and test.value > 0],
+            "does not differ from": [test.system for test in tests if not test.different],
+            "is ahead of": [test.system for test in tests if test.different and test.value < 0],
+        }
+        clauses = [
+            f"{words} {_joined(names) if len(names) < len(tests) else f'all {len(names)} others'}"
+            for words, names in groups.items()
+            if names
+        ]
+        if clauses:
+            news = (
+                "bad"
+                if groups["is behind"]
+                else "open"
+                if groups["does not differ from"]
+                else "good"
+            )
+            text = f"On NDCG@10 {place} {reference} {'; it '.join(clauses)}."
+            statements.append({"news": news, "text": text})
+    untested = f"{reference} is not in this study: no system is tested against it."
+    statements = statements or [{"news": "open", "text": untested}]
+    return sorted(statements, key=lambda statement: NEWS.index(statement["news"]))
 
 
 def _joined(names: list[str]) -> str:

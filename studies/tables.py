@@ -29,7 +29,8 @@ def table_specs(result: StudyResult) -> list[TableSpec]:
         *_by_order(result, "shuffled_inference"),
         _first_choice(result),
         _similarity(result),
-        _groups(result),
+        _groups(result, "sampled", "among candidates"),
+        _groups(result, "full", "among all items"),
     ]
     return [spec for spec in specs if any(row[0] != CHANCE for row in spec.rows)]
 
@@ -73,7 +74,8 @@ def _by_order(result: StudyResult, family: str) -> Iterable[TableSpec]:
     where = "training" if family == "shuffled_training" else "inference"
     changed = "train" if family == "shuffled_training" else "test"
     for protocol, metric, kind, number in (
-        ("sampled", "ndcg@10", "retrieval", "E2" if changed == "train" else "E4"),
+        ("sampled", "ndcg@10", "among candidates", "E2" if changed == "train" else "E4"),
+        ("full", "ndcg@10", "among all items", "E2" if changed == "train" else "E4"),
         ("generation", "hr@1", "generation", "E3" if changed == "train" else "E4"),
     ):
         tests = result.tests(family, protocol)
@@ -87,7 +89,7 @@ def _by_order(result: StudyResult, family: str) -> Iterable[TableSpec]:
             change = _mark(tests[system], NO_CHANGE) + _change(tests[system])
             cells = [system, *(f"{row.value:.4f}" for row in pair), change]
             rows.append(cells + [_paper_change(*pair)] * paper)
-        users = result.about["users" if kind == "retrieval" else "generation_users"]
+        users = result.about["generation_users" if kind == "generation" else "users"]
         yield TableSpec(
             f"{number}  Shuffled {where}, {kind}, {users:,} users, {metric.upper()}",
             f"Change in percent with its 95% interval; {NO_CHANGE}: not significant (Holm, {len(tests)} tests).",
@@ -131,14 +133,14 @@ def _similarity(result: StudyResult) -> TableSpec:
     )
 
 
-def _groups(result: StudyResult) -> TableSpec:
+def _groups(result: StudyResult, protocol: str, place: str) -> TableSpec:
     """Specification E6 and E7."""
-    wanted = {"protocol": "sampled", "metric": "ndcg@10", "train": "original", "test": "original"}
+    wanted = {"protocol": protocol, "metric": "ndcg@10", "train": "original", "test": "original"}
     values = {group: result.values(group=group, **wanted) for group in GROUPS}
-    tests = {group: result.tests("reference", "sampled", group) for group in GROUPS}
+    tests = {group: result.tests("reference", protocol, group) for group in GROUPS}
     systems = [name for name in result.values(**wanted) if all(name in v for v in values.values())]
     return TableSpec(
-        "E6, E7  Groups of users, NDCG@10 sampled",
+        f"E6, E7  Groups of users, NDCG@10 {place}",
         "Warm, cold: how often the target was bought in training; transition: the half of the users whose purchases "
         "follow one another as others' do." + _meaning(result),
         ["", *GROUPS],

@@ -10,7 +10,7 @@ from llmsrec.stages import run
 from studies.commands import REPORTS, save
 from studies.config import Protocol, Settings
 from studies.evaluation import EvaluationTask, load_results
-from studies.page import save_page
+from studies.page import save_page, verdict
 from studies.results import study_result
 from studies.table import StudyResult
 from studies.tables import print_tables
@@ -32,10 +32,11 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def report(result: StudyResult, file: str) -> None:
-    """Write the table and the page, and print the tables."""
+    """Write the table and the page, and print the tables and the verdict."""
     folder = REPORTS / result.about["study"]
     save_page(result, folder, file)
     print_tables(result)
+    print("\n".join(statement["text"] for statement in verdict(result)))
     save(result.table, result.about["study"], file)
     print(f"The page: {folder / file}.html")
 

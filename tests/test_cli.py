@@ -232,6 +232,7 @@ def test_results_are_shown_with_their_intervals(tmp_path: Path) -> None:
         "users": 12345,
         "items": 678,
         "systems": {"popularity": system(0.1), "student": system(0.5)},
+        "verdict": [{"news": "bad", "text": "Something is better."}],
     }
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "metrics.json").write_text(json.dumps(metrics))
@@ -247,6 +248,7 @@ def test_results_are_shown_with_their_intervals(tmp_path: Path) -> None:
         ["student", "0.5000 [0.490, 0.510]", "0.6000 [0.590, 0.610]",
          "0.7000 [0.690, 0.710]", "0.8000 [0.790, 0.810]"],
     ]  # fmt: skip
+    assert table.splitlines()[-1] == "  bad: Something is better."
 
 
 def test_results_that_are_not_there_say_what_to_run(
@@ -324,4 +326,4 @@ def test_the_program_is_installed_under_its_name() -> None:
     program = Path(sys.executable).with_name("llmsrec")
     run = subprocess.run([program, "results", "--help"], capture_output=True, text=True)
     assert run.returncode == 0
-    assert "Print the metrics of a dataset with 95% intervals." in run.stdout
+    assert "Print the metrics of a dataset with 95% intervals" in run.stdout

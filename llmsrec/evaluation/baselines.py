@@ -6,17 +6,6 @@ from scipy import sparse
 
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
-from llmsrec.ranking.ranker import Ranker
-
-
-def baselines(splits: Splits, seed: int) -> dict[str, Ranker]:
-    """The baselines by name; `markov_unordered` counts on shuffled histories and measures the value of order."""
-    unordered = splits.train.shuffled(np.random.default_rng(seed))
-    return {
-        "popularity": Popularity(splits),
-        "markov": MarkovChain(splits),
-        "markov_unordered": MarkovChain(splits, unordered),
-    }
 
 
 class Popularity:

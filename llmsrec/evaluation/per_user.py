@@ -10,20 +10,16 @@ from llmsrec.core.config import Count, Natural
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Part, Splits
 from llmsrec.evaluation.bootstrap import Interval, interval, resampled_means, two_sided_p
+from llmsrec.evaluation.lists import Lists, list_metrics
+from llmsrec.evaluation.systems import SHUFFLED
 from llmsrec.ranking.metrics import Ranks, hit_rate, mrr, ndcg
-from llmsrec.ranking.protocol import Evaluation, evaluate
+from llmsrec.ranking.protocol import Evaluation, evaluate, recommended_lists
 from llmsrec.ranking.ranker import Ranker, VectorRanker
 
 PROTOCOLS = ("sampled", "full")
 METRICS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
-COMPARED_PAIRS = [
-    ("student", "teacher"),
-    ("student", "popularity"),
-    ("teacher", "markov"),
-    ("markov", "markov_unordered"),
-    ("teacher_shuffled", "teacher"),
-    ("student_shuffled", "student"),
-]
+LIST_LENGTH = 10  # items of the lists whose coverage, novelty and Gini coefficient are reported
+SHUFFLED_MODELS = ("teacher", "student")  # also evaluated on shuffled histories
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,12 @@ class UserMetrics:
     """Values of each test user in the order of the stored candidates, by system.
 
     `similarity` is the cosine of a user and the same user shuffled (specification E5), `users` are the vectors of the
-    systems that have some."""
+    systems that have some, `lists` the first items among all."""
 
     table: MetricTable
     similarity: dict[str, Float[np.ndarray, "users"]]
     users: dict[str, Float[np.ndarray, "users _"]]
+    lists: dict[str, Lists]
 
 
 def evaluate_all(
@@ -62,23 +59,37 @@ def evaluate_all(
     }
     table = {name: _values(evaluation) for name, evaluation in evaluations.items()}
     similarity: dict[str, Float[np.ndarray, users]] = {}
-    for name in ("teacher", "student"):
-        if name not in rankers or not config.shuffles:
-            continue
-        runs = [
-            evaluate(rankers[name], splits, "test", histories=histories, scores_mb=config.scores_mb)
-            for histories in shuffled_histories(splits, "test", config)
-        ]
-        values = [_values(run) for run in runs]
-        table[f"{name}_shuffled"] = {
-            protocol: np.mean([run[protocol] for run in values], axis=0) for protocol in PROTOCOLS
-        }
-        if isinstance(rankers[name], VectorRanker):
-            similarity[name] = np.mean(
-                [cosine(evaluations[name].users, run.users) for run in runs], axis=0
-            )
+    for name in SHUFFLED_MODELS:
+        if name in rankers and config.shuffles:
+            users = evaluations[name].users
+            table[f"{name}{SHUFFLED}"], cosines = _shuffled(rankers[name], users, splits, config)
+            similarity |= {name: cosines} if isinstance(rankers[name], VectorRanker) else {}
     vectors = {name: run.users for name, run in evaluations.items() if run.users.shape[1]}
-    return UserMetrics(table, similarity, vectors)
+    lists = {
+        name: recommended_lists(
+            ranker,
+            splits,
+            "test",
+            evaluations[name].users,
+            k=LIST_LENGTH,
+            scores_mb=config.scores_mb,
+        )
+        for name, ranker in rankers.items()
+    }
+    return UserMetrics(table, similarity, vectors, lists)
+
+
+def _shuffled(
+    ranker: Ranker, users: Float[np.ndarray, "users _"], splits: Splits, config: EvaluationConfig
+) -> tuple[dict[str, Float[np.ndarray, "users metrics"]], Float[np.ndarray, "users"]]:
+    """Means over the permutations: metrics, and cosines of each user's vector with that of the original history."""
+    runs = [
+        evaluate(ranker, splits, "test", histories=histories, scores_mb=config.scores_mb)
+        for histories in shuffled_histories(splits, "test", config)
+    ]
+    values = [_values(run) for run in runs]
+    means = {protocol: np.mean([run[protocol] for run in values], axis=0) for protocol in PROTOCOLS}
+    return means, np.mean([cosine(users, run.users) for run in runs], axis=0)
 
 
 def shuffled_histories(splits: Splits, part: Part, config: EvaluationConfig) -> list[Sequences]:
@@ -111,7 +122,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The content of metrics.json: each mean with its 95% interval, and the paired differences."""
     keys = [(system, protocol) for system in table for protocol in PROTOCOLS]
-    pairs = [pair for pair in COMPARED_PAIRS if set(pair) <= table.keys()]
+    pairs = compared_pairs(table)
     # a difference is a column of its own: it is exactly 0 for equal systems, whatever a product rounds
     values = np.column_stack(
         [*(table[system][protocol] for system, protocol in keys), *_ndcg_differences(table, pairs)]
@@ -128,19 +139,37 @@ def summarise(
         _difference(*test, systems, intervals[column], two_sided_p(resampled[:, column]))
         for test, column in zip(tested, columns, strict=True)
     ]
-    candidates = splits.candidates["test"].items.shape[1]
     return {
         "dataset": dataset,
         "users": len(values),
         "items": splits.num_items,
-        "candidates": candidates,
-        "chance": {
-            "hr@10": min(1.0, 10 / candidates),
-            "hr@10_full": min(1.0, 10 / splits.num_items),
-        },
+        "candidates": splits.candidates["test"].items.shape[1],
+        "shuffles": config.shuffles,
+        "chance": _chance(splits),
         "systems": systems,
         "differences": differences,
     }
+
+
+def _chance(splits: Splits) -> dict[str, float]:
+    """HR@10 of a random ranking."""
+    sizes = {"hr@10": splits.candidates["test"].items.shape[1], "hr@10_full": splits.num_items}
+    return {name: min(1.0, 10 / size) for name, size in sizes.items()}
+
+
+def compared_pairs(table: MetricTable) -> list[tuple[str, str]]:
+    """The pairs whose differences are reported: the student and each other system; what order is worth to a system."""
+    originals = [name for name in table if not name.endswith(SHUFFLED)]
+    pairs = [("student", name) for name in originals if name != "student"]
+    pairs += [("teacher", "markov"), ("markov", "markov_unordered")]
+    pairs += [(f"{name}{SHUFFLED}", name) for name in originals]
+    return [pair for pair in pairs if set(pair) <= table.keys()]
+
+
+def summarise_lists(lists: dict[str, Lists], splits: Splits) -> dict[str, dict[str, float]]:
+    """Coverage, novelty and Gini coefficient of each system's lists, against the training interactions."""
+    counts = np.bincount(splits.train.items, minlength=splits.num_items + 1)
+    return {name: list_metrics(each, counts, len(splits.train)) for name, each in lists.items()}
 
 
 def _by_system(

@@ -61,14 +61,42 @@ def evaluate(  # noqa: PLR0913 (all but three are options)
     )
 
 
-class _Scorer:
-    """Scores of chunks of users; user vectors are computed once."""
+def recommended_lists(
+    ranker: Ranker,
+    splits: Splits,
+    part: Part,
+    users: Float[np.ndarray, "users size"],
+    *,
+    k: int,
+    scores_mb: int = SCORES_MB,
+) -> Int[np.ndarray, "users k"]:
+    """The first `k` items of each evaluated user in the ranking among all items, best first; 0 where there are fewer.
 
-    def __init__(self, ranker: Ranker, histories: Sequences) -> None:
+    `users` are their vectors from `evaluate`, which are not computed again."""
+    histories, targets = splits.histories(part), splits.candidates[part].targets
+    scorer = _Scorer(ranker, histories, users)
+    lists = np.zeros((len(targets), k), dtype=np.int64)
+    for chunk in _chunks(len(targets), splits.num_items, scores_mb):
+        seen = histories.take(chunk)
+        lists[chunk] = top_items(scorer.all_items(chunk), targets[chunk], seen, k)
+    return lists
+
+
+class _Scorer:
+    """Scores of chunks of users; user vectors are computed once, or given."""
+
+    def __init__(
+        self,
+        ranker: Ranker,
+        histories: Sequences,
+        users: Float[np.ndarray, "users size"] | None = None,
+    ) -> None:
         self.ranker, self.histories = ranker, histories
         self.vectors = ranker if isinstance(ranker, VectorRanker) else None
-        no_vectors = np.empty((len(histories), 0))
-        self.users = self.vectors.user_vectors(histories) if self.vectors else no_vectors
+        if users is None:
+            no_vectors = np.empty((len(histories), 0))
+            users = self.vectors.user_vectors(histories) if self.vectors else no_vectors
+        self.users = users
 
     def all_items(self, chunk: Int[np.ndarray, "chunk"]) -> Float[np.ndarray, "chunk indices"]:
         if self.vectors:
@@ -112,6 +140,26 @@ def rank_all_items(
     better = better - np.bincount(rows[values > bounds], minlength=count)
     ties = equal - 1 - np.bincount(rows[values == bounds], minlength=count)
     return Ranks(better, ties, scores.shape[1] - np.bincount(rows, minlength=count))
+
+
+def top_items(
+    scores: Float[np.ndarray, "users items"],
+    targets: Int[np.ndarray, "users"],
+    seen: Sequences,
+    k: int,
+) -> Int[np.ndarray, "users k"]:
+    """The first `k` of the ranking among all items, best first, equal scores by index; 0 where there are fewer."""
+    left = np.array(scores)
+    left[_excluded_items(targets, seen, scores.shape[1])] = -np.inf
+    lists = np.zeros((len(left), k), dtype=np.int64)
+    last = max(0, left.shape[1] - k)
+    bounds = np.partition(left, last, axis=1)[:, last]
+    for row, (own, bound) in enumerate(zip(left, bounds, strict=True)):
+        # more than k items if several have the score of the last place
+        items = np.flatnonzero((own >= bound) & (own > -np.inf))
+        items = items[np.argsort(-own[items], kind="stable")[:k]]
+        lists[row, : len(items)] = items
+    return lists
 
 
 def _excluded_items(

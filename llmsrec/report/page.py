@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from llmsrec.core.files import atomic_write
+from llmsrec.evaluation.systems import label
 from llmsrec.report.plots import (
     FAMILIES,
-    NAMES,
     ndcg_by_system,
     original_and_shuffled,
     quality_by_group,
@@ -23,6 +23,7 @@ from llmsrec.report.plots import (
 from llmsrec.report.projection import Projection
 
 COLUMNS = ("ndcg@10", "hr@10", "ndcg@20", "hr@20", "mrr")
+LIST_COLUMNS = {"coverage@10": "Coverage", "novelty@10": "Novelty, bits", "gini@10": "Gini"}
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,7 @@ def write_report(
         loader=jinja2.PackageLoader("llmsrec.report", "."), autoescape=True
     )
     figures = {
-        "sampled": ndcg_by_system(metrics, "sampled"),
-        "full": ndcg_by_system(metrics, "full"),
+        "systems": ndcg_by_system(metrics),
         "shuffled": original_and_shuffled(metrics),
         "similarity": similarity_histogram(diagnostics.similarity),
         **{family: quality_by_group(diagnostics.groups, family) for family in FAMILIES},
@@ -66,16 +66,18 @@ def write_report(
     }
     page = environment.get_template("report.html").render(
         metrics=metrics,
-        names=NAMES,
+        label=label,
         columns=COLUMNS,
+        list_columns=LIST_COLUMNS,
         best={protocol: _best(metrics, protocol) for protocol in ("sampled", "full")},
-        conclusions=conclusions(metrics),
+        rivals=_rivals(metrics),
+        order=_order(metrics),
         protocols=_protocols(metrics),
         pictures={name: svg(figure) if figure else "" for name, figure in figures.items()},
         facts=_dataset_facts(content),
         maps={name: (each, svg(scatter(each))) for name, each in diagnostics.maps.items()},
         cases=diagnostics.cases,
-        gates=diagnostics.gates,
+        gates=sorted(diagnostics.gates, key=lambda gate: (gate["success"], gate["severity"])),
         changes=_changes(metrics, diagnostics.previous),
         sizes=_sizes(diagnostics.groups),
         backbone_note=content.backbone_note,
@@ -84,50 +86,12 @@ def write_report(
         aside.write_text(page, encoding="utf-8")
 
 
-def conclusions(metrics: dict[str, Any]) -> list[str]:
-    """Sentences on the differences whose intervals allow a conclusion."""
-    sampled, full = (
-        {(row["a"], row["b"]): row for row in metrics["differences"] if row["protocol"] == protocol}
-        for protocol in ("sampled", "full")
-    )
-    sentences = []
-    if gap := sampled.get(("student", "teacher")):
-        sentence = f"The student {_compared(gap, 'its teacher')} on NDCG@10 ({_range(gap)})"
-        if gap := full.get(("student", "teacher")):
-            sentence += f"; among all items it {_compared(gap, 'its teacher')} ({_range(gap)})"
-        sentences.append(f"{sentence}.")
-    if gap := sampled.get(("student", "popularity")):
-        sentences.append(f"The student {_compared(gap, 'popularity')} ({_range(gap)}).")
-    costs = [(name, sampled.get((f"{name}_shuffled", name))) for name in ("student", "teacher")]
-    losses = [
-        f"the {name} {-100 * row['relative']:z.0f}%"  # z: never -0%
-        + (" (not significant)" if row["low"] <= 0 <= row["high"] else "")
-        for name, row in costs
-        if row
-    ]
-    if losses:
-        sentences.append(f"Shuffling the history costs {' and '.join(losses)} of its NDCG@10.")
-    return sentences or ["No two systems could be compared."]
-
-
-def _compared(gap: dict[str, Any], other: str) -> str:
-    if gap["low"] > 0:
-        return f"is better than {other}"
-    if gap["high"] < 0:
-        return f"is worse than {other}"
-    return f"does not differ significantly from {other}"
-
-
-def _range(gap: dict[str, Any]) -> str:
-    return f"{gap['value']:+.4f}, 95% interval {gap['low']:+.4f} to {gap['high']:+.4f}"
-
-
 def _changes(metrics: dict[str, Any], previous: dict[str, Any] | None) -> list[dict[str, Any]]:
     """NDCG@10 of each system now and in the previous run, for systems that both have."""
     if previous is None:
         return []
     rows = []
-    for name in NAMES:
+    for name in metrics["systems"]:
         for protocol in ("sampled", "full"):
             now, then = (
                 run["systems"].get(name, {}).get(protocol, {}).get("ndcg@10")
@@ -145,6 +109,29 @@ def _changes(metrics: dict[str, Any], previous: dict[str, Any] | None) -> list[d
                     }
                 )
     return rows
+
+
+def _rivals(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By the label of each other system: the student's differences in both rankings; the strongest rival first."""
+    pairs = {label(b): rows for (a, b), rows in _pairs(metrics).items() if a == "student"}
+    worst = {name: min(row["relative"] for row in rows.values()) for name, rows in pairs.items()}
+    return {name: pairs[name] for name in sorted(pairs, key=lambda name: worst[name])}
+
+
+def _order(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By the names of two systems of which one does not know the order: their differences in both rankings."""
+    return {
+        f"{label(a)} − {label(b)}": rows  # noqa: RUF001 (a minus)
+        for (a, b), rows in _pairs(metrics).items()
+        if a != "student"
+    }
+
+
+def _pairs(metrics: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    pairs: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in metrics["differences"]:
+        pairs.setdefault((row["a"], row["b"]), {})[row["protocol"]] = row
+    return pairs
 
 
 def _sizes(groups: list[dict[str, Any]]) -> dict[str, dict[str, int]]:

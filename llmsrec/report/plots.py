@@ -13,8 +13,10 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from llmsrec.core.files import atomic_write
+from llmsrec.evaluation.systems import SHUFFLED, label
 from llmsrec.report.projection import Projection
 
 
@@ -48,38 +50,31 @@ PRINT = Palette("#1f2430", "#c9cfda", "#2a6f97", "#c8553d")
 PAGE = Palette("#101010", "#101011", "#101012", "#101013")  # `svg` replaces them by variables
 VARIABLES = {PAGE.ink: "var(--ink)", PAGE.soft: "var(--line)", PAGE.accent: "var(--accent)",
              PAGE.second: "var(--second)"}  # fmt: skip
-NAMES = {
-    "popularity": "Popularity",
-    "markov": "Markov chain",
-    "markov_unordered": "Markov chain, shuffled training",
-    "teacher": "Teacher (SASRec)",
-    "student": "Student (LLM-SRec)",
-    "teacher_shuffled": "Teacher, shuffled",
-    "student_shuffled": "Student, shuffled",
-}
+PANELS = {"sampled": "among the candidates", "full": "among all items"}  # of a figure, by ranking
 
 
-def ndcg_by_system(metrics: dict[str, Any], protocol: str, palette: Palette = PAGE) -> Figure:
-    """A bar with NDCG@10 and its interval for each system on the original histories."""
-    names = [name for name in NAMES if name in metrics["systems"] and "shuffled" not in name]
-    rows = [metrics["systems"][name][protocol]["ndcg@10"] for name in names]
+def ndcg_by_system(metrics: dict[str, Any], palette: Palette = PAGE) -> Figure:
+    """NDCG@10 with its interval of each system on the original histories: a bar in each ranking."""
+    names = [name for name in metrics["systems"] if not name.endswith(SHUFFLED)]
+    highlights = {"student": palette.accent, "teacher": palette.second}
     with plt.rc_context(palette.style):
-        figure, axes = plt.subplots(figsize=(6.4, 0.52 * len(names) + 0.9))
-        highlights = {"student": palette.accent, "teacher": palette.second}
-        colours = [highlights.get(name, palette.soft) for name in names]
-        values = [row["value"] for row in rows]
-        axes.barh(
-            [NAMES[name] for name in names], values, color=colours, height=0.62,
-            xerr=_whiskers(rows), error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 3},
-        )  # fmt: skip
-        for place, row in enumerate(rows):
-            axes.annotate(
-                f"{row['value']:.3f}", (row["high"], place), (7, 0), textcoords="offset points", va="center"
+        figure, panels = plt.subplots(1, 2, figsize=(9.4, 0.5 * len(names) + 1.1), sharey=True)
+        for axes, (protocol, title) in zip(panels, PANELS.items(), strict=True):
+            rows = [metrics["systems"][name][protocol]["ndcg@10"] for name in names]
+            axes.barh(
+                [label(name) for name in names], [row["value"] for row in rows], height=0.62,
+                color=[highlights.get(name, palette.soft) for name in names],
+                xerr=_whiskers(rows), error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 3},
             )  # fmt: skip
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1.18 * max(row["high"] for row in rows) or 1)
-        axes.set_xlabel("NDCG@10")
-        axes.tick_params(axis="y", length=0)
+            for place, row in enumerate(rows):
+                axes.annotate(
+                    f"{row['value']:.3f}", (row["high"], place), (7, 0), textcoords="offset points", va="center"
+                )  # fmt: skip
+            axes.set_xlim(0, 1.25 * max(row["high"] for row in rows) or 1)
+            axes.set_title(title, fontsize=10.5)
+            axes.set_xlabel("NDCG@10")
+            axes.tick_params(axis="y", length=0)
+        panels[0].invert_yaxis()
         figure.tight_layout()
     return figure
 
@@ -87,37 +82,31 @@ def ndcg_by_system(metrics: dict[str, Any], protocol: str, palette: Palette = PA
 def original_and_shuffled(metrics: dict[str, Any], palette: Palette = PAGE) -> Figure | None:
     """NDCG@10 of teacher and student on original and shuffled histories; None without shuffled runs."""
     systems = metrics["systems"]
-    models = [name for name in ("teacher", "student") if f"{name}_shuffled" in systems]
+    models = [name for name in ("teacher", "student") if f"{name}{SHUFFLED}" in systems]
     if not models:
         return None
     with plt.rc_context(palette.style):
-        figure, axes = plt.subplots(figsize=(6.4, 2.9))
-        for place, name in enumerate(models):
-            for shift, (key, colour, label) in enumerate(
-                (
-                    (name, palette.accent, "original history"),
-                    (f"{name}_shuffled", palette.soft, "shuffled history"),
-                )
+        figure, panels = plt.subplots(1, 2, figsize=(9.4, 3.1))
+        for axes, (protocol, title) in zip(panels, PANELS.items(), strict=True):
+            for shift, ending, colour, text in (
+                (-0.18, "", palette.accent, "original history"),
+                (0.18, SHUFFLED, palette.soft, "shuffled history"),
             ):
-                row = systems[key]["sampled"]["ndcg@10"]
+                rows = [systems[name + ending][protocol]["ndcg@10"] for name in models]
+                places = [place + shift for place in range(len(models))]
                 axes.bar(
-                    place + 0.36 * shift - 0.18, row["value"], width=0.34, color=colour,
-                    label=label if place == 0 else None,
-                    yerr=_whiskers([row]),
-                    error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 3},
+                    places, [row["value"] for row in rows], width=0.34, color=colour, label=text,
+                    yerr=_whiskers(rows), error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 3},
                 )  # fmt: skip
-                axes.text(
-                    place + 0.36 * shift - 0.18,
-                    row["high"],
-                    f"{row['value']:.3f}",
-                    ha="center",
-                    va="bottom",
-                )
-        axes.set_xticks(range(len(models)), [NAMES[name] for name in models])
-        axes.set_ylabel("NDCG@10")
-        axes.margins(y=0.15)
-        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        figure.tight_layout()
+                for place, row in zip(places, rows, strict=True):
+                    axes.text(place, row["high"], f"{row['value']:.3f}", ha="center", va="bottom")
+            axes.set_xticks(range(len(models)), [label(name) for name in models])
+            axes.set_title(title, fontsize=10.5)
+            axes.set_ylabel("NDCG@10")
+            axes.margins(y=0.15)
+        handles, texts = panels[0].get_legend_handles_labels()
+        figure.legend(handles, texts, frameon=False, loc="upper center", ncols=2)
+        figure.tight_layout(rect=(0, 0, 1, 0.92))
     return figure
 
 
@@ -125,35 +114,41 @@ FAMILIES = {
     "target": "popularity of the next item",
     "transitions": "transition score",
     "activity": "length of the history",
-    "popularity": "popularity of the next item, in tenths of the items (1: most popular)",
+    "popularity": "popularity of the next item, in tenths (1: most popular)",
 }
 
 
 def quality_by_group(
     groups: list[dict[str, Any]], family: str, palette: Palette = PAGE
 ) -> Figure | None:
-    """NDCG@10 of teacher and student in each group of a family, with intervals; None without groups."""
-    rows = [row for row in groups if row["protocol"] == "sampled" and row["family"] == family]
+    """NDCG@10 of teacher and student in each group of a family, one ranking above the other; None without groups."""
+    rows = [row for row in groups if row["family"] == family]
     names = list(dict.fromkeys(row["group"] for row in rows))
     if not names:
         return None
     with plt.rc_context(palette.style):
-        figure, axes = plt.subplots(figsize=(4.6 if len(names) < 5 else 6.4, 2.7))
-        for shift, (model, colour) in zip(
-            (-0.19, 0.19), (("teacher", palette.second), ("student", palette.accent)), strict=True
-        ):
-            of_model = [row for row in rows if row["system"] == model]
-            axes.bar(
-                [names.index(row["group"]) + shift for row in of_model], [row["value"] for row in of_model],
-                width=0.36, color=colour, label=NAMES[model], yerr=_whiskers(of_model),
-                error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 2},
-            )  # fmt: skip
-        axes.set_xticks(range(len(names)), names)
-        axes.set_xlabel(FAMILIES[family])
-        axes.tick_params(axis="x", length=0)
-        axes.set_ylabel("NDCG@10")
-        figure.legend(frameon=False, ncols=2, loc="upper center")
-        figure.tight_layout(rect=(0, 0, 1, 0.9))
+        figure, panels = plt.subplots(2, 1, figsize=(4.8, 4.4), sharex=True)
+        for axes, (protocol, title) in zip(panels, PANELS.items(), strict=True):
+            for shift, model, colour in (
+                (-0.19, "teacher", palette.second),
+                (0.19, "student", palette.accent),
+            ):
+                shown = [
+                    row for row in rows if (row["system"], row["protocol"]) == (model, protocol)
+                ]
+                axes.bar(
+                    [names.index(row["group"]) + shift for row in shown], [row["value"] for row in shown],
+                    width=0.36, color=colour, label=label(model), yerr=_whiskers(shown),
+                    error_kw={"ecolor": palette.ink, "elinewidth": 1.2, "capsize": 2},
+                )  # fmt: skip
+            axes.tick_params(axis="x", length=0)
+            axes.set_ylabel("NDCG@10")
+            axes.set_title(title, fontsize=10.5)
+        panels[1].set_xticks(range(len(names)), names)
+        panels[1].set_xlabel(FAMILIES[family])
+        handles, texts = panels[0].get_legend_handles_labels()
+        figure.legend(handles, texts, frameon=False, ncols=2, loc="upper center")
+        figure.tight_layout(rect=(0, 0, 1, 0.94))
     return figure
 
 
@@ -171,7 +166,7 @@ def similarity_histogram(
             if name in similarity:
                 share = np.full(len(similarity[name]), 100 / len(similarity[name]))
                 axes.hist(similarity[name], bins=bins, weights=share, histtype="step", color=colour,
-                          label=NAMES[name], linewidth=1.8)  # fmt: skip
+                          label=label(name), linewidth=1.8)  # fmt: skip
         axes.set_xlim(low, 1)
         axes.set_xlabel("cosine of a user and the same user shuffled")
         axes.set_ylabel("% of users")
@@ -208,12 +203,13 @@ def training_curve(
     if not rows:
         return None
     with plt.rc_context(palette.style):
-        figure, axes = plt.subplots(figsize=(6.4, 2.5))
+        figure, axes = plt.subplots(figsize=(4.8, 2.6))
         steps = [row["step"] for row in rows]
         for metric, colour in (("hr@10", palette.second), ("ndcg@10", palette.accent)):
             axes.plot(steps, [row[metric] for row in rows], color=colour, label=metric.upper(),
                       marker="o", markersize=3)  # fmt: skip
         axes.set_xlabel(unit)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel("validation")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")

@@ -51,12 +51,15 @@ def compare(
 def decide(
     gates: dict[str, Any], comparison: dict[str, dict[str, Any]] | None, config: PromotionConfig
 ) -> Decision:
-    """`comparison` is None without a champion; the gates alone decide then."""
+    """`comparison` is None without a champion; the gates alone decide then. Every failed gate is named."""
+    ignored = [gate for gate in gates["results"] if not gate["success"]]
     if failed := _failed(gates, config):
-        failures = "; ".join(f"{gate['name']}: {gate['observed']}" for gate in failed)
-        return Decision(False, f"a gate of the evaluation does not hold ({failures})")
+        return Decision(False, f"a gate of the evaluation does not hold ({_observed(failed)})")
+    hold = "the gates hold"
+    if ignored:
+        hold = f"the gates that count hold, but not all ({_observed(ignored)})"
     if comparison is None:
-        return Decision(True, "the gates hold and there is no champion yet")
+        return Decision(True, f"{hold} and there is no champion yet")
     numbers = ", ".join(_ndcg_text(name, row) for name, row in comparison.items())
     if any(row["difference"]["high"] < 0 for row in comparison.values()):
         return Decision(False, f"it is worse than the champion: {numbers}")
@@ -65,7 +68,7 @@ def decide(
         return Decision(False, f"{loss} against the champion cannot be ruled out: {numbers}")
     return Decision(
         True,
-        f"the gates hold, it is not worse than the champion, and {loss} is ruled out: {numbers}",
+        f"{hold}, it is not worse than the champion, and {loss} is ruled out: {numbers}",
     )
 
 
@@ -74,6 +77,10 @@ def _failed(gates: dict[str, Any], config: PromotionConfig) -> list[dict[str, An
     return [
         gate for gate in gates["results"] if not gate["success"] and gate["severity"] in required
     ]
+
+
+def _observed(gates: list[dict[str, Any]]) -> str:
+    return "; ".join(f"{gate['name']}: {gate['observed']}" for gate in gates)
 
 
 def _ndcg_text(protocol: str, row: dict[str, Any]) -> str:

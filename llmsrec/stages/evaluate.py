@@ -8,8 +8,14 @@ from llmsrec.core.config import load_section
 from llmsrec.core.files import read_json, write_json
 from llmsrec.core.names import name_option
 from llmsrec.data.splits import Splits
-from llmsrec.evaluation.baselines import baselines
-from llmsrec.evaluation.per_user import EvaluationConfig, evaluate_all, summarise
+from llmsrec.evaluation.per_user import (
+    EvaluationConfig,
+    UserMetrics,
+    evaluate_all,
+    summarise,
+    summarise_lists,
+)
+from llmsrec.evaluation.systems import Inputs, all_rankers
 from llmsrec.llm.backbone import load_backbone
 from llmsrec.llm.ranker import RetrievalRanker
 from llmsrec.ranking.ranker import Ranker
@@ -20,6 +26,7 @@ from llmsrec.report.plots import PRINT, ndcg_by_system, save_png
 from llmsrec.report.previous import previous_run
 from llmsrec.report.probes import metrics_by_group, sequence_diagnostics
 from llmsrec.report.representations import representation_maps
+from llmsrec.report.verdict import verdict
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.serving.item_embeddings import ItemEmbeddings
@@ -44,13 +51,10 @@ def main(argv: list[str] | None = None) -> None:
         "teacher": SequentialRanker(student.teacher),
         "student": RetrievalRanker(student, embeddings.padded),
     }
-    user_metrics = evaluate_all(baselines(splits, config.seed) | models, splits, config)
-    metrics = {
-        **summarise(user_metrics.table, splits, config, args.dataset),
-        **sequence_diagnostics(user_metrics, splits, config),
-        "model": embeddings.model,
-    }
+    user_metrics = evaluate_all(all_rankers(Inputs(splits, models, config.seed)), splits, config)
     gates = evaluate_gates(user_metrics, load_section(GatesConfig, "gates"), config)
+    metrics = summary(user_metrics, splits, config, args.dataset)
+    metrics |= {"verdict": verdict(metrics, gates["results"]), "model": embeddings.model}
     vectors = user_metrics.users["student"]
     diagnostics = Diagnostics(
         gates=gates["results"],
@@ -62,8 +66,20 @@ def main(argv: list[str] | None = None) -> None:
     )
     write_json(reports / "gates.json", gates | {"model": embeddings.model})
     write_metrics(metrics, diagnostics, reports)
-    content = report_content(reports, args.backbone)
-    write_report(reports / "report.html", metrics, diagnostics, content)
+    write_report(
+        reports / "report.html", metrics, diagnostics, report_content(reports, args.backbone)
+    )
+
+
+def summary(
+    found: UserMetrics, splits: Splits, config: EvaluationConfig, dataset: str
+) -> dict[str, Any]:
+    """metrics.json without the verdict."""
+    return {
+        **summarise(found.table, splits, config, dataset),
+        "lists": summarise_lists(found.lists, splits),
+        **sequence_diagnostics(found, splits, config),
+    }
 
 
 def load_student(args: argparse.Namespace, splits: Splits) -> LLMSRec:
@@ -81,10 +97,10 @@ def write_metrics(metrics: dict[str, Any], diagnostics: Diagnostics, reports: Pa
     write_json(reports / "metrics.json", metrics)
     write_json(reports / "groups.json", diagnostics.groups)
     write_json(reports / "ndcg.json", [
-        {"system": name, "protocol": protocol, "ndcg@10": values[protocol]["ndcg@10"]["value"]}
+        {"system": f"{name}, {protocol}", "ndcg@10": values[protocol]["ndcg@10"]["value"]}
         for name, values in metrics["systems"].items() for protocol in ("sampled", "full")
     ])  # fmt: skip
-    save_png(ndcg_by_system(metrics, "sampled", PRINT), reports / "ndcg.png")
+    save_png(ndcg_by_system(metrics, PRINT), reports / "ndcg.png")
 
 
 def report_content(reports: Path, backbone: Path) -> ReportContent:

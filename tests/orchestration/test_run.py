@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from orchestration import instance as home
-from orchestration.run import print_failures, print_results, results_table
+from orchestration.run import print_failures, print_results, results_table, verdict_lines
 from orchestration.terminal import terminal_logger
 
 
@@ -26,6 +26,10 @@ DOCUMENT: dict[str, Any] = {
         },
         "student": {"sampled": {"ndcg@10": {"value": 0.5}, "hr@10": {"value": None}}},
     },
+    "verdict": [
+        {"news": "bad", "text": f"It is {'far ' * 30}behind."},
+        {"news": "good", "text": "It is fast."},
+    ],
 }
 
 
@@ -43,6 +47,14 @@ def test_the_table_has_a_row_a_system_and_a_column_a_metric_with_intervals() -> 
     assert len(head) == len(popularity) == len(student)
 
 
+def test_the_verdict_is_wrapped_and_marked_by_its_news() -> None:
+    first, second, third = verdict_lines(DOCUMENT).splitlines()
+    assert first.startswith("✗ It is far far")
+    assert second.startswith("  far")
+    assert second.endswith("behind.")
+    assert third == "✓ It is fast."
+
+
 def test_results_are_printed_with_the_place_of_the_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,6 +66,7 @@ def test_results_are_printed_with_the_place_of_the_report(
     printed = capsys.readouterr().out
     assert printed.startswith("\nshop\n")
     assert results_table(DOCUMENT) in printed
+    assert verdict_lines(DOCUMENT) in printed
     assert printed.endswith(f"The report: {tmp_path / 'report.html'}\n")
 
 

@@ -12,7 +12,7 @@ from llmsrec.data.splits import Candidates, Splits
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking import protocol
 from llmsrec.ranking.metrics import Ranks, hit_rate
-from llmsrec.ranking.protocol import evaluate, rank_all_items, rank_candidates
+from llmsrec.ranking.protocol import evaluate, rank_all_items, rank_candidates, recommended_lists
 from tests.conftest import interactions_of, markov_histories, splits_config
 
 
@@ -172,3 +172,21 @@ def test_other_histories_are_shown_but_the_true_ones_are_left_out(markov_splits:
         unseen = [item for item in range(1, 41) if item not in true[row]]
         slow.append(slow_rank(ranker.one(rows[row]), unseen, int(targets[row])))
     assert triples(found.full) == slow
+
+
+@pytest.mark.parametrize("k", [1, 10, 50])  # 50: more than there are items
+def test_lists_are_the_first_of_the_full_ranking(markov_splits: Splits, k: int) -> None:
+    """Against a sort of the items that were not bought: by score, then by index."""
+    ranker, histories = ByHistory(markov_splits.num_items), markov_splits.histories("test")
+    found = evaluate(ranker, markov_splits, "test")
+    lists = recommended_lists(ranker, markov_splits, "test", found.users, k=k)
+    targets = markov_splits.candidates["test"].targets
+    assert found.full is not None
+    for row, target in enumerate(targets):
+        history = histories[row].tolist()
+        scores = ranker.one(history)
+        unseen = [item for item in range(1, 41) if item not in history]
+        first = sorted(unseen, key=lambda item: (-scores[item], item))[:k]
+        assert lists[row].tolist() == first + [0] * (k - len(first))
+        if found.full.better[row] + found.full.ties[row] < k:  # sure to be among the first k
+            assert target in lists[row]

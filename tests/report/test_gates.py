@@ -13,7 +13,8 @@ from llmsrec.report.gates import GATES, GatesConfig, evaluate_gates
 CONFIG = EvaluationConfig(bootstrap=300, shuffles=1, shuffle_window=None, scores_mb=32, seed=0)
 BOUNDS: dict[str, Any] = {
     "order_share": 0.5, "order_severity": "error", "similarity": 0.9, "similarity_severity": "warn",
-    "popularity_margin": 0.0, "popularity_severity": "error", "teacher_margin": 0.1, "teacher_severity": "warn",
+    "popularity_margin": 0.0, "popularity_severity": "error",
+    "baseline_margin": 0.0, "baseline_severity": "warn", "teacher_margin": 0.1, "teacher_severity": "warn",
 }  # fmt: skip
 SOUND = {
     "student": 0.5,
@@ -21,11 +22,12 @@ SOUND = {
     "teacher": 0.5,
     "teacher_shuffled": 0.4,
     "popularity": 0.2,
+    "markov": 0.3,
 }
 
 
 def user_metrics(noise: float = 0.05, similarity: float = 0.7, **means: float) -> UserMetrics:
-    """Four hundred users whose means are just these."""
+    """Four hundred users whose means are just these; `full_NAME` is that of NAME among all items, if it differs."""
     draws = np.random.default_rng(1)
 
     def rows(mean: float) -> np.ndarray:
@@ -33,8 +35,12 @@ def user_metrics(noise: float = 0.05, similarity: float = 0.7, **means: float) -
         column = mean + noise * (spread - spread.mean())
         return np.repeat(column[:, None], len(METRICS), 1)
 
-    table = {name: {"sampled": rows(mean)} for name, mean in (SOUND | means).items()}
-    return UserMetrics(table, {"student": np.full(400, similarity)}, {})
+    full = {name.removeprefix("full_"): means.pop(name) for name in list(means) if "full_" in name}
+    table = {
+        name: {"sampled": rows(mean), "full": rows(full.get(name, mean))}
+        for name, mean in (SOUND | means).items()
+    }
+    return UserMetrics(table, {"student": np.full(400, similarity)}, {}, {})
 
 
 def verdicts(report: dict[str, Any]) -> dict[str, bool]:
@@ -58,6 +64,12 @@ def test_a_good_student_passes_every_gate_with_an_observation() -> None:
         ({"similarity": 0.97}, "similarity", False),
         ({"student": 0.15, "student_shuffled": 0.05}, "popularity", True),
         ({"teacher": 0.7, "teacher_shuffled": 0.6}, "teacher", False),
+        ({"markov": 0.6}, "baseline", False),
+        # in the full ranking alone
+        ({"full_student_shuffled": 0.48}, "order", True),
+        ({"full_popularity": 0.6}, "popularity", True),
+        ({"full_markov": 0.6}, "baseline", False),
+        ({"full_teacher": 0.7, "full_teacher_shuffled": 0.6}, "teacher", False),
     ],
 )
 def test_each_gate_fails_for_its_own_reason(
@@ -75,12 +87,13 @@ def test_each_gate_fails_for_its_own_reason(
         ({"student_shuffled": 0.49}, {"order"}),
         ({"student_shuffled": 0.6}, {"order"}),
         ({"similarity": 0.999}, {"similarity"}),
-        ({"student": 0.15, "student_shuffled": 0.05}, {"popularity", "teacher"}),
+        ({"student": 0.15, "student_shuffled": 0.05}, {"popularity", "baseline", "teacher"}),
         ({"student": 0.35, "student_shuffled": 0.25}, {"teacher"}),
+        ({"full_markov": 0.8}, {"baseline"}),
         # all users alike: it recommends to everybody what is popular
         (
             {"student": 0.2, "student_shuffled": 0.2, "similarity": 1.0},
-            {"order", "similarity", "teacher"},
+            {"order", "similarity", "baseline", "teacher"},
         ),
     ],
 )
@@ -114,5 +127,15 @@ def test_where_there_is_no_order_none_is_asked_for() -> None:
 def test_without_shuffles_order_is_not_judged() -> None:
     some = user_metrics()
     table = {name: rows for name, rows in some.table.items() if "shuffled" not in name}
-    report = evaluate_gates(UserMetrics(table, {}, {}), GatesConfig(**BOUNDS), CONFIG)
-    assert set(verdicts(report)) == {"popularity", "teacher"}
+    report = evaluate_gates(UserMetrics(table, {}, {}, {}), GatesConfig(**BOUNDS), CONFIG)
+    assert set(verdicts(report)) == {"popularity", "baseline", "teacher"}
+
+
+def test_the_baseline_of_each_ranking_is_the_best_there() -> None:
+    metrics = user_metrics(popularity=0.35, full_popularity=0.1, full_markov=0.6)
+    report = evaluate_gates(metrics, GatesConfig(**BOUNDS), CONFIG)
+    (gate,) = (result for result in report["results"] if result["name"] == "baseline")
+    among_candidates, among_all = gate["observed"].split("; ")
+    assert "0.5000 for the student, 0.3500 for Popularity" in among_candidates
+    assert "0.5000 for the student, 0.6000 for Markov chain" in among_all
+    assert gate["margin"]["value"] == pytest.approx(-0.1, abs=1e-6)  # of the ranking that fails

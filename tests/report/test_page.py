@@ -1,4 +1,4 @@
-"""The report's sentences, and an HTML file that opens anywhere and loads nothing."""
+"""The report: an HTML file that opens anywhere, loads nothing and shows every number."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,9 +12,10 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, summarise
 from llmsrec.report.cases import select_cases
-from llmsrec.report.page import Diagnostics, ReportContent, conclusions, write_report
+from llmsrec.report.page import Diagnostics, ReportContent, write_report
 from llmsrec.report.plots import FAMILIES
 from llmsrec.report.projection import project
+from llmsrec.report.verdict import verdict
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 EVIL = '<script>alert("x")</script> & <b>bold</b>'
@@ -74,68 +75,6 @@ class Fixed:
         return np.broadcast_to(self.scores, (len(histories), len(self.scores)))
 
 
-def gap(a: str, b: str, low: float, high: float, relative: float = 0.0) -> dict[str, Any]:
-    return {"a": a, "b": b, "protocol": "sampled", "metric": "ndcg@10",
-            "value": (low + high) / 2, "low": low, "high": high, "relative": relative}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "words"),
-    [
-        (
-            0.01,
-            0.03,
-            "is better than its teacher on NDCG@10 (+0.0200, 95% interval +0.0100 to +0.0300)",
-        ),
-        (-0.03, -0.01, "is worse than its teacher on NDCG@10 (-0.0200, 95% interval -0.0300 to"),
-        (-0.01, 0.03, "does not differ significantly from its teacher on NDCG@10"),
-        (0.0, 0.03, "does not differ significantly from its teacher on NDCG@10"),
-        (-0.03, 0.0, "does not differ significantly from its teacher on NDCG@10"),
-    ],
-)
-def test_conclusions_follow_from_the_interval(low: float, high: float, words: str) -> None:
-    (sentence,) = conclusions({"differences": [gap("student", "teacher", low, high)]})
-    assert sentence.startswith(f"The student {words}")
-
-
-def test_conclusions_on_popularity_and_shuffling() -> None:
-    differences = [
-        gap("student", "teacher", 0.01, 0.03),
-        gap("student", "popularity", 0.1, 0.3),
-        gap("student_shuffled", "student", -0.2, -0.1, relative=-0.314),
-        gap("teacher_shuffled", "teacher", -0.2, 0.1, relative=-0.04),
-        {**gap("student", "teacher", -0.03, -0.01), "protocol": "full"},
-    ]
-    sentences = conclusions({"differences": differences})
-    assert sentences[1:] == [
-        "The student is better than popularity (+0.2000, 95% interval +0.1000 to +0.3000).",
-        "Shuffling the history costs the student 31% and the teacher 4% (not significant) of its NDCG@10.",
-    ]
-    assert sentences[0] == (
-        "The student is better than its teacher on NDCG@10 (+0.0200, 95% interval +0.0100 to +0.0300); "
-        "among all items it is worse than its teacher (-0.0200, 95% interval -0.0300 to -0.0100)."
-    )
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "relative", "words"),
-    [
-        (-0.01, 0.01, 0.0, "the teacher 0% (not significant) of"),
-        (-0.01, 0.012, 0.004, "the teacher 0% (not significant) of"),
-        (0.01, 0.03, 0.05, "the teacher -5% of"),  # it gained, and not by chance
-    ],
-)
-def test_a_cost_that_is_none(low: float, high: float, relative: float, words: str) -> None:
-    (sentence,) = conclusions(
-        {"differences": [gap("teacher_shuffled", "teacher", low, high, relative)]}
-    )
-    assert words in sentence
-
-
-def test_conclusions_without_pairs() -> None:
-    assert conclusions({"differences": []}) == ["No two systems could be compared."]
-
-
 def with_titles(splits: Splits, title: str) -> Splits:
     items = splits.catalog.items.assign(title=title)
     return Splits(
@@ -156,6 +95,10 @@ def metrics(markov_splits: Splits) -> dict[str, Any]:
     found = summarise(table, markov_splits, config, f"store {EVIL}")
     return {
         **found,
+        "lists": {
+            name: {"coverage@10": 0.5, "novelty@10": 4.321, "gini@10": 0.6} for name in names[:4]
+        },
+        "verdict": verdict(found, []),
         "tied_at_median": 3,
         "similarity": {"teacher": {"value": 0.61234}, "student": {"value": 0.8}},
     }
@@ -168,19 +111,20 @@ def written(path: Path, metrics: dict[str, Any], splits: Splits) -> str:
     diagnostics = Diagnostics(
         gates=[
             {
-                "name": "order",
-                "success": False,
+                "name": name,
+                "success": name == "order",
                 "severity": "warn",
                 "description": EVIL,
                 "observed": "none",
             }
+            for name in ("order", "teacher")
         ],
         groups=[
             {
                 "family": family,
                 "group": "some",
                 "system": system,
-                "protocol": "sampled",
+                "protocol": protocol,
                 "value": 0.4,
                 "low": 0.3,
                 "high": 0.5,
@@ -188,6 +132,7 @@ def written(path: Path, metrics: dict[str, Any], splits: Splits) -> str:
             }
             for family in FAMILIES
             for system in ("teacher", "student")
+            for protocol in ("sampled", "full")
         ],
         similarity={"student": draws.random(300)},
         maps={"before": project(draws.random((9, 4)), draws.random((7, 4)))},
@@ -211,7 +156,7 @@ def test_the_page_is_complete_and_loads_nothing(page: str) -> None:
     assert page.startswith("<!doctype html>")
     for tag in ("script", "link", "iframe", "img", "object", "embed", "base", "form"):
         assert tag not in found.tags
-    assert found.tags.count("svg") == 11
+    assert found.tags.count("svg") == 10
     assert all(target.startswith("#") for target in found.loads)
     for word in ("@import", "url(http", "url('http", 'url("http', "javascript:"):
         assert word not in page
@@ -225,7 +170,7 @@ def test_what_people_wrote_is_shown_and_never_run(page: str) -> None:
     assert "<b>" not in page
     text = "".join(Page(page).text)
     assert text.count(EVIL) > 10
-    assert f"store {EVIL}: does" in text
+    assert f"store {EVIL}: how good is" in text
     assert f"The language model is {EVIL}." in text
 
 
@@ -239,9 +184,30 @@ def test_the_numbers_stand_in_the_page(page: str, metrics: dict[str, Any]) -> No
                 assert shown in text
     for fact in ("12,345", "2,222", "7.4", "12%", "2001-02-03 to 2023-04-05", "300 test users"):
         assert fact in text
-    for sentence in conclusions(metrics):
-        assert sentence in text
+    assert len(metrics["verdict"]) == 3
+    for statement in metrics["verdict"]:
+        assert statement["text"] in text
+    for row in metrics["differences"]:
+        assert f"{row['value']:+.4f}[{row['low']:+.4f}, {row['high']:+.4f}]" in text
+    assert "Teacher (SASRec)50.0%4.320.600" in text
     assert "0.612" in text
+
+
+def test_every_row_of_a_table_has_a_cell_for_each_column(page: str) -> None:
+    tables = page.split("<table>")[1:]
+    assert len(tables) == 6  # two of quality, rivals, lists, changes, order
+    for table in tables:
+        head, body = table.split("</table>")[0].split("<tbody>")
+        for row in body.split("<tr")[1:]:
+            assert row.count("<td") == head.count("<th>"), head
+
+
+def test_gates_and_rivals_show_the_worst_first(page: str, metrics: dict[str, Any]) -> None:
+    rows = [row for row in metrics["differences"] if row["a"] == "student"]
+    worst = min(rows, key=lambda row: row["relative"])
+    rivals = page.split("Student minus another system")[1].split("<tbody>")[1]
+    assert f"{worst['value']:+.4f}" in rivals.split("</tr>")[0]
+    assert page.index("<strong>Warning:") < page.index("<strong>Passed:")
 
 
 def test_the_same_inputs_give_the_same_bytes(
@@ -257,9 +223,8 @@ def test_a_report_without_shuffles_or_curves(tmp_path: Path, markov_splits: Spli
         }
     }
     config = EvaluationConfig(bootstrap=20, shuffles=0, shuffle_window=None, scores_mb=32, seed=0)
-    metrics = summarise(table, markov_splits, config, "bare")
+    metrics = summarise(table, markov_splits, config, "bare") | {"verdict": []}
     bare = ReportContent(CONTENT.interactions, CONTENT.splits, [], [], "")
     write_report(tmp_path / "report.html", metrics, Diagnostics([], [], {}, {}, []), bare)
     found = Page((tmp_path / "report.html").read_text())
-    assert found.tags.count("svg") == 2
-    assert "No two systems could be compared." in found.text
+    assert found.tags.count("svg") == 1

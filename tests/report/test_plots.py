@@ -44,9 +44,10 @@ def metrics_of(numbers: dict[str, float], spread: float = 0.02) -> dict[str, Any
 
 def grouped() -> list[dict[str, Any]]:
     return [
-        {"family": "target", "group": group, "system": system, "protocol": "sampled",
+        {"family": "target", "group": group, "system": system, "protocol": protocol,
          "value": value, "low": value - 0.01, "high": value + 0.02}
         for group, value in (("warm", 0.4), ("cold", 0.1)) for system in ("teacher", "student")
+        for protocol in ("sampled", "full")
     ]  # fmt: skip
 
 
@@ -56,8 +57,7 @@ def texts(picture: str) -> list[str]:
 
 
 PICTURES: dict[str, Callable[[], Figure | None]] = {
-    "sampled": lambda: ndcg_by_system(metrics_of(NUMBERS), "sampled"),
-    "full": lambda: ndcg_by_system(metrics_of(NUMBERS), "full"),
+    "systems": lambda: ndcg_by_system(metrics_of(NUMBERS)),
     "shuffled": lambda: original_and_shuffled(metrics_of(NUMBERS)),
     "curve": lambda: training_curve(CURVE, "epoch"),
     "group": lambda: quality_by_group(grouped(), "target"),
@@ -78,26 +78,28 @@ def test_the_same_numbers_give_the_same_bytes_without_a_date(name: str) -> None:
     assert "var(--ink)" in first  # so that the picture suits a dark page too
 
 
-def test_bars_carry_their_values_and_names() -> None:
-    figure = ndcg_by_system(metrics_of(NUMBERS), "sampled")
-    axes = figure.axes[0]
-    assert [round(bar.get_width(), 6) for bar in axes.patches] == [0.1, 0.3, 0.4, 0.45]
+def test_bars_carry_the_values_of_both_rankings_and_names() -> None:
+    figure = ndcg_by_system(metrics_of(NUMBERS))
+    bars = [[round(bar.get_width(), 6) for bar in axes.patches] for axes in figure.axes]
+    assert bars == [[0.1, 0.3, 0.4, 0.45], [0.05, 0.15, 0.2, 0.225]]
     shown = texts(svg(figure))
-    for text in ("Popularity", "Markov chain", "Teacher (SASRec)", "Student (LLM-SRec)", "0.450"):
+    for text in (
+        "Popularity",
+        "Markov chain",
+        "Teacher (SASRec)",
+        "Student (LLM-SRec)",
+        "0.450",
+        "0.225",
+    ):
         assert text in shown
-    assert "Teacher, shuffled" not in shown
-
-
-def test_the_other_protocol_shows_its_own_values() -> None:
-    shown = texts(svg(ndcg_by_system(metrics_of(NUMBERS), "full")))
-    assert "0.225" in shown
-    assert "0.450" not in shown
+    assert "Teacher (SASRec), shuffled" not in shown
 
 
 def test_original_stands_beside_shuffled() -> None:
     figure = original_and_shuffled(metrics_of(NUMBERS))
     assert figure is not None
-    assert [bar.get_height() for bar in figure.axes[0].patches] == [0.4, 0.2, 0.45, 0.25]
+    heights = [[bar.get_height() for bar in axes.patches] for axes in figure.axes]
+    assert heights == [[0.4, 0.45, 0.2, 0.25], [0.2, 0.225, 0.1, 0.125]]
     shown = texts(svg(figure))
     assert "shuffled history" in shown
     assert "0.250" in shown
@@ -125,7 +127,7 @@ def test_the_curve_shows_both_metrics_by_step() -> None:
 def test_numbers_without_spread_can_be_drawn(value: float) -> None:
     """All zero, or an end of the interval that rounding has pushed past the value."""
     same = metrics_of(dict.fromkeys(NUMBERS, value), spread=-1e-9 if value else 0.0)
-    svg(ndcg_by_system(same, "sampled"))
+    svg(ndcg_by_system(same))
     figure = original_and_shuffled(same)
     assert figure is not None
     svg(figure)
@@ -134,7 +136,7 @@ def test_numbers_without_spread_can_be_drawn(value: float) -> None:
 def test_the_printed_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None:
     files = [tmp_path / "first.png", tmp_path / "again.png"]
     for file in files:
-        save_png(ndcg_by_system(metrics_of(NUMBERS), "sampled", PRINT), file)
+        save_png(ndcg_by_system(metrics_of(NUMBERS), PRINT), file)
     first, again = (file.read_bytes() for file in files)
     assert first == again
     assert first.startswith(b"\x89PNG")

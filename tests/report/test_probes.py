@@ -30,7 +30,7 @@ def test_similarity_is_a_mean_with_its_interval(markov_splits: Splits) -> None:
     values = np.linspace(0.2, 0.8, len(markov_splits.candidates["test"]))
     table = evaluate_all({"popularity": Popularity(markov_splits)}, markov_splits, CONFIG).table
     (row,) = sequence_diagnostics(
-        UserMetrics(table, {"student": values}, {}), markov_splits, CONFIG
+        UserMetrics(table, {"student": values}, {}, {}), markov_splits, CONFIG
     )["similarity"].values()
     assert row["value"] == pytest.approx(0.5)
     assert 0.45 < row["low"] < 0.5 < row["high"] < 0.55  # 300 users

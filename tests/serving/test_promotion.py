@@ -57,6 +57,15 @@ def test_gates_of_the_asked_severity_must_hold(asked: str, severity: str, promot
     assert decide({"results": [gate(severity)]}, None, knobs(gates=asked)).promote is promote
 
 
+def test_a_promotion_names_the_gates_that_fail_without_stopping_it() -> None:
+    assert decide(HOLD, None, knobs()).why.startswith("the gates hold and")
+    same = compare(evaluation([0] * 50), evaluation([0] * 50), 0.5, CONFIG)
+    for comparison in (None, same):
+        decision = decide({"results": [gate("warn")]}, comparison, knobs(0.5))
+        assert decision.promote
+        assert "but not all (order: it lost 0.0)" in decision.why
+
+
 def test_who_is_worse_for_sure_is_refused_with_the_numbers() -> None:
     comparison = compare(evaluation([1] * 50), evaluation([0] * 50), 0.0, CONFIG)
     decision = decide(HOLD, comparison, knobs())

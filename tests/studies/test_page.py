@@ -40,9 +40,9 @@ def row(system: str, value: float, **other: Any) -> Row:
     )
 
 
-def difference(system: str, gap: float, *, different: bool) -> Row:
+def difference(system: str, gap: float, *, different: bool, protocol: str = "sampled") -> Row:
     test = {"minus": "llmsrec", "family": "reference", "p": 0.5, "p_holm": 0.5}
-    return row(system, gap, different=different, **test)
+    return row(system, gap, different=different, protocol=protocol, **test)
 
 
 @pytest.fixture
@@ -54,7 +54,12 @@ def result() -> StudyResult:
         for protocol in ("sampled", "full")
     ]
     rows += [row("sasrec", 0.25, test="shuffled")]
-    tests = [difference("sasrec", -0.1, different=True), difference("twin", -0.01, different=False)]
+    tests = [
+        difference("sasrec", -0.1, different=True),
+        difference("twin", -0.01, different=False),
+        difference("sasrec", 0.1, different=True, protocol="full"),
+        difference("twin", -0.1, different=True, protocol="full"),
+    ]
     about = {
         "study": "overall", "summary": "All.", "dataset": "<shop>", "reference": "llmsrec",
         "alpha": 0.05, "bootstrap": 100, "users": 1234, "items": 77,
@@ -80,7 +85,7 @@ def test_the_page_needs_nothing_beside_it(result: StudyResult, tmp_path: Path) -
     assert "1,234,567" in page
     assert "ndcg@10 0.3100 at 20 of 30" in page
     assert "counts only" in page
-    assert page.count("<svg") == 1  # no system was evaluated on titles
+    assert page.count("<svg") == 2  # no system was evaluated on titles
     assert (tmp_path / "one/page.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -101,10 +106,14 @@ def test_a_protocol_with_chance_alone_is_not_shown(result: StudyResult, tmp_path
 
 def test_the_verdict_is_that_of_the_corrected_tests(result: StudyResult) -> None:
     assert verdict(result) == [
-        "On NDCG@10 among candidates llmsrec is ahead of sasrec; it does not differ from twin."
+        {"news": "bad", "text": "On NDCG@10 among all items llmsrec is behind sasrec; it is ahead of twin."},
+        {"news": "open",
+         "text": "On NDCG@10 among candidates llmsrec does not differ from twin; it is ahead of sasrec."},
+    ]  # fmt: skip
+    ahead = [replace(row, different=True, value=-0.1) if row.minus else row for row in result.rows]
+    assert verdict(replace(result, rows=ahead)) == [
+        {"news": "good", "text": f"On NDCG@10 {place} llmsrec is ahead of all 2 others."}
+        for place in ("among candidates", "among all items")
     ]
-    different = [replace(row, different=True) if row.minus else row for row in result.rows]
-    everyone = replace(result, rows=different)
-    assert verdict(everyone) == ["On NDCG@10 among candidates llmsrec is ahead of all 2 others."]
     untested = replace(result, rows=[row for row in result.rows if not row.minus])
-    assert "no system is tested" in verdict(untested)[0]
+    assert "no system is tested" in verdict(untested)[0]["text"]
