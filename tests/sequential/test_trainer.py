@@ -50,7 +50,8 @@ def teacher_config(**changes: Any) -> TeacherConfig:
         "embedding_size": 16, "num_blocks": 1, "num_heads": 1, "dropout": 0.2, "norm": "pre", "layers": "standard",
         "max_length": 10, "loss": "ce", "negatives": 4, "gbce_t": 0.75, "holdout": False,
         "epochs": 4, "batch_size": 64, "learning_rate": 0.01, "sampling": "shuffle", "keep_best": True,
-        "validate_every": 1, "validation_users": 50, "patience": 10, "seed": 3,
+        "validate_every": 1, "validation_users": 50, "validation_ranking": "sampled", "patience": 10, "seed": 3,
+        "ligr_multiplier": 4,
     }  # fmt: skip
     return TeacherConfig(**{**values, **changes})
 
@@ -214,6 +215,17 @@ def test_every_epoch_draws_its_own_users_and_negatives(
     steps = len(negatives) // 2
     for epoch in (negatives[:steps], negatives[steps:]):
         assert np.concatenate(epoch).shape == (positions, count)
+
+
+def test_validation_may_rank_among_all_items(markov_splits: Splits) -> None:
+    for ranking in ("sampled", "full"):
+        model, log = trained(
+            markov_splits, epochs=1, validation_users=None, validation_ranking=ranking
+        )
+        found = evaluate(SequentialRanker(model), markov_splits, "valid")
+        ranks = getattr(found, ranking)
+        assert log.rows[-1]["ndcg@10"] == pytest.approx(ndcg(ranks, 10).mean())
+        assert log.rows[-1]["hr@10"] == pytest.approx(hit_rate(ranks, 10).mean())
 
 
 def test_validation_users_are_a_fixed_sample() -> None:
