@@ -37,12 +37,12 @@ class Oracle:
         return torch.stack([self.item(item) for item in items])
 
     def _state(self, tokens: list[int], items: list[int], teacher_user: Tensor | None) -> Tensor:
-        table = self.lm.get_input_embeddings().weight
+        embed = self.lm.get_input_embeddings()
         left = list(items)
         vectors = []
         for token in tokens:
             if token >= 0:
-                vectors.append(table[token])
+                vectors.append(embed(torch.tensor(token)))
             elif token == HIST:
                 vector = self.model.teacher.item_table[left.pop(0)].double()
                 vectors.append(self.heads.item_projector(vector))
@@ -52,8 +52,8 @@ class Oracle:
             else:
                 vectors.append(self.heads.soft_tokens[{UOUT: 0, IOUT: 1}[token]])
         assert not left
-        actual = self.lm(inputs_embeds=torch.stack(vectors)[None], output_hidden_states=True)
-        return actual.hidden_states[-1][0, -1]
+        decoder = self.lm.base_model.get_decoder()
+        return decoder(inputs_embeds=torch.stack(vectors)[None]).last_hidden_state[0, -1]
 
 
 def gradients(heads: torch.nn.Module) -> dict[str, Tensor]:
