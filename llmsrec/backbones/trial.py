@@ -91,11 +91,11 @@ def _text(backbone: Backbone, length: int) -> Int[Tensor, "tokens"]:
 
 
 class _Trial:
-    """Two rows: all tokens of a text, and the first third of them."""
+    """Two rows: all tokens of a text, and the first half of them."""
 
     def __init__(self, backbone: Backbone, tokens: Int[Tensor, "tokens"]) -> None:
         self.backbone, self.tokens = backbone, tokens
-        self.lengths = torch.tensor([len(tokens), len(tokens) // 3], device=tokens.device)
+        self.lengths = torch.tensor([len(tokens), len(tokens) // 2], device=tokens.device)
 
     def check_own_states(self) -> None:
         """The model's own states are finite, as wide as its token vectors, and do not depend on later tokens."""
@@ -147,14 +147,14 @@ class _Trial:
         return self.decoder.hidden_states(inputs), columns
 
     def growing(self) -> States:
-        """A read-out, in a segment of its own, after each third of each row."""
+        """Read-outs, in segments of their own, on the way and at the end of each row."""
         rows, segments, columns, ends = [], [], [], []
         for length in self.lengths.tolist():
             row: list[int] = []
             segment: list[int] = []
             places = []
             start = 0
-            for number, stop in enumerate((length // 3, 2 * length // 3, length - END), start=1):
+            for number, stop in enumerate((length // 4, length // 2, length - END), start=1):
                 row += [*range(start, stop), *range(stop, stop + END)]
                 segment += [0] * (stop - start) + [number] * END
                 places.append(len(row) - 1)
