@@ -29,7 +29,7 @@ def read_max_prompt_tokens(params: Path = PARAMS) -> int:
 
 def write_backbone(
     config: BackboneConfig, catalog: Catalog | None, folder: Path, max_prompt_tokens: int
-) -> dict[str, float]:
+) -> dict[str, float | int]:
     """Write backbone.json, and the weights of the small model, into `folder`, which appears once the model is checked.
 
     The small model is trained on the texts of `catalog`; another model does not need it. Returns the last training
