@@ -32,9 +32,17 @@ def check_backbone(backbone: Backbone, max_prompt_tokens: int) -> None:
     """Raise ConfigError with the first reason why prompts of so many tokens cannot be read by `backbone`.
 
     Its weights are converted to float32 in place, so that rounding hides no fault."""
-    _check_config(backbone, max_prompt_tokens)
-    trial = _Trial(backbone, _text(backbone, max_prompt_tokens))
+    _check_config(backbone)
+    positions = getattr(backbone.model.config, "max_position_embeddings", None)
+    limited = isinstance(positions, int) and 0 < positions < max_prompt_tokens
+    trial = _Trial(backbone, _text(backbone, positions if limited else max_prompt_tokens))
     trial.check_own_states()
+    if limited:
+        _refuse(
+            backbone.model,
+            f"it reads {positions} tokens and a prompt may have {max_prompt_tokens}; set student.max_prompt_tokens to "
+            f"{positions}",
+        )
     trial.check("in a batch with a shorter prompt", trial.padded)
     trial.check("with a read-out after each purchase", trial.growing)
     trial.check("after the cached text of an item", trial.after_text)
@@ -50,30 +58,23 @@ def weights_digest(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _check_config(backbone: Backbone, max_prompt_tokens: int) -> None:
-    """Enough rows of the embedding table for all tokens, layers of attention only, and positions for a whole prompt."""
+def _check_config(backbone: Backbone) -> None:
+    """The embedding table has rows for all tokens of texts, and all layers are attention."""
     tokenizer, rows = backbone.tokenizer, backbone.num_embeddings
     special = {*tokenizer.all_special_ids, *_special_ids(tokenizer)}  # texts are split, not these
     used = [token for token in tokenizer.get_vocab().values() if token not in special]
-    highest = max([*used, tokenizer.bos_token_id or 0], default=0)
+    highest = max([*used, tokenizer.bos_token_id or 0])
     if highest >= rows:
         _refuse(
             backbone.model,
             f"its tokenizer has tokens up to number {highest} and its embedding table {rows} rows; they belong to "
             "different models",
         )
-    config = backbone.model.config
-    if others := set(getattr(config, "layer_types", None) or []) - ATTENTION:
+    layers = getattr(backbone.model.config, "layer_types", None) or []
+    if others := sorted(set(layers) - ATTENTION):
         _refuse(
             backbone.model,
-            f"it has layers of the kind {', '.join(sorted(others))}, and only attention has keys and values to cache",
-        )
-    positions = getattr(config, "max_position_embeddings", None)
-    if isinstance(positions, int) and 0 < positions < max_prompt_tokens:
-        _refuse(
-            backbone.model,
-            f"it reads {positions} tokens and a prompt may have {max_prompt_tokens}; set student.max_prompt_tokens to "
-            f"{positions}",
+            f"it has layers of the kind {', '.join(others)}, and only attention has keys and values to cache",
         )
 
 
@@ -228,5 +229,5 @@ def _of(error: Exception) -> str:
 
 def _refuse(model: Any, why: str) -> NoReturn:
     raise ConfigError(
-        f"backbone.model: a {type(model).__name__} cannot be used: {why} (docs/backbones.md lists what can)"
+        f"backbone.model: {type(model).__name__} cannot be used: {why} (docs/backbones.md lists what can)"
     )

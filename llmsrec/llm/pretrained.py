@@ -137,15 +137,15 @@ def _load(
             output_loading_info=True,
         )
     except Exception as error:  # every format of weights fails in its own way
-        hint = "fetch it again, or use another model (docs/backbones.md)"
+        named, hint = f"{path} (model_type '{config['model_type']}')", "fetch it again"
+        if "for this kind of AutoModel" in str(error):
+            raise ArtifactError(
+                f"{named} is no causal language model: use another (docs/backbones.md)"
+            ) from None
         if quantization := config.get("quantization_config"):
             method = quantization.get("quant_method", "method unknown")
-            hint = f"its weights are quantised ({method}): use the weights that are not"
-        elif "for this kind of AutoModel" in str(error):
-            hint = "it is no causal language model (docs/backbones.md)"
-        raise ArtifactError(
-            f"the language model {path} ({config['model_type']}) cannot be loaded ({_reason(error)}): {hint}"
-        ) from None
+            hint = f"its weights are quantised ({method}), use those that are not"
+        raise ArtifactError(f"{named} cannot be loaded ({_reason(error)}): {hint}") from None
     return model.requires_grad_(False).eval(), report
 
 

@@ -37,16 +37,24 @@ SMALL = {
     "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8, "mamba_d_state": 8,
     "q_lora_rank": 16, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8,
 }  # fmt: skip
+VISION = {
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
+    "patch_size": 14,
+}  # fmt: skip
 MIXED: dict[str, Any] = {"layer_types": ["sliding_attention", "full_attention"]}
+LATENT: dict[str, Any] = {
+    "head_dim": None,
+    "num_key_value_heads": 4,
+}  # keys and values of different sizes
 SWA: dict[str, Any] = {"use_sliding_window": True, "max_window_layers": 1}
 
 WORKS: dict[str, dict[str, Any]] = {
     "llama": {}, "mistral": {}, "mixtral": {}, "ministral": MIXED, "qwen2": SWA, "qwen3": SWA, "qwen3_moe": {},
-    "phi": {}, "phi3": {}, "gemma": {}, "gemma2": MIXED, "gemma3_text": MIXED, "gpt2": {}, "gpt_neox": {},
+    "phi": {}, "phi3": {}, "gemma": {}, "gemma2": MIXED, "gemma3_text": MIXED, "gemma3": {}, "gpt2": {}, "gpt_neox": {},
     "gpt_bigcode": {}, "gptj": {}, "codegen": {}, "opt": {}, "xglm": {}, "biogpt": {}, "falcon": {}, "granite": {},
     "granitemoe": {}, "olmo": {}, "olmo2": {}, "olmo3": MIXED, "stablelm": {}, "starcoder2": {}, "cohere": {},
     "cohere2": MIXED, "smollm3": {**SWA, **MIXED}, "gpt_oss": MIXED, "exaone4": MIXED, "glm": {}, "glm4": {},
-    "nemotron": {}, "persimmon": {}, "helium": {}, "ernie4_5": {}, "seed_oss": {}, "apertus": {}, "ctrl": {"dff": 48},
+    "deepseek_v3": LATENT, "minicpm3": LATENT, "nemotron": {}, "persimmon": {}, "helium": {}, "ernie4_5": {}, "seed_oss": {}, "apertus": {}, "ctrl": {"dff": 48},
 }  # fmt: skip
 POSITIONS = "gets other states than by its own forward pass"
 NOT_CAUSAL = "the state of a token depends on what follows it"
@@ -70,11 +78,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 def tiny(kind: str, tokenizer: Any, **changes: Any) -> Any:
     """A random causal language model of this architecture, with weights large enough for attention to matter."""
+    if kind == "gemma3":  # around a text model
+        text = tiny("gemma3_text", tokenizer, **MIXED).config.to_dict()
+        changes = {"text_config": text, "vision_config": VISION, "image_token_index": 0}
     config_class = CONFIG_MAPPING[kind]
     names = {field.name for field in dataclasses.fields(config_class)}
     values = {name: value for name, value in SMALL.items() if name in names}
     torch.manual_seed(4)
-    config = config_class(**{**values, "vocab_size": len(tokenizer), **changes})
+    values = {**values, "vocab_size": len(tokenizer), **changes}
+    config = config_class(**{name: value for name, value in values.items() if value is not None})
     lm = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     for parameter in lm.parameters():
         if parameter.dim() > 1:
