@@ -41,6 +41,8 @@ OTHER_WEIGHTS = {
     ".onnx",
 }
 GIT_LFS = b"version https://git-lfs"
+# settings with which logits are more than the output head times the states; generation reads no more than that
+AFTER_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "dim_model_base")
 SHOWN = 3  # names of weights in a message
 EXPORT = "save the whole model with save_pretrained"
 
@@ -51,11 +53,17 @@ def load_causal_lm(
     """A frozen model in evaluation mode, head included, and its tokenizer; `revision` is that of a hub model.
 
     Its generation config holds the end-of-text tokens only. Raises ArtifactError if anything cannot be read, or if
-    weights are missing, surplus or of another shape; those of the head may be missing without `with_lm_head`."""
+    weights are missing, surplus or of another shape; those of the head may be missing without `with_lm_head`. With it,
+    also if the model changes what the head computes."""
     model, report = _load(transformers.AutoModelForCausalLM, path, revision, dtype)
     base = f"{model.base_model_prefix}."
     missing = {name for name in report["missing_keys"] if with_lm_head or name.startswith(base)}
     _check_complete(path, missing, report["unexpected_keys"], report["mismatched_keys"])
+    if with_lm_head and (settings := settings_after_head(model)):
+        raise ArtifactError(
+            f"{path} scales the logits of its head ({', '.join(settings)}), which title generation does not: use "
+            "another model for generation"
+        )
     # greedy decoding: the configs of Qwen's chat models set a repetition penalty
     eos = None if model.generation_config is None else model.generation_config.eos_token_id
     model.generation_config = transformers.GenerationConfig(eos_token_id=eos)
@@ -68,6 +76,12 @@ def load_encoder_model(path: str, revision: str | None, dtype: torch.dtype) -> t
     missing = {name for name in report["missing_keys"] if not name.startswith("pooler.")}
     _check_complete(path, missing, set(), report["mismatched_keys"])
     return model, _load_tokenizer(path, revision)
+
+
+def settings_after_head(model: Any) -> list[str]:
+    """The settings by which a causal language model changes the logits of its output head."""
+    config = model.config.get_text_config()
+    return [name for name in AFTER_HEAD if getattr(config, name, None) not in (None, 1)]
 
 
 def as_cache(keys_values: KeysValues) -> Any:
@@ -154,7 +168,9 @@ def _read_config(path: str, revision: str | None) -> dict[str, Any]:
     try:
         config, _ = transformers.PreTrainedConfig.get_config_dict(path, **_pinned(revision))
     except Exception as error:  # also that of its parsers
-        raise ArtifactError(f"{path}/config.json cannot be read ({_reason(error)})") from None
+        raise ArtifactError(
+            f"{path} cannot be loaded: its config.json cannot be read ({_reason(error)})"
+        ) from None
     kind = config.get("model_type") if isinstance(config, dict) else None
     if not isinstance(kind, str):
         raise ArtifactError(

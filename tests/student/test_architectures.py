@@ -17,6 +17,7 @@ from llmsrec.core.errors import ConfigError
 from llmsrec.data.sequences import Sequences, from_rows
 from llmsrec.llm import decoder
 from llmsrec.llm.backbone import Backbone
+from llmsrec.llm.pretrained import settings_after_head
 from llmsrec.serving.user_kv_cache import UserKVCache
 from llmsrec.student.model import LLMSRec
 from tests.student.oracle import Oracle, assert_close
@@ -42,10 +43,8 @@ VISION = {
     "patch_size": 14,
 }  # fmt: skip
 MIXED: dict[str, Any] = {"layer_types": ["sliding_attention", "full_attention"]}
-LATENT: dict[str, Any] = {
-    "head_dim": None,
-    "num_key_value_heads": 4,
-}  # keys and values of different sizes
+# keys and values of different sizes
+LATENT: dict[str, Any] = {"head_dim": None, "num_key_value_heads": 4}
 SWA: dict[str, Any] = {"use_sliding_window": True, "max_window_layers": 1}
 
 WORKS: dict[str, dict[str, Any]] = {
@@ -54,7 +53,8 @@ WORKS: dict[str, dict[str, Any]] = {
     "gpt_bigcode": {}, "gptj": {}, "codegen": {}, "opt": {}, "xglm": {}, "biogpt": {}, "falcon": {}, "granite": {},
     "granitemoe": {}, "olmo": {}, "olmo2": {}, "olmo3": MIXED, "stablelm": {}, "starcoder2": {}, "cohere": {},
     "cohere2": MIXED, "smollm3": {**SWA, **MIXED}, "gpt_oss": MIXED, "exaone4": MIXED, "glm": {}, "glm4": {},
-    "deepseek_v3": LATENT, "minicpm3": LATENT, "nemotron": {}, "persimmon": {}, "helium": {}, "ernie4_5": {}, "seed_oss": {}, "apertus": {}, "ctrl": {"dff": 48},
+    "deepseek_v3": LATENT, "minicpm3": LATENT, "nemotron": {}, "persimmon": {}, "helium": {}, "ernie4_5": {},
+    "seed_oss": {}, "apertus": {}, "ctrl": {"dff": 48},
 }  # fmt: skip
 POSITIONS = "gets other states than by its own forward pass"
 NOT_CAUSAL = "the state of a token depends on what follows it"
@@ -122,6 +122,17 @@ def test_what_works_equals_its_own_forward_pass_in_every_path(
         users = UserKVCache(model, 100.0)
         users.represent(shoppers([3, 9]))
         assert_close(users.represent(histories), wanted, 1e-4)
+
+
+@pytest.mark.parametrize("kind", WORKS)
+def test_generation_knows_whose_logits_are_more_than_the_head(tokenizer: Any, kind: str) -> None:
+    lm = tiny(kind, tokenizer, **WORKS[kind])
+    tokens = torch.arange(10, 20)[None]
+    states = lm.base_model.get_decoder()(input_ids=tokens).last_hidden_state
+    same = torch.allclose(
+        lm.get_output_embeddings()(states), lm(input_ids=tokens).logits, 1e-4, 1e-5
+    )
+    assert same or settings_after_head(lm)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
