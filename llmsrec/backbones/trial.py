@@ -61,9 +61,10 @@ def weights_digest(model: Any) -> str:
 def _check_config(backbone: Backbone) -> None:
     """The embedding table has rows for all tokens of texts, and all layers are attention."""
     tokenizer, rows = backbone.tokenizer, backbone.num_embeddings
-    special = {*tokenizer.all_special_ids, *_special_ids(tokenizer)}  # texts are split, not these
+    special = _special_ids(tokenizer)  # no text becomes one of them
+    named = [getattr(tokenizer, f"{name}_token_id") or 0 for name in ("bos", "eos", "pad", "unk")]
     used = [token for token in tokenizer.get_vocab().values() if token not in special]
-    highest = max([*used, tokenizer.bos_token_id or 0])
+    highest = max([*used, *named])
     if highest >= rows:
         _refuse(
             backbone.model,
@@ -78,9 +79,9 @@ def _check_config(backbone: Backbone) -> None:
         )
 
 
-def _special_ids(tokenizer: Any) -> list[int]:
+def _special_ids(tokenizer: Any) -> set[int]:
     added = getattr(tokenizer, "added_tokens_decoder", {})
-    return [number for number, token in added.items() if token.special]
+    return {number for number, token in added.items() if token.special}
 
 
 def _text(backbone: Backbone, length: int) -> Int[Tensor, "tokens"]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ OTHER_WEIGHTS = {
     ".npz",
     ".onnx",
 }
+# masks that old exports of GPT-2, GPT-J and CodeGen hold as if they were weights
+OLD_BUFFERS = re.compile(r"\.(attn|attention)\.(bias|masked_bias|causal_mask)$")
 GIT_LFS = b"version https://git-lfs"
 # settings with which logits are more than the output head times the states; generation reads no more than that
 AFTER_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "dim_model_base")
@@ -58,7 +61,8 @@ def load_causal_lm(
     model, report = _load(transformers.AutoModelForCausalLM, path, revision, dtype)
     base = f"{model.base_model_prefix}."
     missing = {name for name in report["missing_keys"] if with_lm_head or name.startswith(base)}
-    _check_complete(path, missing, report["unexpected_keys"], report["mismatched_keys"])
+    unexpected = {name for name in report["unexpected_keys"] if not OLD_BUFFERS.search(name)}
+    _check_complete(path, missing, unexpected, report["mismatched_keys"])
     if with_lm_head and (settings := settings_after_head(model)):
         raise ArtifactError(
             f"{path} scales the logits of its head ({', '.join(settings)}), which title generation does not: use "
@@ -108,8 +112,11 @@ def folder_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in files:
         if file.suffix in READ:
-            _check_whole(file)
-            digest.update(f"{file.name} {sha256(file)}\n".encode())
+            try:
+                _check_whole(file)
+                digest.update(f"{file.name} {sha256(file)}\n".encode())
+            except OSError as error:
+                raise ArtifactError(f"{file} cannot be read ({_reason(error)})") from None
     return digest.hexdigest()
 
 
@@ -156,7 +163,7 @@ def _load(
             raise ArtifactError(
                 f"{named} is no causal language model: use another (docs/backbones.md)"
             ) from None
-        if quantization := config.get("quantization_config"):
+        if isinstance(quantization := config.get("quantization_config"), dict):
             method = quantization.get("quant_method", "method unknown")
             hint = f"its weights are quantised ({method}), use those that are not"
         raise ArtifactError(f"{named} cannot be loaded ({_reason(error)}): {hint}") from None

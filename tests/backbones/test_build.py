@@ -1,5 +1,6 @@
 """Folders of pretrained models: one that is not whole, or no causal language model, is refused and leaves nothing."""
 
+import copy
 import json
 import re
 import shutil
@@ -255,6 +256,28 @@ def test_a_model_saved_without_its_head_reads_and_does_not_write(
     write_backbone(config(str(model)), None, tmp_path / "backbone", PROMPT_TOKENS)
     with pytest.raises(LLMSRecError, match=r"they lack lm_head\.weight"):
         load_backbone(tmp_path / "backbone", with_lm_head=True)
+
+
+def test_masks_that_old_exports_hold_are_no_fault(model: Path, tmp_path: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    for name in ("self_attn.rotary_emb.inv_freq", "attn.masked_bias"):
+        tensors[f"model.layers.0.{name}"] = torch.zeros(2)
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    write_backbone(config(str(model)), None, tmp_path / "backbone", PROMPT_TOKENS)
+    assert load_backbone(tmp_path / "backbone").hidden_size == 16
+
+
+def test_special_tokens_beyond_the_table_must_not_be_used(
+    model: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """Gemma 3 has a token for images, one more than its table has rows; a padding token is used."""
+    more = copy.deepcopy(tokenizer)
+    more.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    more.save_pretrained(model)
+    write_backbone(config(str(model)), None, tmp_path / "backbone", PROMPT_TOKENS)
+    more.add_special_tokens({"pad_token": "<pad>"})
+    more.save_pretrained(model)
+    assert f"its embedding table {len(tokenizer)} rows" in refusal(model, tmp_path)
 
 
 def test_each_load_gives_the_exported_weights(model: Path, tmp_path: Path) -> None:
