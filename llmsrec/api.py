@@ -11,7 +11,7 @@ import ibis
 import numpy as np
 import pandas as pd
 
-from llmsrec.backbones.build import write_backbone
+from llmsrec.backbones.build import read_max_prompt_tokens, write_backbone
 from llmsrec.core.config import from_mapping, read_section
 from llmsrec.core.errors import ArtifactError, ConfigError, DataError, LLMSRecError, SourceError
 from llmsrec.core.files import sha256
@@ -125,9 +125,10 @@ def build_backbone(
 ) -> Backbone:
     """The frozen language model of the section `backbone`, written into `folder` and loaded.
 
-    `model="small"` trains a small model on the item texts; a folder or hub name is referred to."""
+    `model="small"` trains a small model on the item texts; a folder or hub name is referred to. Raises ConfigError or
+    ArtifactError if the model is incomplete or cannot read prompts of `student.max_prompt_tokens`."""
     config: BackboneConfig = _config(BackboneConfig, "backbone", params, changes)
-    write_backbone(config, splits.catalog, Path(folder))
+    write_backbone(config, splits.catalog, Path(folder), read_max_prompt_tokens(Path(params)))
     return load_backbone(Path(folder), default_device())
 
 

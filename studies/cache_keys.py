@@ -14,7 +14,7 @@ from typing import Any
 
 import llmsrec
 from llmsrec.data.splits import Splits
-from llmsrec.llm.backbone import folder_digest
+from llmsrec.llm.pretrained import folder_digest
 
 ROOT = Path(llmsrec.__file__).parents[1]
 IGNORED = {

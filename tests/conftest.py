@@ -136,7 +136,8 @@ def few_splits() -> Splits:
 def small_backbone(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) -> Path:
     """A backbone built by the stage's own code, though only for a few steps."""
     from llmsrec.backbones.small import build_small
-    from llmsrec.llm.backbone import BackboneConfig, folder_digest
+    from llmsrec.llm.backbone import BackboneConfig
+    from llmsrec.llm.pretrained import folder_digest
 
     folder = tmp_path_factory.mktemp("models") / "backbone"
     folder.mkdir()

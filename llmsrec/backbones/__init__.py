@@ -1,4 +1,4 @@
-"""The small backbone (architecture, tokenizer, training) and the folder that refers to any backbone.
+"""The small backbone (architecture, tokenizer, training), the check of any backbone, and the folder that refers to it.
 
 Imported by the API and the backbone stage.
 """

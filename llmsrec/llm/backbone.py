@@ -1,23 +1,24 @@
-"""The frozen language model: pinned to a revision, loaded from safetensors, without its LM head unless it generates."""
+"""The frozen language model: pinned to a revision, without its LM head unless it generates."""
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-import transformers
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from llmsrec.core.config import Amount, Count, Natural
 from llmsrec.core.errors import ArtifactError, ConfigError
-from llmsrec.core.files import read_json, sha256
-
-transformers.logging.disable_progress_bar()  # core/progress.py reports progress
+from llmsrec.core.files import read_json
+from llmsrec.llm.pretrained import (
+    check_no_adapter,
+    folder_digest,
+    load_causal_lm,
+    load_encoder_model,
+)
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -72,31 +73,25 @@ class Backbone:
         return {int(token) for token in [self.tokenizer.eos_token_id, *tokens] if token is not None}
 
     @property
-    def token_table(self) -> torch.Tensor:
-        """The input embeddings: tokens x hidden."""
-        table: torch.Tensor = self.model.get_input_embeddings().weight
-        return table
+    def num_embeddings(self) -> int:
+        """The number of token ids that the model has vectors for."""
+        return len(self.model.get_input_embeddings().weight)
+
+    def embed(self, tokens: Int[Tensor, "..."]) -> Float[Tensor, "... hidden"]:
+        """The token vectors as the model's own forward pass computes them: Gemma's embeddings are scaled."""
+        return self.model.get_input_embeddings()(tokens)
 
 
-def as_cache(keys_values: list[tuple[torch.Tensor, torch.Tensor]]) -> Any:
-    """The keys and values of each layer as `past_key_values` of a Hugging Face model."""
-    return transformers.DynamicCache(keys_values)
-
-
-def pin(config: BackboneConfig) -> dict[str, Any]:
+def pin(config: BackboneConfig) -> dict[str, str]:
     """A reference to a local or hub model with its exact revision; the model is not copied.
 
-    Raises ConfigError if there is no such folder or the hub does not serve the model."""
+    Raises ConfigError if there is no such folder or the hub does not serve the model, ArtifactError as
+    `folder_digest`."""
     folder = Path(config.model)
     if folder.is_dir():
-        location = str(folder)
-        return {
-            "kind": "local",
-            "location": location,
-            "revision": folder_digest(folder),
-            "dtype": config.dtype,
-        }
-    if config.model.startswith((".", "/", "~")):
+        revision = folder_digest(folder)
+        return reference_to("local", str(folder), revision, config.dtype)
+    if folder.exists() or config.model.startswith((".", "/", "~")):
         raise ConfigError(f"backbone.model: {config.model} is not a folder")
     try:
         info = HfApi().model_info(config.model, revision=config.revision)
@@ -106,18 +101,13 @@ def pin(config: BackboneConfig) -> dict[str, Any]:
             f"{config.revision or 'main'} ({type(error).__name__}). Check the name, the network and, for a gated "
             "model, HF_TOKEN; a local folder works too"
         ) from None
-    return {"kind": "hub", "location": config.model, "revision": info.sha, "dtype": config.dtype}
+    check_no_adapter(config.model, [file.rfilename for file in info.siblings or []])
+    return reference_to("hub", config.model, info.sha, config.dtype)
 
 
-def folder_digest(folder: Path) -> str:
-    """SHA-256 of all configs, tokenizers and weights; raises ArtifactError if there are no .safetensors weights."""
-    files = sorted([*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.model")])
-    if not any(file.suffix == ".safetensors" for file in files):
-        raise ArtifactError(f"{folder} holds no .safetensors weights; other formats are refused")
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name} {sha256(file)}\n".encode())
-    return digest.hexdigest()
+def reference_to(kind: str, location: str, revision: str, dtype: Dtype) -> dict[str, str]:
+    """The content of backbone.json; `kind` is small, local or hub."""
+    return {"kind": kind, "location": location, "revision": revision, "dtype": dtype}
 
 
 def load_backbone(
@@ -125,7 +115,8 @@ def load_backbone(
 ) -> Backbone:
     """The model that backbone.json in `folder` refers to, frozen and in evaluation mode; with its LM head if requested.
 
-    Raises ArtifactError if the weights differ from the pinned ones."""
+    Raises ArtifactError if the files differ from the pinned ones, or if the weights do not fill the model exactly: the
+    digest of the files is that of what was loaded."""
     reference = read_json(folder / "backbone.json")
     kind, location = reference["kind"], reference["location"]
     path = str(folder / location) if kind == "small" else location
@@ -133,13 +124,10 @@ def load_backbone(
         raise ArtifactError(f"{path} is not the model that was pinned: rerun the backbone step")
     revision = reference["revision"] if kind == "hub" else None
     dtype = getattr(torch, reference["dtype"])
-    model, tokenizer = _load_frozen(path, revision, dtype, device, with_lm_head=with_lm_head)
-    if not with_lm_head:
-        return Backbone(model, tokenizer, reference["revision"])
-    # greedy decoding: the configs of Qwen's chat models set a repetition penalty
-    eos = model.generation_config.eos_token_id
-    model.generation_config = transformers.GenerationConfig(eos_token_id=eos)
-    return Backbone(model.base_model, tokenizer, reference["revision"], model)
+    causal_lm, tokenizer = load_causal_lm(path, revision, dtype, with_lm_head=with_lm_head)
+    causal_lm.to(device)
+    model = causal_lm.base_model.get_decoder()  # of a vision-language model, what reads text
+    return Backbone(model, tokenizer, reference["revision"], causal_lm if with_lm_head else None)
 
 
 def load_encoder(
@@ -148,30 +136,6 @@ def load_encoder(
     """Any text encoder by its folder or hub name (specification 4.3); `name@revision` pins a hub model."""
     folder = Path(name)
     path, _, revision = (name, "", "") if folder.is_dir() else name.partition("@")
-    model, tokenizer = _load_frozen(path, revision or None, dtype, device)
-    digest = folder_digest(folder) if folder.is_dir() else str(model.config._commit_hash)
-    return Backbone(model, tokenizer, digest)
-
-
-def _load_frozen(
-    path: str,
-    revision: str | None,
-    dtype: torch.dtype,
-    device: torch.device | str,
-    *,
-    with_lm_head: bool = False,
-) -> tuple[Any, Any]:
-    """The model and its tokenizer, from safetensors only and without remote code."""
-    pinned = {} if revision is None else {"revision": revision}
-    auto_class = transformers.AutoModelForCausalLM if with_lm_head else transformers.AutoModel
-    try:
-        model = auto_class.from_pretrained(
-            path, **pinned, dtype=dtype, trust_remote_code=False, use_safetensors=True
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            path, **pinned, trust_remote_code=False
-        )
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ArtifactError(f"the backbone {path} cannot be loaded: {reason}") from None
-    return model.requires_grad_(False).eval().to(device), tokenizer
+    digest = folder_digest(folder) if folder.is_dir() else ""
+    model, tokenizer = load_encoder_model(path, revision or None, dtype)
+    return Backbone(model.to(device), tokenizer, digest or str(model.config._commit_hash))

@@ -3,7 +3,8 @@
 Exact, and cheaper than the model's own forward pass:
 - there is no LM head, and the last layer computes queries only for the requested columns;
 - tokens may follow cached keys and values.
-A model of another architecture than Llama's runs its own forward pass, with the same masks and positions.
+A model of another architecture than Llama's runs its own forward pass, with the same masks and positions. A
+layer with a sliding window of w tokens sees those whose position is less than w before, cached or not.
 """
 
 from dataclasses import dataclass
@@ -14,14 +15,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from llmsrec.llm.backbone import as_cache
+from llmsrec.llm.pretrained import KeysValues, as_cache
 
-KeysValues = list[tuple[Tensor, Tensor]]  # per layer: rows x heads x tokens x size, keys rotated
+# their layers are what `_llama_states` computes
+LLAMA_LIKE = ("LlamaModel", "MistralModel", "Qwen2Model")
 
 
 @dataclass(frozen=True)
 class DecoderInput:
-    """Right-padded rows. `mask` is true where a token sees another (cached tokens first); None is causal."""
+    """Right-padded rows. `mask` is true where a token sees another (cached tokens first); None is causal.
+
+    Cached tokens stand at the positions from 0 on."""
 
     embedded: Float[Tensor, "rows tokens hidden"]
     positions: Int[Tensor, "rows tokens"]
@@ -35,7 +39,8 @@ class Decoder:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.is_llama = _is_llama(model)
+        self.window = _window(model.config)
+        self.is_llama = type(model).__name__ in LLAMA_LIKE and self.window is None
 
     def hidden_states(
         self, inputs: DecoderInput, new_key_values: KeysValues | None = None
@@ -49,7 +54,8 @@ class Decoder:
     @torch.no_grad()
     def keys_values(self, tokens: Int[Tensor, "rows tokens"]) -> KeysValues:
         """Keys and values of right-padded rows of token ids, from position 0 on."""
-        cache = self.model(input_ids=tokens, use_cache=True).past_key_values
+        cache = as_cache([])
+        self.model(input_ids=tokens, past_key_values=cache, use_cache=True)
         return [(layer.keys, layer.values) for layer in cache.layers]
 
     def _llama_states(
@@ -88,28 +94,33 @@ class Decoder:
     def _generic_states(
         self, inputs: DecoderInput, new_key_values: KeysValues | None
     ) -> Float[Tensor, "rows read_outs hidden"]:
-        mask = None
-        if inputs.mask is not None:
-            lowest = torch.finfo(inputs.embedded.dtype).min
-            mask = torch.zeros(
-                inputs.mask.shape, dtype=inputs.embedded.dtype, device=inputs.mask.device
-            )
-            mask = mask.masked_fill(~inputs.mask, lowest)[:, None]
-        output = self.model(
+        cached = inputs.past_key_values is not None or new_key_values is not None
+        cache = as_cache(inputs.past_key_values or []) if cached else None
+        states = self.model(
             inputs_embeds=inputs.embedded,
             position_ids=inputs.positions,
-            attention_mask=mask,
-            past_key_values=None
-            if inputs.past_key_values is None
-            else as_cache(inputs.past_key_values),
-            use_cache=inputs.past_key_values is not None or new_key_values is not None,
-        )
-        if new_key_values is not None:
-            new_key_values += [
-                (layer.keys, layer.values) for layer in output.past_key_values.layers
-            ]
-        states = output.last_hidden_state
+            attention_mask=None if inputs.mask is None else self._masks(inputs),
+            past_key_values=cache,
+            use_cache=cached,
+        ).last_hidden_state
+        if new_key_values is not None and cache is not None:
+            new_key_values += [(layer.keys, layer.values) for layer in cache.layers]
         return states.gather(1, _expand(inputs.columns, states.shape[-1]))
+
+    def _masks(self, inputs: DecoderInput) -> Tensor | dict[str, Tensor]:
+        """The mask of all layers, or one for each kind of layer."""
+        mask, positions, dtype = inputs.mask, inputs.positions, inputs.embedded.dtype
+        assert mask is not None
+        if self.window is None:
+            return _additive(mask, dtype)
+        cached = torch.arange(mask.shape[2] - positions.shape[1], device=mask.device)
+        seen = torch.cat([cached.expand(len(positions), -1), positions], dim=1)
+        near = positions[:, :, None] - seen[:, None] < self.window
+        masks = {"full_attention": mask, "sliding_attention": mask & near}
+        kinds = set(getattr(self.model.config, "layer_types", None) or ["sliding_attention"])
+        if len(kinds) == 1:
+            return _additive(masks[kinds.pop()], dtype)
+        return {kind: _additive(masks[kind], dtype) for kind in kinds}
 
 
 def attention_bias(
@@ -125,12 +136,19 @@ def attention_bias(
     return bias[..., :width].masked_fill_(mask[:, None], 0.0)
 
 
-def _is_llama(model: Any) -> bool:
-    """Whether the model has the layers that `_llama_states` computes, with attention over all tokens."""
-    has_window = getattr(model.config, "sliding_window", None) and getattr(
-        model.config, "use_sliding_window", True
-    )
-    return type(model).__name__ in ("LlamaModel", "MistralModel", "Qwen2Model") and not has_window
+def _additive(
+    mask: Bool[Tensor, "rows tokens seen"], dtype: torch.dtype
+) -> Float[Tensor, "rows 1 tokens seen"]:
+    """The mask as the models of transformers take it: 0 where it is true, else the lowest number."""
+    zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return zeros.masked_fill(~mask, torch.finfo(dtype).min)[:, None]
+
+
+def _window(config: Any) -> int | None:
+    """How many tokens a layer with a sliding window sees, itself included; None if all layers see all tokens."""
+    if not getattr(config, "use_sliding_window", True):
+        return None
+    return getattr(config, "sliding_window", None) or None
 
 
 def _heads(x: Float[Tensor, "rows tokens size"], attention: Any) -> Tensor:

@@ -6,7 +6,6 @@ memory; only the tokens from the placeholder on are run, forward and backward.
 
 import tempfile
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +14,9 @@ from torch import Tensor
 
 from llmsrec.core.progress import Progress
 from llmsrec.data.sequences import ranges
-from llmsrec.llm.decoder import Decoder, KeysValues
+from llmsrec.llm.decoder import Decoder
 from llmsrec.llm.padding import to_device
+from llmsrec.llm.pretrained import KeysValues
 
 CHUNK_TOKENS = 1 << 14
 
@@ -49,20 +49,21 @@ class Prefixes:
 
 
 class PrefixCache:
-    """Keys and values of every prefix, one row per token: layer, key or value, head, size."""
+    """Keys and values of every prefix, one row per token: of each layer the keys, then the values, by head."""
 
     def __init__(self, prefixes: Prefixes, decoder: Decoder) -> None:
         self.prefixes, self.decoder = prefixes, decoder
-        self.shape = _token_shape(decoder.model)
+        self.shapes = _token_shapes(decoder)
         self.dtype: torch.dtype = decoder.model.dtype
         self.device: torch.device = decoder.model.device
-        self.rows = self._allocate((len(prefixes.tokens), int(np.prod(self.shape))))
+        self.rows = self._allocate((len(prefixes.tokens), _row_size(self.shapes)))
         self._fill()
 
     @staticmethod
-    def num_bytes(prefixes: Prefixes, model: Any) -> int:
+    def num_bytes(prefixes: Prefixes, decoder: Decoder) -> int:
         """The size of such a cache."""
-        return len(prefixes.tokens) * int(np.prod(_token_shape(model))) * model.dtype.itemsize
+        size = _row_size(_token_shapes(decoder))
+        return len(prefixes.tokens) * size * decoder.model.dtype.itemsize
 
     def take(
         self, items: Int[np.ndarray, "rows"]
@@ -73,8 +74,12 @@ class PrefixCache:
         rows = to_device(ranges(self.prefixes.offsets[items], lengths)[0], self.device)
         padded = self.rows.new_zeros(is_token.size, self.rows.shape[1])
         padded.index_copy_(0, to_device(np.flatnonzero(is_token), self.device), self.rows[rows])
-        layers = padded.view(*is_token.shape, *self.shape).permute(2, 3, 0, 4, 1, 5)
-        return [(layer[0], layer[1]) for layer in layers], is_token
+        sizes = [heads * size for heads, size in self.shapes]
+        parts = [
+            part.view(*is_token.shape, *shape).transpose(1, 2)
+            for part, shape in zip(padded.split(sizes, dim=1), self.shapes, strict=True)
+        ]
+        return list(zip(parts[::2], parts[1::2], strict=True)), is_token
 
     def _allocate(self, size: tuple[int, int]) -> Tensor:
         if self.device.type == "cuda":  # a copy from the host would take longer than the step
@@ -92,8 +97,8 @@ class PrefixCache:
             chunk = items[start : start + size]
             tokens, is_token = self.prefixes.padded(chunk)
             layers = self.decoder.keys_values(to_device(tokens, self.device))
-            stacked = torch.stack([torch.stack(pair) for pair in layers])
-            flat = stacked.permute(2, 4, 0, 1, 3, 5).flatten(2).flatten(0, 1)
+            parts = [part.transpose(1, 2).flatten(2) for pair in layers for part in pair]
+            flat = torch.cat(parts, dim=2).flatten(0, 1)
             rows = ranges(self.prefixes.offsets[chunk], self.prefixes.lengths[chunk])[0]
             values = flat[to_device(np.flatnonzero(is_token), self.device)]
             self.rows.index_copy_(0, to_device(rows, self.device), values)
@@ -113,8 +118,11 @@ _STORED = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: 
            torch.bfloat16: np.int16}  # fmt: skip
 
 
-def _token_shape(model: Any) -> tuple[int, int, int, int]:
-    config = model.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return config.num_hidden_layers, 2, heads, size
+def _token_shapes(decoder: Decoder) -> list[tuple[int, int]]:
+    """Heads and size of the keys of the first layer, of its values, of the keys of the second layer, and so on."""
+    layers = decoder.keys_values(torch.zeros(1, 1, dtype=torch.int64, device=decoder.model.device))
+    return [(part.shape[1], part.shape[3]) for pair in layers for part in pair]
+
+
+def _row_size(shapes: list[tuple[int, int]]) -> int:
+    return sum(heads * size for heads, size in shapes)

@@ -42,7 +42,8 @@ class RetrievalModel(PromptModel):
 
     def init_soft_tokens(self) -> None:
         """Draw the soft tokens like the backbone's tokens, from torch's global generator."""
-        self.heads.init_soft_tokens(self.backbone.token_table)
+        tokens = torch.arange(self.backbone.num_embeddings, device=self.backbone.device)
+        self.heads.init_soft_tokens(self.backbone.embed(tokens))
 
     def cache_prefixes(self, max_gb: float) -> bool:
         """Cache the item texts' keys and values if they fit in `max_gb` GB; returns whether they are cached.
@@ -51,7 +52,7 @@ class RetrievalModel(PromptModel):
         if self.variant.lora is not None:
             return False
         decoder = self.soft_prompts.decoder
-        fits = PrefixCache.num_bytes(self.prefixes, self.backbone.model) <= max_gb * 1e9
+        fits = PrefixCache.num_bytes(self.prefixes, decoder) <= max_gb * 1e9
         self.cache = PrefixCache(self.prefixes, decoder) if fits else None
         return fits
 
@@ -106,18 +107,18 @@ class RetrievalModel(PromptModel):
 
     def _suffix_states(self, items: Int[np.ndarray, "rows"]) -> Float[Tensor, "rows hidden"]:
         """Only the suffix of each prompt, from the placeholder on, is run with gradients; the prefix is not."""
-        device, table = self.backbone.device, self.backbone.token_table
+        device = self.backbone.device
         past, is_token = (
             compute_prefixes(self.prefixes, self.soft_prompts.decoder, items)
             if self.cache is None
             else self.cache.take(items)
         )
         suffix = to_device(np.array(self.prompts.item_suffix), device)
-        embedded = table[suffix.clamp(min=0)].expand(len(items), -1, -1).clone()
+        embedded = self.backbone.embed(suffix.clamp(min=0)).expand(len(items), -1, -1).clone()
         if self.variant.item_vectors:
             projected = self.soft_prompts.project_items(to_device(items, device))
-            embedded[:, 0] = projected.to(table.dtype)
-        embedded[:, -1] = self.heads.soft_tokens[1].to(table.dtype)
+            embedded[:, 0] = projected.to(embedded.dtype)
+        embedded[:, -1] = self.heads.soft_tokens[1].to(embedded.dtype)
         lengths = to_device(self.prefixes.lengths[items], device)
         count = len(suffix)
         causal = torch.ones(count, count, dtype=torch.bool, device=device).tril()

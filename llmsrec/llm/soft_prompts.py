@@ -121,25 +121,25 @@ class SoftPrompts(nn.Module):
         """Token vectors with a vector in place of each placeholder; `items` are those of the item placeholders.
 
         `tokens` are on the CPU: the placeholders are located there, since the host would wait for a GPU to do it."""
-        table = self.backbone.token_table
+        device = self.backbone.device
         flat = tokens.flatten()
         indices, vectors = [], []
         if len(items):
             unique, inverse = np.unique(items, return_inverse=True)  # each item is projected once
-            projected = self.project_items(to_device(unique, table.device))
+            projected = self.project_items(to_device(unique, device))
             indices.append((flat == HIST).nonzero()[:, 0])
-            vectors.append(projected[to_device(inverse, table.device)])
+            vectors.append(projected[to_device(inverse, device)])
         for placeholder, number in ((UOUT, 0), (IOUT, 1)):
             if len(places := (flat == placeholder).nonzero()[:, 0]):
                 indices.append(places)
                 vectors.append(self.heads.soft_tokens[number].expand(len(places), -1))
         if teacher_users is not None:
             indices.append((flat == UREP).nonzero()[:, 0])
-            vectors.append(self.heads.user_projector(teacher_users.to(table.device)))
-        embedded = table[flat.clamp(min=0).to(table.device, non_blocking=True)]
+            vectors.append(self.heads.user_projector(teacher_users.to(device)))
+        embedded = self.backbone.embed(flat.clamp(min=0).to(device, non_blocking=True))
         if indices:
-            rows = torch.cat(indices).to(table.device, non_blocking=True)
-            embedded = embedded.index_copy(0, rows, torch.cat(vectors).to(table.dtype))
+            rows = torch.cat(indices).to(device, non_blocking=True)
+            embedded = embedded.index_copy(0, rows, torch.cat(vectors).to(embedded.dtype))
         return embedded.view(*tokens.shape, -1)
 
     def project_items(self, items: Int[Tensor, "items"]) -> Float[Tensor, "items hidden"]:

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmsrec.data.sequences import Sequences
-from llmsrec.llm.decoder import DecoderInput, KeysValues
+from llmsrec.llm.decoder import DecoderInput
 from llmsrec.llm.padding import length_chunks, right_pad
+from llmsrec.llm.pretrained import KeysValues
 from llmsrec.llm.prompts import UOUT
 from llmsrec.student.model import LLMSRec
 
@@ -81,9 +82,13 @@ class UserKVCache:
         mask = causal.expand(len(new), -1, -1)
         if past is not None:
             mask = torch.cat([real[:, None].expand(-1, count, -1), mask], dim=2)
+        last = (before + lengths - 1)[
+            :, None
+        ]  # padding beside a longer row stays within the model's positions
+        positions = np.minimum(before[:, None] + np.arange(count), last)
         rows = DecoderInput(
             model.soft_prompts.embed(torch.from_numpy(tokens), items),
-            positions=torch.from_numpy(before[:, None] + np.arange(count)).to(device),
+            positions=torch.from_numpy(positions).to(device),
             columns=torch.from_numpy((tokens == UOUT).argmax(axis=1)[:, None]).to(device),
             mask=mask,
             past_key_values=past,

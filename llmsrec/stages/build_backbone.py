@@ -1,13 +1,13 @@
-"""Stage `backbone`: train the small backbone on the catalog, or pin a local or hub model."""
+"""Stage `backbone`: train the small backbone on the catalog, or pin a local or hub model; check that it can be used."""
 
 import argparse
 from pathlib import Path
 
-from llmsrec.backbones.build import SMALL, write_backbone
+from llmsrec.backbones.build import SMALL, read_max_prompt_tokens, write_backbone
 from llmsrec.core.config import load_section
 from llmsrec.core.files import write_json
 from llmsrec.data.catalog import Catalog
-from llmsrec.llm.backbone import BackboneConfig, load_backbone
+from llmsrec.llm.backbone import BackboneConfig
 from llmsrec.stages import run
 
 
@@ -18,9 +18,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = load_section(BackboneConfig, "backbone")
     catalog = Catalog.load(args.splits / "items.parquet") if config.model == SMALL else None
-    losses = write_backbone(config, catalog, args.out)
-    parameters = sum(parameter.numel() for parameter in load_backbone(args.out).model.parameters())
-    write_json(args.metrics, {**losses, "parameters": parameters})
+    metrics = write_backbone(config, catalog, args.out, read_max_prompt_tokens())
+    write_json(args.metrics, metrics)
 
 
 if __name__ == "__main__":

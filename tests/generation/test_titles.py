@@ -20,8 +20,9 @@ from llmsrec.data.splits import Splits
 from llmsrec.generation.choices import ANSWER, PICK, ChoiceBuilder
 from llmsrec.generation.titles import TitleAnswerer, TitleWriter, column_of
 from llmsrec.generation.trainer import TitleTrainer
-from llmsrec.llm.backbone import Backbone, folder_digest, load_backbone
+from llmsrec.llm.backbone import Backbone, load_backbone
 from llmsrec.llm.heads import PromptModelConfig
+from llmsrec.llm.pretrained import folder_digest
 from llmsrec.llm.prompts import HIST, UREP, PromptShape
 from llmsrec.llm.variants import VARIANTS
 from llmsrec.preprocessing.candidates import title_labels
@@ -56,10 +57,10 @@ def plain_states(
     model: TitleWriter, tokens: list[int], items: list[int], user: Any
 ) -> torch.Tensor:
     """Logits of the whole causal language model over one prompt, placeholders filled one by one."""
-    table, left, vectors = model.backbone.token_table, list(items), []
+    left, vectors = list(items), []
     for token in tokens:
         if token >= 0:
-            vectors.append(table[token])
+            vectors.append(model.backbone.embed(torch.tensor(token)))
         elif token == HIST:
             vector = model.teacher.item_table[left.pop(0)]
             vectors.append(model.heads.item_projector(vector))
@@ -168,7 +169,7 @@ def test_generation_settings_of_a_model_are_ignored(small_backbone: Path, tmp_pa
     write_json(tmp_path / "backbone/backbone.json", place)
     actual = load_backbone(tmp_path / "backbone", with_lm_head=True)
     assert actual.stop_tokens == {2, 7}
-    table = actual.token_table[[5, 6, 5, 6, 5]][None]
+    table = actual.embed(torch.tensor([[5, 6, 5, 6, 5]]))
     mask = torch.ones(1, 5, dtype=torch.long)
     written = actual.causal_lm.generate(
         inputs_embeds=table, attention_mask=mask, max_new_tokens=8, do_sample=False, eos_token_id=[2],
@@ -177,7 +178,7 @@ def test_generation_settings_of_a_model_are_ignored(small_backbone: Path, tmp_pa
     embedded = table
     for token in written:
         assert token == int(actual.causal_lm(inputs_embeds=embedded).logits[0, -1].argmax())
-        embedded = torch.cat([embedded, actual.token_table[[token]][None]], dim=1)
+        embedded = torch.cat([embedded, actual.embed(torch.tensor([[token]]))], dim=1)
 
 
 def test_a_text_ends_at_any_end_of_text_token(writer: Any) -> None:

@@ -1,4 +1,4 @@
-"""A slow student: one prompt at a time through the whole causal language model, in float64, without any cache."""
+"""A slow student: one prompt at a time through the whole causal language model, without any cache."""
 
 import copy
 from typing import Any
@@ -13,10 +13,12 @@ from llmsrec.student.model import LLMSRec
 
 
 class Oracle:
-    def __init__(self, model: LLMSRec, causal_lm: Any) -> None:
-        self.model = model
-        self.heads = copy.deepcopy(model.heads).double()
-        self.lm = copy.deepcopy(causal_lm).double()
+    """In float64, unless the language model does not run in it."""
+
+    def __init__(self, model: LLMSRec, lm: Any, dtype: torch.dtype = torch.float64) -> None:
+        self.model, self.dtype = model, dtype
+        self.heads = copy.deepcopy(model.heads).to(dtype)
+        self.lm = copy.deepcopy(lm).to(dtype)
 
     def user(self, items: np.ndarray, times: np.ndarray, teacher_user: Tensor | None) -> Tensor:
         tail = items[-self.model.config.window :].tolist()
@@ -28,7 +30,9 @@ class Oracle:
 
     def users(self, histories: Sequences, teacher_users: Tensor | None = None) -> Tensor:
         rows = range(len(histories))
-        vectors = [None if teacher_users is None else teacher_users[row].double() for row in rows]
+        vectors = [
+            None if teacher_users is None else teacher_users[row].to(self.dtype) for row in rows
+        ]
         return torch.stack(
             [self.user(histories[row], histories.times(row), vectors[row]) for row in rows]
         )
@@ -37,14 +41,14 @@ class Oracle:
         return torch.stack([self.item(item) for item in items])
 
     def _state(self, tokens: list[int], items: list[int], teacher_user: Tensor | None) -> Tensor:
-        table = self.lm.get_input_embeddings().weight
+        embed = self.lm.get_input_embeddings()
         left = list(items)
         vectors = []
         for token in tokens:
             if token >= 0:
-                vectors.append(table[token])
+                vectors.append(embed(torch.tensor(token)))
             elif token == HIST:
-                vector = self.model.teacher.item_table[left.pop(0)].double()
+                vector = self.model.teacher.item_table[left.pop(0)].to(self.dtype)
                 vectors.append(self.heads.item_projector(vector))
             elif token == UREP:
                 assert teacher_user is not None
@@ -52,8 +56,8 @@ class Oracle:
             else:
                 vectors.append(self.heads.soft_tokens[{UOUT: 0, IOUT: 1}[token]])
         assert not left
-        actual = self.lm(inputs_embeds=torch.stack(vectors)[None], output_hidden_states=True)
-        return actual.hidden_states[-1][0, -1]
+        decoder = self.lm.base_model.get_decoder()
+        return decoder(inputs_embeds=torch.stack(vectors)[None]).last_hidden_state[0, -1]
 
 
 def gradients(heads: torch.nn.Module) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ from llmsrec.core.files import write_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import Popularity
 from llmsrec.evaluation.per_user import EvaluationConfig, UserMetrics, evaluate_all, summarise
-from llmsrec.llm.backbone import Backbone, BackboneConfig, folder_digest, load_backbone
+from llmsrec.llm.backbone import Backbone, BackboneConfig, load_backbone
+from llmsrec.llm.pretrained import folder_digest
 from llmsrec.llm.ranker import RetrievalRanker, encode_items
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking.ranker import Ranker

@@ -15,8 +15,9 @@ from llmsrec.core.errors import ConfigError
 from llmsrec.core.files import read_json, write_json
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.splits import Splits
-from llmsrec.llm.backbone import BackboneConfig, folder_digest, load_backbone
+from llmsrec.llm.backbone import BackboneConfig, load_backbone
 from llmsrec.llm.lora import add_lora
+from llmsrec.llm.pretrained import folder_digest
 from llmsrec.llm.prompts import HIST, UREP
 from llmsrec.llm.soft_prompts import SoftPrompts
 from llmsrec.llm.variants import LAYERS, VARIANTS, Lora
