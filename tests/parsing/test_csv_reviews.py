@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llmsrec.parsing.csv_reviews import parse_csv
 
 from llmsrec.core.errors import DataError
 from llmsrec.parsing import csv_reviews
-from llmsrec.parsing.csv_reviews import parse_csv
 from llmsrec.parsing.line_reader import ItemTexts, read_blocks
 from llmsrec.parsing.reviews import DateRange
 
