@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 from llmsrec.core.config import Share
 from llmsrec.core.errors import DataError
 from llmsrec.core.files import atomic_directory, atomic_write
-from llmsrec.parsing.line_reader import REJECT_SCHEMA, ItemTexts
+from llmsrec.parsing.line_reader import REJECT_SCHEMA, WORKERS, ItemTexts
 from llmsrec.parsing.metadata import ITEM_SCHEMA
 from llmsrec.parsing.parse_cache import ParseCache
 from llmsrec.parsing.raw_files import parse_file, part_of, raw_files
 from llmsrec.parsing.rejects import LineCounts
-from llmsrec.parsing.reviews import REVIEW_SCHEMA, WORKERS, DateRange
+from llmsrec.parsing.reviews import REVIEW_SCHEMA, DateRange
 from llmsrec.relational.sql_engine import RelationalConfig, engine, to_arrow, write
 
 DEFAULT_ENGINE = RelationalConfig("duckdb", 250, WORKERS)

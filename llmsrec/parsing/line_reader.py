@@ -1,8 +1,11 @@
-"""Lines of a text file, gzipped or not, numbered, in blocks of bounded size; parsing of a block with Arrow or by line."""
+"""Numbered lines of a text file, gzipped or not, in blocks of bounded size; parsing of a block in bulk or by line."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from llmsrec.core.errors import DataError
 from llmsrec.core.progress import Progress
 
 DAMAGED: Any = igzip_lib.IsalError  # its stub declares an instance
+WORKERS = max(1, min(4, (os.cpu_count() or 2)))
 BLOCK_BYTES = 4 << 20  # text held at a time, whatever the file's size
 MAX_LINE_BYTES = 64 << 20
 MAX_LINE_BY_LINE = 64  # lines that are parsed one by one rather than halved again
@@ -23,7 +27,7 @@ BOM = b"\xef\xbb\xbf"  # a byte order mark, which some programs write before UTF
 
 ItemTexts = dict[str, str | None]  # texts of one item, by column
 Parsed = tuple[dict[str, Any] | None, str | None]  # (row, None) or (None, reason)
-Rows = Int[np.ndarray, "n"]
+Rows = Int[np.ndarray, "_"]
 REJECT_SCHEMA = pa.schema(
     [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())]
 )
@@ -110,12 +114,26 @@ def read_blocks(file: Path, block_size: int = BLOCK_BYTES) -> Iterator[LineBlock
         yield _block(first, rest + b"\n")
 
 
+def in_threads(
+    parse: Callable[[LineBlock], ParsedBlock], blocks: Iterator[LineBlock]
+) -> Iterator[ParsedBlock]:
+    """Parse blocks on `WORKERS` threads; the results come in order, with at most three blocks in memory."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = [pool.submit(parse, block) for block in islice(blocks, 3)]
+        while futures:
+            parsed = futures.pop(0).result()
+            for block in islice(blocks, 1):
+                futures.append(pool.submit(parse, block))
+            yield parsed
+
+
 def parse_in_bulk(
     block: LineBlock, rows: Rows, read: Callable[[LineBlock, Rows], tuple[pa.Table, Rows] | None]
 ) -> tuple[list[pa.Table], list[int]]:
     """The tables that `read` makes of many rows at once, and the rows to parse one by one.
 
-    `read` returns a table and the rows that are not in it, or None if it fails; then they are halved until few are left."""
+    `read` returns a table and the rows that are not in it. It returns None if it fails; then the rows are halved until
+    few are left."""
     tables, rest, pending = [], [], [rows]
     while pending:
         rows = pending.pop()

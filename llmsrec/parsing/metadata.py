@@ -13,6 +13,7 @@ COLUMNS = ("item_id", "title", "description", "brand", "category")
 ITEM_SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS])
 BRAND_NAMES = ("store", "brand")  # then the brand in `details`
 CATEGORY_NAMES = ("main_category", "main_cat", "categories", "category")
+TEXT_NAMES = ("title", "description", *BRAND_NAMES, *CATEGORY_NAMES)
 
 
 def parse_metadata(file: Path) -> Iterator[ParsedBlock]:

@@ -17,7 +17,15 @@ from llmsrec.parsing.line_reader import REJECT_SCHEMA, ParsedBlock
 from llmsrec.parsing.metadata import ITEM_SCHEMA
 
 # The modules whose code decides the cached content.
-PARSERS = ("parse_cache", "line_reader", "metadata", "reviews", "csv_reader", "raw_files")
+PARSERS = (
+    "parse_cache",
+    "line_reader",
+    "metadata",
+    "reviews",
+    "csv_records",
+    "csv_reader",
+    "raw_files",
+)
 
 
 class ParseCache:

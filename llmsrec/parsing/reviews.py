@@ -8,16 +8,13 @@ In unused fields Arrow accepts two things that Python's reader rejects: `Inf` or
 
 import ast
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +26,7 @@ from llmsrec.parsing.line_reader import (
     Parsed,
     ParsedBlock,
     Rows,
+    in_threads,
     parse_in_bulk,
     parse_lines,
     read_blocks,
@@ -57,9 +55,6 @@ FIELD_TYPES = {
 USUAL_FIELDS = {"user_id", "parent_asin", "asin", "timestamp", "rating"}
 HEAD_BYTES = 1 << 14  # of a block, searched for its field names
 MAX_DIGITS = 4000  # Python converts no integer of more than 4,300
-WORKERS = max(1, min(4, (os.cpu_count() or 2)))
-
-Block = TypeVar("Block")
 
 
 @dataclass(frozen=True)
@@ -81,17 +76,6 @@ class DateRange:
 def parse_reviews(file: Path, dates: DateRange) -> Iterator[ParsedBlock]:
     """The blocks of a file in order."""
     return in_threads(partial(parse_block, file=file.name, dates=dates), read_blocks(file))
-
-
-def in_threads(parse: Callable[[LineBlock], Block], blocks: Iterator[LineBlock]) -> Iterator[Block]:
-    """Parse blocks on `WORKERS` threads; the results come in order, with at most three blocks in memory."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        futures = [pool.submit(parse, block) for block in islice(blocks, 3)]
-        while futures:
-            parsed = futures.pop(0).result()
-            for block in islice(blocks, 1):
-                futures.append(pool.submit(parse, block))
-            yield parsed
 
 
 def parse_block(block: LineBlock, file: str, dates: DateRange) -> ParsedBlock:

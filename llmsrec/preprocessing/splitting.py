@@ -13,7 +13,12 @@ from llmsrec.core.errors import DataError
 from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Candidates, Part, Splits, Targets
-from llmsrec.preprocessing.candidates import draw_candidates, sample_targets, title_labels
+from llmsrec.preprocessing.candidates import (
+    draw_candidates,
+    most_negatives,
+    sample_targets,
+    title_labels,
+)
 from llmsrec.preprocessing.k_core import TEST, TRAIN, VALID, SplitsConfig, select_interactions
 from llmsrec.relational.interactions import Interactions
 from llmsrec.relational.sql_engine import batches, to_arrow
@@ -41,9 +46,15 @@ def split(interactions: Interactions, config: SplitsConfig) -> Splits:
     retrieval = _candidates(
         sequences, targets, config, np.arange(catalog.num_items + 1), config.negatives, stream=0
     )
-    generation = _candidates(
-        sequences, targets, config, title_labels(catalog), config.generation_negatives, stream=1
-    )
+    titles = title_labels(catalog)
+    different = most_negatives(sequences, titles, config.generation_negatives)
+    if different < config.generation_negatives:
+        print(
+            f"too few items have different titles: {different} instead of {config.generation_negatives} negatives for "
+            "title generation (splits.generation_negatives); the ranking of items does not need them",
+            flush=True,
+        )
+    generation = _candidates(sequences, targets, config, titles, different, stream=1)
     return Splits(
         catalog,
         user_ids,
