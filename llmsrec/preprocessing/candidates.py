@@ -118,9 +118,7 @@ def contains(
     return sorted_keys[np.minimum(places, len(sorted_keys) - 1)] == keys
 
 
-def most_negatives(
-    sequences: Sequences, labels: Int[np.ndarray, "indices"], wanted: int
-) -> int:
+def most_negatives(sequences: Sequences, labels: Int[np.ndarray, "indices"], wanted: int) -> int:
     """How many negatives with different labels every user can have, but at most `wanted`.
 
     A label is of no use to a user who has bought all its items, and one belongs to the target."""
@@ -132,6 +130,12 @@ def most_negatives(
     bought, counts = np.unique(keys, return_counts=True)
     complete = bought[counts == sizes[bought % len(sizes)]] // len(sizes)
     fewest = num_labels - int(np.bincount(complete).max(initial=0)) - 1
+    if fewest < wanted:
+        print(
+            f"title generation gets {max(0, fewest)} negatives instead of {wanted} (splits.generation_negatives): too "
+            "few items have different titles; rankings of items need none",
+            flush=True,
+        )
     return max(0, min(wanted, fewest))
 
 

@@ -48,12 +48,6 @@ def split(interactions: Interactions, config: SplitsConfig) -> Splits:
     )
     titles = title_labels(catalog)
     different = most_negatives(sequences, titles, config.generation_negatives)
-    if different < config.generation_negatives:
-        print(
-            f"too few items have different titles: {different} instead of {config.generation_negatives} negatives for "
-            "title generation (splits.generation_negatives); the ranking of items does not need them",
-            flush=True,
-        )
     generation = _candidates(sequences, targets, config, titles, different, stream=1)
     return Splits(
         catalog,
@@ -122,7 +116,10 @@ def _catalog(interactions: Interactions, rows: ibis.Table) -> Catalog:
     ids = to_arrow(rows.select("item_id").distinct())["item_id"].to_pandas()
     items = pd.DataFrame({"item_id": np.sort(ids)})
     if items.empty:
-        raise DataError("no user survives the thresholds of params.yaml (splits): lower them")
+        raise DataError(
+            "no user survives splits.user_threshold and splits.item_threshold of params.yaml: lower them; with kcore: "
+            "single_pass the first counts training purchases, and each user has two more"
+        )
     texts = to_arrow(interactions.items.semi_join(rows, "item_id")).to_pandas()
     items = items.merge(texts, on="item_id", how="left", validate="1:1")
     for column, placeholder in PLACEHOLDERS.items():

@@ -60,7 +60,9 @@ def ingest_files(
         file.unlink()
     for name, lines in files.items():
         content = b"\n".join(lines)
-        (raw / name).write_bytes(gzip.compress(content, 1) if name.lower().endswith(".gz") else content)
+        (raw / name).write_bytes(
+            gzip.compress(content, 1) if name.lower().endswith(".gz") else content
+        )
     counts = ingest(raw, folder / "out", config, rejects_file=folder / "rejects.parquet")
     return counts, Interactions.load(folder / "out").rows.to_pandas()
 

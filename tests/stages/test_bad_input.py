@@ -367,7 +367,11 @@ def test_the_error_names_thresholds_that_nothing_survives(
 ) -> None:
     params(splits={"user_threshold": 11})
     message = error_of("split")
-    assert "no interaction survives user_threshold 11 and item_threshold 5: lower them" in message
+    assert (
+        "no interaction survives splits.user_threshold 11 and splits.item_threshold 5: a user has "
+        in message
+    )
+    assert "a user has at most 10 items and an item 30 users. Lower them in params.yaml" in message
     assert not (folder / "out").exists()
 
 
