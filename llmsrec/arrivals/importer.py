@@ -5,24 +5,18 @@ Both steps look at the files on disk first: after a kill at any point, running b
 """
 
 import os
-import re
 import shutil
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from llmsrec.arrivals.inbox import DONE, REJECTED, Inbox, InboxFile
 from llmsrec.core.errors import DataError
 from llmsrec.core.files import exclusive_lock, fsync_path, sha256
-from llmsrec.parsing.csv_reviews import parse_file
 from llmsrec.parsing.ingest import InteractionsConfig
-from llmsrec.parsing.metadata import parse_metadata
-from llmsrec.parsing.raw_files import is_ready_split
+from llmsrec.parsing.raw_files import FORMATS, SUFFIX, is_metadata, is_ready_split, parse_file
+from llmsrec.parsing.rejects import LineCounts
 from llmsrec.parsing.reviews import DateRange
-
-SUFFIX = re.compile(r"\.(jsonl|csv)(\.gz)?$")
-MAX_EXAMPLES = 20  # malformed lines in a rejection's reason
 
 
 @dataclass(frozen=True)
@@ -91,38 +85,21 @@ def _find_duplicate(copy: Path, digest: str, raw: Path) -> Path | None:
 def _raw_file_name(name: str, dataset: str, digest: str) -> str:
     suffix = SUFFIX.search(name)
     assert suffix is not None
-    meta = "meta_" if name.startswith("meta_") else ""
-    return f"{meta}{dataset}.{digest[:16]}{suffix[0]}"
+    meta = "meta_" if is_metadata(name) else ""
+    return f"{meta}{dataset}.{digest[:16]}{suffix[0].lower()}"
 
 
 def _check_file(file: Path, raw: Path, config: InteractionsConfig) -> tuple[int, int]:
-    """The number of lines and of malformed lines, as the interactions stage counts them; DataError if invalid."""
-    is_metadata, is_csv = file.name.startswith("meta_"), re.search(r"\.csv(\.gz)?$", file.name)
-    if not SUFFIX.search(file.name) or (is_metadata and is_csv):
-        raise DataError(
-            f"{file.name} has an unknown format: expected reviews as .jsonl or .csv, or item texts as meta_*.jsonl, "
-            "gzipped or not"
-        )
+    """The number of lines and of malformed lines; DataError if the interactions stage would refuse the file."""
+    if not SUFFIX.search(file.name):
+        raise DataError(f"{file.name} has an unknown format: expected {FORMATS}")
     if is_ready_split(file.name) or any(is_ready_split(other.name) for other in raw.iterdir()):
         raise DataError(
             f"{file.name}: a ready split (.train.csv ...) cannot grow by new files: give the dataset one file of all "
             "interactions as its source"
         )
-    dates = DateRange(config.earliest, config.latest)
-    blocks = parse_metadata(file) if is_metadata else parse_file(file, dates)
-    counts: Counter[str] = Counter()
-    examples: list[dict[str, Any]] = []
-    for block in blocks:
-        counts["lines"] += block.num_lines - block.num_blank
-        counts["rejects"] += block.rejects.num_rows
-        examples += block.rejects.slice(0, MAX_EXAMPLES - len(examples)).to_pylist()
-    lines, rejects = counts["lines"], counts["rejects"]
-    if lines == 0:
-        raise DataError(f"{file.name} holds no line: provide a file with content")
-    if rejects == lines or rejects / lines > config.max_reject_share:
-        shown = "".join(f"\n{row['file']} line {row['line']}: {row['reason']}" for row in examples)
-        raise DataError(
-            f"{rejects:,} of {lines:,} lines of {file.name} are malformed ({rejects / lines:.1%}; allowed "
-            f"{config.max_reject_share:.1%}): fix the file and provide it again. The first of them:{shown}"
-        )
-    return lines, rejects
+    counts = LineCounts(file.name)
+    for _ in counts.count(parse_file(file, DateRange(config.earliest, config.latest))):
+        pass
+    counts.check(config.max_reject_share)
+    return counts.lines, counts.reasons.total()

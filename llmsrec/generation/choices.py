@@ -32,11 +32,17 @@ class ChoicePrompts:
 class ChoiceBuilder:
     """Cuts all titles so that a window of purchases and `count` candidates fit a prompt.
 
-    Raises ConfigError if titles would be too short, or if the tokenizer has no end-of-text token."""
+    Raises ConfigError if there is one candidate only, if titles would be too short, or if the tokenizer has no
+    end-of-text token."""
 
     def __init__(
         self, tokenizer: Tokenizer, titles: list[str], shape: PromptShape, count: int
     ) -> None:
+        if count < 2:
+            raise ConfigError(
+                "title generation needs candidates with different titles, and the splits have none: provide item "
+                "texts (meta_*) with titles, set splits.generation_negatives above 0, and split again"
+            )
         max_tokens = self._max_title_tokens(PromptBuilder(tokenizer, titles[:1], shape), count)
         self.shape = replace(shape, title_tokens=min(shape.title_tokens, max_tokens))
         self.prompts = PromptBuilder(tokenizer, titles, self.shape)

@@ -4,7 +4,6 @@ The relational part is one Ibis program, on DuckDB or Spark (relational/sql_engi
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
@@ -14,18 +13,17 @@ from typing import Any
 import ibis
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmsrec.core.config import Share
 from llmsrec.core.errors import DataError
 from llmsrec.core.files import atomic_directory, atomic_write
-from llmsrec.parsing.csv_reviews import parse_file
-from llmsrec.parsing.line_reader import REJECT_SCHEMA, ItemTexts, ParsedBlock
-from llmsrec.parsing.metadata import ITEM_SCHEMA, parse_metadata
+from llmsrec.parsing.line_reader import REJECT_SCHEMA, WORKERS, ItemTexts
+from llmsrec.parsing.metadata import ITEM_SCHEMA
 from llmsrec.parsing.parse_cache import ParseCache
-from llmsrec.parsing.raw_files import part_of, raw_files
-from llmsrec.parsing.reviews import REVIEW_SCHEMA, WORKERS, DateRange
+from llmsrec.parsing.raw_files import parse_file, part_of, raw_files
+from llmsrec.parsing.rejects import LineCounts
+from llmsrec.parsing.reviews import REVIEW_SCHEMA, DateRange
 from llmsrec.relational.sql_engine import RelationalConfig, engine, to_arrow, write
 
 DEFAULT_ENGINE = RelationalConfig("duckdb", 250, WORKERS)
@@ -59,58 +57,44 @@ def ingest(
 ) -> dict[str, Any]:
     """Parse all raw files of a dataset into the folder `out`; returns counts.
 
-    DataError if more than `max_reject_share` of the lines are rejected; `rejects_file` then receives them."""
+    DataError if more than `max_reject_share` of a file's lines are rejected; `rejects_file` then receives them."""
     reviews, metadata = raw_files(raw)
     cache = ParseCache(cache_folder)
     with atomic_directory(out) as staging:
         texts: dict[str, ItemTexts] = {}
-        counts = {
-            "reviews": _parse_reviews(reviews, staging, config, cache, texts),
-            "metadata": _parse_metadata(metadata, staging, cache, texts),
-        }
+        lines = _parse_reviews(reviews, staging, config, cache, texts)
+        item_lines, num_items = _parse_metadata(metadata, staging, config, cache, texts)
         try:
-            _check_rejects(counts["reviews"], staging / "rejects.parquet", config.max_reject_share)
+            for counts in (*lines, *item_lines):
+                counts.check(config.max_reject_share)
         except DataError:
-            with atomic_write(rejects_file) as copy:
-                copy.write_bytes((staging / "rejects.parquet").read_bytes())
+            with atomic_write(rejects_file) as file:
+                names = ("rejects.parquet", "rejects_metadata.parquet")
+                pq.write_table(pa.concat_tables([pq.read_table(staging / n) for n in names]), file)
             raise
         with engine(relational, staging / "spill") as connection:
             summary = _order(staging, config.tie_seed, connection)
         (staging / "parsed.parquet").unlink()
     cache.remove_unused()
-    lines = counts["reviews"]
-    lines["rows"] = summary["interactions"]
-    lines["duplicates"] = lines.pop("accepted") - lines["rows"]
-    assert lines["lines"] == lines["rows"] + lines["duplicates"] + lines["rejects"]
-    return {**counts, **summary}
+    return {
+        "reviews": _report(lines, summary["interactions"]),
+        "metadata": _report(item_lines, num_items),
+        **summary,
+    }
 
 
-class LineCounts:
-    """Counts the lines of parsed blocks and writes their rejects."""
-
-    def __init__(self, rejects: pq.ParquetWriter) -> None:
-        self.rejects = rejects
-        self.lines = self.accepted = 0
-        self.reasons: Counter[str] = Counter()
-
-    def count(self, blocks: Iterator[ParsedBlock]) -> Iterator[ParsedBlock]:
-        """Yield the blocks unchanged."""
-        for block in blocks:
-            self.lines += block.num_lines - block.num_blank
-            self.accepted += block.rows.num_rows
-            self.rejects.write_table(block.rejects)
-            for pair in pc.value_counts(block.rejects["reason"]).to_pylist():
-                self.reasons[pair["values"]] += pair["counts"]
-            yield block
-
-    def report(self, files: list[Path]) -> dict[str, Any]:
-        return {
-            "files": [file.name for file in files],
-            "lines": self.lines,
-            "accepted": self.accepted,
-            "rejects": self.reasons.total(),
-            "rejects_by_reason": dict(self.reasons.most_common()),
-        }
+def _report(counts: list[LineCounts], rows: int) -> dict[str, Any]:
+    """The lines of all files of a kind, each a row, a duplicate or a reject."""
+    reasons = sum((one.reasons for one in counts), Counter[str]())
+    accepted = sum(one.accepted for one in counts)
+    return {
+        "files": [one.file for one in counts],
+        "lines": accepted + reasons.total(),
+        "rows": rows,
+        "duplicates": accepted - rows,
+        "rejects": reasons.total(),
+        "rejects_by_reason": dict(reasons.most_common()),
+    }
 
 
 def _parse_reviews(
@@ -119,40 +103,46 @@ def _parse_reviews(
     config: InteractionsConfig,
     cache: ParseCache,
     texts: dict[str, ItemTexts],
-) -> dict[str, Any]:
+) -> list[LineCounts]:
     """Write all rows to parsed.parquet and all rejects to rejects.parquet; collect item texts in `texts`."""
-    dates = DateRange(config.earliest, config.latest)
+    dates, stop, all_counts = DateRange(config.earliest, config.latest), 0, []
     with (
         pq.ParquetWriter(staging / "parsed.parquet", PARSED_SCHEMA) as rows,
         pq.ParquetWriter(staging / "rejects.parquet", REJECT_SCHEMA) as rejects,
     ):
-        counts = LineCounts(rejects)
         for file in files:
+            counts = LineCounts(file.name, rejects)
+            all_counts.append(counts)
             blocks = cache.blocks(file, str(dates), REVIEW_SCHEMA, partial(parse_file, file, dates))
             part = pa.scalar(part_of(file), pa.int64())
             for block in counts.count(blocks):
                 for item_id, item_texts in block.texts.items():
                     texts.setdefault(item_id, item_texts)
-                stop = counts.accepted
-                order = pa.array(np.arange(stop - block.rows.num_rows, stop))
+                start, stop = stop, stop + block.rows.num_rows
+                order, parts = pa.array(np.arange(start, stop)), pa.repeat(part, stop - start)
                 columns = block.rows.sort_by("line").drop_columns("line").columns
-                parts = pa.repeat(part, len(order))
                 rows.write_table(pa.table([*columns, order, parts], schema=PARSED_SCHEMA))
-    return counts.report(files)
+    return all_counts
 
 
 def _parse_metadata(
-    files: list[Path], staging: Path, cache: ParseCache, texts: dict[str, ItemTexts]
-) -> dict[str, Any]:
-    """Write items.parquet: the first line of each item, and `texts` for items without a line."""
-    item_ids: set[str] = set()
+    files: list[Path],
+    staging: Path,
+    config: InteractionsConfig,
+    cache: ParseCache,
+    texts: dict[str, ItemTexts],
+) -> tuple[list[LineCounts], int]:
+    """Write items.parquet: the first line of each item, and `texts` for items without a line; also the number of the
+    former."""
+    dates, item_ids, all_counts = DateRange(config.earliest, config.latest), set[str](), []
     with (
         pq.ParquetWriter(staging / "items.parquet", ITEM_SCHEMA) as items,
         pq.ParquetWriter(staging / "rejects_metadata.parquet", REJECT_SCHEMA) as rejects,
     ):
-        counts = LineCounts(rejects)
         for file in files:
-            blocks = cache.blocks(file, "metadata", ITEM_SCHEMA, partial(parse_metadata, file))
+            counts = LineCounts(file.name, rejects)
+            all_counts.append(counts)
+            blocks = cache.blocks(file, "metadata", ITEM_SCHEMA, partial(parse_file, file, dates))
             for block in counts.count(blocks):
                 is_first = []
                 for item_id in block.rows["item_id"].to_pylist():
@@ -161,25 +151,7 @@ def _parse_metadata(
                 items.write_table(block.rows.filter(pa.array(is_first, pa.bool_())))
         rest = [{"item_id": key, **text} for key, text in texts.items() if key not in item_ids]
         items.write_table(pa.Table.from_pylist(rest, ITEM_SCHEMA))
-    report = counts.report(files)
-    report["rows"] = len(item_ids)
-    report["duplicates"] = report.pop("accepted") - len(item_ids)
-    return report
-
-
-def _check_rejects(counts: dict[str, Any], rejects: Path, max_share: float) -> None:
-    """DataError if the input is so malformed that a model should not be trained on the rest of it."""
-    if counts["accepted"] == 0:
-        raise DataError(f"none of the {counts['lines']} lines of {counts['files']} is a review")
-    share = counts["rejects"] / counts["lines"]
-    if share > max_share:
-        first = pq.read_table(rejects).slice(0, 1).to_pylist()[0]
-        reason = next(iter(counts["rejects_by_reason"]))
-        raise DataError(
-            f"{counts['rejects']:,} of {counts['lines']:,} lines are malformed ({share:.1%}; allowed "
-            f"{max_share:.1%}), most often '{reason}', first {first['file']} line {first['line']} "
-            f"({first['reason']}): fix the source or raise interactions.max_reject_share"
-        )
+    return all_counts, len(item_ids)
 
 
 def order_interactions(parsed: ibis.Table, tie_seed: int) -> ibis.Table:

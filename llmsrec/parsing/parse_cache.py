@@ -17,7 +17,15 @@ from llmsrec.parsing.line_reader import REJECT_SCHEMA, ParsedBlock
 from llmsrec.parsing.metadata import ITEM_SCHEMA
 
 # The modules whose code decides the cached content.
-PARSERS = ("parse_cache", "line_reader", "metadata", "reviews", "csv_reviews")
+PARSERS = (
+    "parse_cache",
+    "line_reader",
+    "metadata",
+    "reviews",
+    "csv_records",
+    "csv_reader",
+    "raw_files",
+)
 
 
 class ParseCache:
@@ -63,7 +71,7 @@ class ParseCache:
                 for writer, table in zip((rows, rejects, texts), tables, strict=True):
                     if table.num_rows:
                         writer.write_table(table, row_group_size=table.num_rows)
-                sizes.append([*map(len, tables), block.num_lines, block.num_blank])
+                sizes.append([*map(len, tables)])
                 yield block
             write_json(staging / "blocks.json", sizes)
 
@@ -79,11 +87,11 @@ def _read_blocks(entry: Path) -> Iterator[ParsedBlock]:
     """Each block is one row group of each table; an empty table of a block has no row group."""
     files = [pq.ParquetFile(entry / f"{name}.parquet") for name in ("rows", "rejects", "texts")]
     groups = [0] * len(files)
-    for *sizes, num_lines, num_blank in read_json(entry / "blocks.json"):
+    for sizes in read_json(entry / "blocks.json"):
         tables = []
         for number, (file, size) in enumerate(zip(files, sizes, strict=True)):
             tables.append(file.read_row_groups([groups[number]] if size else []))
             groups[number] += bool(size)
         rows, rejects, items = tables
         texts = {text.pop("item_id"): text for text in items.to_pylist()}
-        yield ParsedBlock(rows, rejects, num_lines, num_blank, texts)
+        yield ParsedBlock(rows, rejects, texts)

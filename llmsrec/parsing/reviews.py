@@ -6,15 +6,13 @@ object go to `parse_line`. If Arrow fails on the others, they are halved until f
 In unused fields Arrow accepts two things that Python's reader rejects: `Inf` or `-NaN`, and unbounded nesting.
 """
 
+import ast
 import json
-import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
-from jaxtyping import Int
 
-from llmsrec.parsing.line_reader import LineBlock, ParsedBlock, parse_lines, read_blocks
+from llmsrec.parsing.line_reader import (
+    LineBlock,
+    Parsed,
+    ParsedBlock,
+    Rows,
+    in_threads,
+    parse_in_bulk,
+    parse_lines,
+    read_blocks,
+)
 
 REVIEW_SCHEMA = pa.schema(
     [
@@ -35,22 +41,20 @@ REVIEW_SCHEMA = pa.schema(
         ("line", pa.int64()),
     ]
 )
+# Names of a field, in JSON, CSV and metadata alike: of Amazon Reviews 2023, of 2014 and 2018, then common short ones.
+# The first that is not null counts.
+USER_NAMES = ("user_id", "reviewerID", "user")
+ITEM_NAMES = ("parent_asin", "asin", "item_id", "item")
+RATING_NAMES = ("rating", "overall")
+SECONDS = "unixReviewTime"  # the releases of 2014 and 2018 have the time in seconds under this name
+FIELD_TYPES = {
+    **dict.fromkeys((*USER_NAMES, *ITEM_NAMES), pa.string()),
+    **dict.fromkeys(("timestamp", SECONDS), pa.int64()),
+    **dict.fromkeys(RATING_NAMES, pa.float64()),
+}
+USUAL_FIELDS = {"user_id", "parent_asin", "asin", "timestamp", "rating"}
+HEAD_BYTES = 1 << 14  # of a block, searched for its field names
 MAX_DIGITS = 4000  # Python converts no integer of more than 4,300
-MAX_LINE_BY_LINE = 64  # lines that are parsed one by one rather than halved again
-WORKERS = max(1, min(4, (os.cpu_count() or 2)))
-
-_PARSE = pa.json.ParseOptions(
-    explicit_schema=pa.schema(
-        [
-            ("user_id", pa.string()),
-            ("parent_asin", pa.string()),
-            ("asin", pa.string()),
-            ("timestamp", pa.int64()),
-            ("rating", pa.float64()),
-        ]
-    ),
-    unexpected_field_behavior="ignore",
-)
 
 
 @dataclass(frozen=True)
@@ -70,51 +74,72 @@ class DateRange:
 
 
 def parse_reviews(file: Path, dates: DateRange) -> Iterator[ParsedBlock]:
-    """The blocks of a file in order, parsed on `WORKERS` threads with at most three blocks in memory."""
-    blocks = read_blocks(file)
-    with ThreadPoolExecutor(WORKERS) as pool:
-        futures = [pool.submit(parse_block, block, file.name, dates) for block in islice(blocks, 3)]
-        while futures:
-            parsed = futures.pop(0).result()
-            for block in islice(blocks, 1):
-                futures.append(pool.submit(parse_block, block, file.name, dates))
-            yield parsed
+    """The blocks of a file in order."""
+    return in_threads(partial(parse_block, file=file.name, dates=dates), read_blocks(file))
 
 
 def parse_block(block: LineBlock, file: str, dates: DateRange) -> ParsedBlock:
     """The rows and rejects of a block; `file` is the name for rejects."""
-    tables, rest = _parse_with_arrow(block, dates)
+    text = np.frombuffer(block.text, dtype=np.uint8)
+    braced = (text[block.starts[:-1]] == ord("{")) & (text[block.starts[1:] - 2] == ord("}"))
+    braced &= block.valid_utf8()
+    head = block.text[:HEAD_BYTES]
+    names = [name for name in FIELD_TYPES if name in USUAL_FIELDS or f'"{name}"'.encode() in head]
+    read = partial(_read_json, names=names, dates=dates)
+    tables, rest = parse_in_bulk(block, np.flatnonzero(braced), read)
+    rest = sorted([*np.flatnonzero(~braced).tolist(), *rest])
     parsed = parse_lines(block, rest, file, partial(parse_line, dates=dates), REVIEW_SCHEMA)
     return replace(parsed, rows=pa.concat_tables([*tables, parsed.rows]))
 
 
-def parse_line(line: bytes, dates: DateRange) -> tuple[dict[str, Any] | None, str | None]:
+def parse_line(line: bytes, dates: DateRange) -> Parsed:
     """(row, None) or (None, reason)."""
     record, reason = parse_object(line)
     return (None, reason) if record is None else check_record(record, dates)
 
 
-def check_record(
-    record: dict[str, Any], dates: DateRange
-) -> tuple[dict[str, Any] | None, str | None]:
+def check_record(record: dict[str, Any], dates: DateRange) -> Parsed:
     """(row, None) or (None, reason): the rules for user, item, time and rating."""
-    user, item = record.get("user_id"), record.get("parent_asin")
-    item = record.get("asin") if item is None else item
-    for name, value in (("user_id", user), ("parent_asin", item)):
-        if value is None or value == "":
-            return None, f"missing {name}"
-        if not isinstance(value, str) or not is_valid_unicode(value):
-            return None, f"mistyped {name}"
-    time = record.get("timestamp")
+    user, item = first_of(record, USER_NAMES), first_of(record, ITEM_NAMES)
+    reason = id_problem("user_id", user) or id_problem("parent_asin", item)
+    if reason:
+        return None, reason
+    time, factor = record.get("timestamp"), 1
+    if time is None:
+        time, factor = record.get(SECONDS), 1000
     if time is None:
         return None, "missing timestamp"
     if not isinstance(time, int) or isinstance(time, bool):
         return None, "mistyped timestamp"
     low, high = dates.milliseconds
-    if not low <= time < high:
-        return None, "absurd timestamp"
-    rating = _finite(record.get("rating"))
-    return {"user_id": user, "item_id": item, "timestamp": time, "rating": rating}, None
+    if not low <= time * factor < high:
+        return None, time_problem(time, low, high) if factor == 1 else "absurd timestamp"
+    rating = _finite(first_of(record, RATING_NAMES))
+    return {"user_id": user, "item_id": item, "timestamp": time * factor, "rating": rating}, None
+
+
+def first_of(record: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """The first value under these names that is not null."""
+    return next((record[name] for name in names if record.get(name) is not None), None)
+
+
+def id_problem(name: str, value: Any) -> str | None:
+    """Why a value cannot be an id; None if it can."""
+    if value is None or value == "":
+        return f"missing {name}"
+    if not isinstance(value, str) or not is_valid_unicode(value):
+        return f"mistyped {name}"
+    return None
+
+
+def time_problem(time: int, low: int, high: int) -> str:
+    """The reason for a time outside of [low, high): its unit, where the period tells units apart."""
+    if low <= time * 1000 < high:
+        return "timestamp in seconds"
+    for unit, factor in (("microseconds", 1000), ("nanoseconds", 1_000_000)):
+        if low <= time // factor < high:
+            return f"timestamp in {unit}"
+    return "absurd timestamp"
 
 
 def parse_integer(digits: str) -> int:
@@ -126,13 +151,22 @@ _JSON = json.JSONDecoder(parse_int=parse_integer)
 
 
 def parse_object(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
-    """(object, None) or (None, reason)."""
+    """(object, None) or (None, reason); a dict in Python's notation is an object too (the item texts of 2014)."""
     try:
-        record = _JSON.decode(line.decode("utf-8"))
+        text = line.decode("utf-8")
     except UnicodeDecodeError:
         return None, "invalid UTF-8"
+    try:
+        record = _JSON.decode(text)
     except (ValueError, RecursionError):
-        return None, "broken JSON"
+        try:
+            record = (
+                ast.literal_eval(text) if text.startswith("{'") else None
+            )  # literals only, no code
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            record = None
+        if record is None:
+            return None, "broken JSON"
     if not isinstance(record, dict):
         return None, "not an object"
     return record, None
@@ -147,58 +181,54 @@ def is_valid_unicode(value: str) -> bool:
     return True
 
 
-def _parse_with_arrow(block: LineBlock, dates: DateRange) -> tuple[list[pa.Table], list[int]]:
-    """The tables that Arrow could read, and the lines that `parse_line` must parse."""
-    text = np.frombuffer(block.text, dtype=np.uint8)
-    braced = (text[block.starts[:-1]] == ord("{")) & (text[block.starts[1:] - 2] == ord("}"))
-    try:
-        block.text.decode("utf-8")
-    except UnicodeDecodeError:
-        braced[:] = False
-    tables: list[pa.Table] = []
-    rest = np.flatnonzero(~braced).tolist()
-    pending = [np.flatnonzero(braced)]
-    while pending:
-        rows = pending.pop()
-        parsed = _read_json(block, rows, dates) if len(rows) else None
-        if parsed is not None:
-            tables.append(parsed[0])
-            rest.extend(parsed[1])
-        elif len(rows) <= MAX_LINE_BY_LINE:
-            rest.extend(rows.tolist())
-        else:
-            pending += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
-    return tables, sorted(rest)
-
-
 def _read_json(
-    block: LineBlock, rows: Int[np.ndarray, "n"], dates: DateRange
-) -> tuple[pa.Table, list[int]] | None:
+    block: LineBlock, rows: Rows, *, names: list[str], dates: DateRange
+) -> tuple[pa.Table, Rows] | None:
     """The valid rows and the numbers of the other lines; None if Arrow fails or does not find one object per line."""
+    fields = pa.schema([(name, FIELD_TYPES[name]) for name in names])
     try:
         table = pa.json.read_json(
             pa.BufferReader(block.take(rows)),
             read_options=pa.json.ReadOptions(use_threads=False, block_size=1 << 30),
-            parse_options=_PARSE,
+            parse_options=pa.json.ParseOptions(
+                explicit_schema=fields, unexpected_field_behavior="ignore"
+            ),
         )
     except pa.ArrowInvalid:
         return None
     if table.num_rows != len(rows):
         return None
+    return valid_reviews(table, block.numbers[rows], rows, dates)
+
+
+def valid_reviews(
+    table: pa.Table, numbers: Rows, rows: Rows, dates: DateRange
+) -> tuple[pa.Table, Rows]:
+    """The rows that follow the rules, and those of `rows` that do not."""
+    user, item, rating = (
+        pc.coalesce(*(table[name] for name in names if name in table.column_names))
+        for names in (USER_NAMES, ITEM_NAMES, RATING_NAMES)
+    )
     low, high = dates.milliseconds
-    user, time, rating = table["user_id"], table["timestamp"], table["rating"]
-    item = pc.coalesce(table["parent_asin"], table["asin"])
+    time = table["timestamp"]
+    if SECONDS in table.column_names:
+        seconds = table[SECONDS]
+        plausible = pc.less(pc.abs(seconds), 1 << 50)  # so that the product does not overflow
+        time = pc.coalesce(time, pc.if_else(plausible, pc.multiply(seconds, 1000), None))
     valid = pc.and_(
         pc.and_(pc.not_equal(user, ""), pc.not_equal(item, "")),
         pc.and_(pc.greater_equal(time, low), pc.less(time, high)),
     ).fill_null(False)
     finite = pc.is_finite(rating).fill_null(True)  # Arrow also reads `Inf`, which is not JSON
     valid = pc.and_(valid, finite)
-    lines = pa.array(block.first + rows)
-    reviews = pa.table([user, item, time, rating, lines], schema=REVIEW_SCHEMA)
+    columns = [user, item, time, rating, pa.array(numbers)]
+    reviews = pa.table(columns, schema=REVIEW_SCHEMA)
+    for name in table.column_names:  # item texts
+        if name not in FIELD_TYPES:
+            reviews = reviews.append_column(name, table[name])
     if pc.all(valid).as_py():
-        return reviews, []
-    return reviews.filter(valid), rows[~valid.to_numpy()].tolist()
+        return reviews, rows[:0]
+    return reviews.filter(valid), rows[~valid.to_numpy()]
 
 
 def _finite(rating: Any) -> float | None:

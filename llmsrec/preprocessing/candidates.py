@@ -118,6 +118,27 @@ def contains(
     return sorted_keys[np.minimum(places, len(sorted_keys) - 1)] == keys
 
 
+def most_negatives(sequences: Sequences, labels: Int[np.ndarray, "indices"], wanted: int) -> int:
+    """How many negatives with different labels every user can have, but at most `wanted`.
+
+    A label is of no use to a user who has bought all its items, and one belongs to the target."""
+    sizes = np.bincount(labels[1:])
+    num_labels, longest = int((sizes > 0).sum()), int(sequences.lengths.max(initial=0))
+    if num_labels - longest - 1 >= wanted:
+        return wanted
+    keys = sequences.row_indices * len(sizes) + labels[sequences.items]
+    bought, counts = np.unique(keys, return_counts=True)
+    complete = bought[counts == sizes[bought % len(sizes)]] // len(sizes)
+    fewest = num_labels - int(np.bincount(complete).max(initial=0)) - 1
+    if fewest < wanted:
+        print(
+            f"title generation gets {max(0, fewest)} negatives instead of {wanted} (splits.generation_negatives): too "
+            "few items have different titles; rankings of items need none",
+            flush=True,
+        )
+    return max(0, min(wanted, fewest))
+
+
 def _draw_rest(
     drawn: Int[np.ndarray, "m"],
     bought: Int[np.ndarray, "n"],
@@ -132,8 +153,7 @@ def _draw_rest(
     if len(first) < count:
         raise DataError(
             f"for one user only {len(drawn) - 1 + len(first)} items with different titles qualify, but "
-            f"{len(drawn) - 1 + count} negatives are needed: lower splits.negatives or "
-            "splits.generation_negatives"
+            f"{len(drawn) - 1 + count} negatives are needed: lower splits.negatives"
         )
     return free[first[:count]]
 

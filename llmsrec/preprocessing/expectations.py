@@ -78,7 +78,7 @@ def _users(splits: Splits, config: SplitsConfig) -> ExpectedTable:
         ("enough_users", f"at least {config.min_users} users (splits.min_users)",
          gxe.ExpectTableRowCountToBeBetween(min_value=config.min_users)),
         ("user_ids_unique", "one row a user", gxe.ExpectColumnValuesToBeUnique(column="user_id")),
-        ("users_train", f"every user trains on at least {min_train} purchases",
+        ("users_train", f"every user trains on at least {min_train} purchases; set splits.user_threshold to 3 or more",
          _between("train_length", min_train)),
     ])  # fmt: skip
 
@@ -133,8 +133,14 @@ def _targets(part: str, splits: Splits, targets: Targets, config: SplitsConfig) 
             "after_known": targets.positions - num_known[targets.users],
         }
     )
+    knob = (
+        "users need 3 purchases, see splits.user_threshold"
+        if config.split == "leave_one_out"
+        else "users need purchases before and after the cuts of splits.temporal_share; at one moment nothing is "
+        "before, so set splits.split to leave_one_out"
+    )
     expectations: list[Expectation] = [
-        (f"{part}_present", f"at least one {part} target", gxe.ExpectTableRowCountToBeBetween(min_value=1)),
+        (f"{part}_present", f"at least one {part} target; {knob}", gxe.ExpectTableRowCountToBeBetween(min_value=1)),
         (f"{part}_after_known", f"{part} targets come after all earlier parts",
          _between("after_known", 0)),
     ]  # fmt: skip

@@ -85,8 +85,10 @@ def iterative_core(rows: ibis.Table, user_threshold: int, item_threshold: int) -
         remaining = _count(pairs)
         if remaining == 0:
             raise DataError(
-                f"no interaction survives user_threshold {user_threshold} and item_threshold "
-                f"{item_threshold}: lower them in params.yaml (splits)"
+                f"no interaction survives splits.user_threshold {user_threshold} and splits.item_threshold "
+                f"{item_threshold}: a user has at most {_largest(rows, 'user_id')} items and an item "
+                f"{_largest(rows, 'item_id')} users. Lower them in params.yaml, or provide more data; a user needs 3 "
+                "items (train, valid, test)"
             )
         if remaining == size:  # then the pairs are those whose user and item both remain
             for column in ("item_id", "user_id"):
@@ -112,6 +114,12 @@ def _frequent(rows: ibis.Table, column: str, threshold: int) -> ibis.Table:
     """The values of a column that occur at least `threshold` times."""
     counted = rows.group_by(column).aggregate(num=rows.count())
     return counted.filter(counted.num >= threshold).select(column)
+
+
+def _largest(rows: ibis.Table, column: str) -> int:
+    """How often the most frequent value of a column occurs."""
+    counted = rows.group_by(column).aggregate(num=rows.count())
+    return int(to_arrow(counted.aggregate(num=counted.num.max()))["num"][0].as_py() or 0)
 
 
 def _first_rows(rows: ibis.Table) -> ibis.Table:

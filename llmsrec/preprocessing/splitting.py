@@ -13,7 +13,12 @@ from llmsrec.core.errors import DataError
 from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Candidates, Part, Splits, Targets
-from llmsrec.preprocessing.candidates import draw_candidates, sample_targets, title_labels
+from llmsrec.preprocessing.candidates import (
+    draw_candidates,
+    most_negatives,
+    sample_targets,
+    title_labels,
+)
 from llmsrec.preprocessing.k_core import TEST, TRAIN, VALID, SplitsConfig, select_interactions
 from llmsrec.relational.interactions import Interactions
 from llmsrec.relational.sql_engine import batches, to_arrow
@@ -41,9 +46,9 @@ def split(interactions: Interactions, config: SplitsConfig) -> Splits:
     retrieval = _candidates(
         sequences, targets, config, np.arange(catalog.num_items + 1), config.negatives, stream=0
     )
-    generation = _candidates(
-        sequences, targets, config, title_labels(catalog), config.generation_negatives, stream=1
-    )
+    titles = title_labels(catalog)
+    different = most_negatives(sequences, titles, config.generation_negatives)
+    generation = _candidates(sequences, targets, config, titles, different, stream=1)
     return Splits(
         catalog,
         user_ids,
@@ -111,7 +116,10 @@ def _catalog(interactions: Interactions, rows: ibis.Table) -> Catalog:
     ids = to_arrow(rows.select("item_id").distinct())["item_id"].to_pandas()
     items = pd.DataFrame({"item_id": np.sort(ids)})
     if items.empty:
-        raise DataError("no user survives the thresholds of params.yaml (splits): lower them")
+        raise DataError(
+            "no user survives splits.user_threshold and splits.item_threshold of params.yaml: lower them; with kcore: "
+            "single_pass the first counts training purchases, and each user has two more"
+        )
     texts = to_arrow(interactions.items.semi_join(rows, "item_id")).to_pandas()
     items = items.merge(texts, on="item_id", how="left", validate="1:1")
     for column, placeholder in PLACEHOLDERS.items():

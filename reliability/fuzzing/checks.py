@@ -8,7 +8,7 @@ import gzip
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,9 @@ from zlib import crc32
 import numpy as np
 
 from llmsrec.core.errors import DataError
-from llmsrec.parsing import csv_reviews, metadata, reviews
+from llmsrec.parsing import csv_reader, csv_records, metadata, reviews
 from llmsrec.parsing.line_reader import BLOCK_BYTES, LineBlock, ParsedBlock, read_blocks
-from reliability.fuzzing import rules
+from reliability.fuzzing import csv_rules, rules
 from reliability.fuzzing.json_reader import NotJson, Reader
 from reliability.fuzzing.rules import Verdict
 from reliability.fuzzing.tally import Tally
@@ -33,12 +33,17 @@ SENTINEL = 1.5e-77  # replaces literals that only Arrow reads
 ARROW_ONLY = re.compile(rb"(?<=[:,\[ \t])-?(?:Inf(?!inity)|(?<=-)NaN)")
 
 
-def lines_of(content: bytes) -> list[bytes]:
-    """The lines of a file, without line ends."""
+def raw_lines(content: bytes) -> list[bytes]:
+    """The lines of a file, without byte order marks and line feeds."""
     lines = content.split(b"\n")
     if lines[-1] == b"":
         del lines[-1]
-    return [line.rstrip(b"\r\n") for line in lines]
+    return [line.removeprefix(b"\xef\xbb\xbf") for line in lines]
+
+
+def lines_of(content: bytes) -> list[bytes]:
+    """The lines of a file, without line ends."""
+    return [line.rstrip(b"\r\n") for line in raw_lines(content)]
 
 
 def check_reviews(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
@@ -51,16 +56,16 @@ def check_reviews(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
             yield from _one_line(number, line, verdict)
     expected = Expected("reviews", lines, verdicts)
     blocks = [reviews.parse_block(block, "reviews", PERIOD) for block in cut(content, draws)]
-    tally.add(blocks)
+    tally.add(blocks, len(lines))
     yield from expected.problems(blocks)
     for row in range(len(lines)):
         if len(lines) > 8 and crc32(lines[row]) % 50:
             continue  # depends on the line alone, so that shrinking keeps the choice
-        block = LineBlock(1, lines[row] + b"\n", np.array([0, len(lines[row]) + 1]))
+        block = LineBlock(np.array([1]), lines[row] + b"\n", np.array([0, len(lines[row]) + 1]))
         parsed = reviews.parse_block(block, "reviews", PERIOD)
         yield from Expected("reviews", [lines[row]], [verdicts[row]]).problems([parsed])
     if draws.random() < 0.2:
-        yield from _as_file(content, folder / "reviews.jsonl", reviews, reviews.parse_reviews, verdicts)  # fmt: skip
+        yield from _as_file(content, folder / "reviews.jsonl", reviews, reviews.parse_reviews, expected)  # fmt: skip
 
 
 def _one_line(number: int, line: bytes, verdict: Verdict) -> Iterator[str]:
@@ -73,7 +78,7 @@ def _one_line(number: int, line: bytes, verdict: Verdict) -> Iterator[str]:
 
 def cut(content: bytes, draws: Random) -> list[LineBlock]:
     """The content in blocks of one line, some or all lines."""
-    text = content if content.endswith(b"\n") or not content else content + b"\n"
+    text = b"".join(line + b"\n" for line in raw_lines(content))
     ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + 1
     starts = np.concatenate([[0], ends])
     blocks, first, longest = [], 0, draws.choice([4, 20, 60, 150, 400])
@@ -81,38 +86,45 @@ def cut(content: bytes, draws: Random) -> list[LineBlock]:
         last = min(len(ends), first + draws.randint(max(1, longest // 4), longest))
         begin = starts[first]
         piece = text[begin : starts[last]]
-        blocks.append(LineBlock(first + 1, piece, starts[first : last + 1] - begin))
+        blocks.append(
+            LineBlock(np.arange(first, last) + 1, piece, starts[first : last + 1] - begin)
+        )
         first = last
     return blocks
 
 
 def check_items(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
     """Item metadata, as a file."""
-    verdicts = [rules.item(line) for line in lines_of(content)]
-    file = folder / "meta_x.jsonl"
-    yield from _as_file(content, file, metadata, metadata.parse_metadata, verdicts, tally)
+    lines, file = lines_of(content), folder / "meta_x.jsonl"
+    expected = Expected(file.name, lines, [rules.item(line) for line in lines])
+    yield from _as_file(content, file, metadata, metadata.parse_metadata, expected, tally)
 
 
 def check_csv(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
     """CSV, as a file; a wrong header must be a DataError that names file and line."""
     file = folder / "x.csv"
-    lines = lines_of(content)
-    columns = rules.csv_columns(lines[0]) if lines else []
-    if columns is None:
+    pieces = csv_rules.csv_records([line + b"\n" for line in raw_lines(content)])
+    blank = [not b"".join(piece).strip(rules.BLANK) for piece in pieces]
+    first = blank.index(False) if False in blank else len(pieces)
+    header = csv_rules.csv_columns(b"".join(pieces[first])) if first < len(pieces) else None
+    if header is None:
         file.write_bytes(content)
         try:
-            list(csv_reviews.parse_csv(file, PERIOD))
+            list(csv_reader.parse_csv_reviews(file, PERIOD))
         except DataError as error:
-            if f"{file}, line 1: the header" not in str(error):
+            if not re.search(re.escape(str(file)) + r", line \d+: the header", str(error)):
                 yield f"an error does not name file and line: {error}"
             tally.rejects["(file) header"] += 1
             tally.files += 1
         else:
-            yield f"an invalid header is accepted: {lines[0]!r}"
+            yield f"an invalid header is accepted: {content[:200]!r}"
         return
-    verdicts = [Verdict(), *(rules.csv_row(line, columns) for line in lines[1:])][: len(lines)]
-    parse = partial(csv_reviews.parse_csv, dates=PERIOD)
-    yield from _as_file(content, file, csv_reviews, parse, verdicts, tally)
+    found = [(b"", Verdict()) for piece in pieces[: first + 1] for _ in piece]
+    for piece in pieces[first + 1 :]:
+        found += csv_rules.csv_rows(piece, *header)
+    expected = Expected(file.name, [text for text, _ in found], [verdict for _, verdict in found])
+    parse = partial(csv_reader.parse_csv_reviews, dates=PERIOD)
+    yield from _as_file(content, file, csv_records, parse, expected, tally)
 
 
 def _as_file(
@@ -120,7 +132,7 @@ def _as_file(
     file: Path,
     module: ModuleType,
     parse: Callable[..., Iterator[ParsedBlock]],
-    verdicts: list[Verdict],
+    expected: "Expected",
     tally: Tally | None = None,
 ) -> Iterator[str]:
     """Parse a file in one block and in many, gzipped or not; the rows must be those of the rules."""
@@ -128,15 +140,14 @@ def _as_file(
     if draws.random() < 0.2:
         file = file.with_name(file.name + ".gz")
     file.write_bytes(gzip.compress(content, 1) if file.suffix == ".gz" else content)
-    lines = lines_of(content)
-    longest = max(map(len, lines), default=0)
+    longest = max(map(len, expected.lines), default=0)
     small = max(longest // 20, int(2 ** draws.uniform(4, 14)))
     for size in (BLOCK_BYTES, small):
         with mock.patch.object(module, "read_blocks", partial(read_blocks, block_size=size)):
             blocks = list(parse(file, PERIOD) if module is reviews else parse(file))
         if tally and size == BLOCK_BYTES:
-            tally.add(blocks)
-        yield from Expected(file.name, lines, verdicts).problems(blocks)
+            tally.add(blocks, len(expected.lines))
+        yield from replace(expected, file=file.name).problems(blocks)
 
 
 @dataclass(frozen=True)
@@ -149,14 +160,13 @@ class Expected:
 
     def problems(self, blocks: Sequence[ParsedBlock]) -> Iterator[str]:
         """Where the parsed blocks differ from it."""
-        total = sum(block.num_lines for block in blocks)
-        blank = sum(block.num_blank for block in blocks)
         rows = [row for block in blocks for row in block.rows.to_pylist()]
         rejects = [reject for block in blocks for reject in block.rejects.to_pylist()]
-        if total != len(self.lines) or len(rows) + len(rejects) + blank != total:
+        blank = sum(verdict == Verdict() for verdict in self.verdicts)
+        if len(rows) + len(rejects) + blank != len(self.lines):
             yield (
-                f"lines are lost or duplicated: {len(self.lines)} lines, of which {total} read: "
-                f"{len(rows)} rows, {len(rejects)} rejects, {blank} blank"
+                f"lines are lost or duplicated: {len(self.lines)} lines, of which {len(rows)} rows, {len(rejects)} "
+                f"rejects, {blank} blank"
             )
         for row in rows:
             yield from invalid(row)

@@ -21,8 +21,8 @@ ODD_CELLS = {
 HEADERS = [
     "user_id,parent_asin,rating,timestamp", "user,item,timestamp,title,brand,category,description,rating",
     "timestamp,item_id,user", "\ufefftimestamp,parent_asin,user_id,title",
-    '"user_id","parent_asin","timestamp","rating"', "user_id,parent_asin,rating,timestamp,user_id",
-    "user_id,parent_asin,asin,timestamp,rating,title,title", "user_id,parent_asin,timestamp,,",
+    '"user_id","parent_asin","timestamp","rating"', "user_id,parent_asin,rating,timestamp,other",
+    "user_id,parent_asin,asin,timestamp,rating,title,store", "user_id,parent_asin,timestamp,,",
 ]  # fmt: skip
 CELLS: dict[str, Callable[[Random], str]] = {
     "user": lambda draws: f"AE{draws.randrange(1000):026d}",

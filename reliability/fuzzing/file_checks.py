@@ -14,7 +14,7 @@ import numpy as np
 from llmsrec.core.config import load_section
 from llmsrec.core.errors import ConfigError, DataError
 from llmsrec.parsing.line_reader import LineBlock, read_blocks
-from reliability.fuzzing.checks import lines_of
+from reliability.fuzzing.checks import lines_of, raw_lines
 from reliability.fuzzing.settings import READERS, SECTIONS, may_be_taken, unchanged
 from reliability.fuzzing.tally import Tally
 
@@ -66,11 +66,11 @@ def _block_size(content: bytes) -> int:
 
 def _blocks(blocks: list[LineBlock], text: bytes) -> Iterator[str]:
     """The joined blocks are the text with a final line end; lines are numbered consecutively."""
-    expected = text if text.endswith(b"\n") or not text else text + b"\n"
+    expected = b"".join(line + b"\n" for line in raw_lines(text))
     if b"".join(block.text for block in blocks) != expected:
         yield f"the blocks are not the file: {len(blocks)} blocks"
     numbered = [
-        (block.first + row, block.line(row)) for block in blocks for row in range(len(block))
+        (int(block.numbers[row]), block.line(row)) for block in blocks for row in range(len(block))
     ]
     if numbered != list(enumerate(lines_of(text), start=1)):
         yield f"lines or numbers differ from the file: {len(numbered)}"

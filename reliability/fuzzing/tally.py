@@ -17,10 +17,12 @@ class Tally:
     blank: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
 
-    def add(self, blocks: Sequence[ParsedBlock]) -> None:
+    def add(self, blocks: Sequence[ParsedBlock], lines: int) -> None:
+        """Count the blocks of a file of so many lines; what is neither row nor reject is blank."""
         self.files += 1
+        self.lines += lines
+        self.blank += lines
         for block in blocks:
-            self.lines += block.num_lines
             self.rows += block.rows.num_rows
-            self.blank += block.num_blank
+            self.blank -= block.rows.num_rows + block.rejects.num_rows
             self.rejects.update(block.rejects["reason"].to_pylist())

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -59,7 +60,9 @@ def ingest_files(
         file.unlink()
     for name, lines in files.items():
         content = b"\n".join(lines)
-        (raw / name).write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
+        (raw / name).write_bytes(
+            gzip.compress(content, 1) if name.lower().endswith(".gz") else content
+        )
     counts = ingest(raw, folder / "out", config, rejects_file=folder / "rejects.parquet")
     return counts, Interactions.load(folder / "out").rows.to_pandas()
 
@@ -184,6 +187,14 @@ def test_lines_are_rows_duplicates_or_rejects_and_order_is_by_time_and_hash(
     lines = [line(*purchase) for purchase in purchases] + malformed
     shuffle.shuffle(lines)
     files = {"x.jsonl": lines[:cut], "y.jsonl.gz": lines[cut:]}
+    whole = line(*purchases[0])  # a file needs a valid line
+    purchases = [
+        *purchases,
+        *(purchases[0] for text in files.values() if not set(text) - {*malformed}),
+    ]
+    files = {
+        name: text if set(text) - {*malformed} else [*text, whole] for name, text in files.items()
+    }
     counts, rows = ingest_files(tmp_path_factory.mktemp("s"), files, config(1.0, tie_seed))
     assert histories(rows) == slow_histories(purchases, tie_seed)
     pairs = len({(user, item) for user, item, _ in purchases})
@@ -253,8 +264,9 @@ def test_too_many_rejects_are_an_error_and_are_written(
     with pytest.raises(DataError) as caught:
         run_ingest(files, config(0.59))
     assert str(caught.value) == (
-        "3 of 5 lines are malformed (60.0%; allowed 59.0%), most often 'broken JSON', first x.jsonl line 2 "
-        "(broken JSON): fix the source or raise interactions.max_reject_share"
+        "3 of 5 lines of x.jsonl are malformed (60.0%; allowed 59.0%), 2 of them as 'broken JSON', first in line 2: "
+        "'half'. Remedy: expected one JSON object per line; a file of comma separated values is named .csv; correct "
+        "the file, or raise interactions.max_reject_share"
     )
     rejects = pq.read_table(tmp_path / "rejects.parquet").to_pylist()
     assert [(row["line"], row["reason"], row["text"]) for row in rejects] == [
@@ -278,12 +290,100 @@ def test_a_failed_run_keeps_the_previous_output(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw", "rejects.parquet"]
 
 
-@pytest.mark.parametrize("lines", [[], [b"x", b"y"]])
-def test_files_without_a_review_are_an_error(
-    run_ingest: Callable[..., Any], lines: list[bytes]
+GOOD = [line("U", "a", 12_000), line("U", "b", 12_001)]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"x.jsonl": []}, "x.jsonl holds no line of data"),
+        ({"x.csv": [b"user,item,timestamp"]}, "x.csv holds no line of data"),
+        (
+            {"x.jsonl": [b"x", b"y"]},
+            "2 of 2 lines of x.jsonl are malformed (100.0%; allowed 100.0%), all as",
+        ),
+        ({"x.jsonl": GOOD, "y.jsonl": [b"x"]}, "1 of 1 lines of y.jsonl are malformed"),
+        ({"x.jsonl": GOOD, "meta_x.jsonl": [b"{}"]}, "1 of 1 lines of meta_x.jsonl are malformed"),
+        ({"x.jsonl": GOOD, "meta_x.csv": [b"asin;title"]}, "meta_x.csv holds no line of data"),
+    ],
+)
+def test_a_file_without_a_valid_line_is_an_error(
+    tmp_path: Path, run_ingest: Callable[..., Any], files: dict[str, list[bytes]], message: str
 ) -> None:
-    with pytest.raises(DataError, match=rf"none of the {len(lines)} lines of \['x.jsonl'\]"):
-        run_ingest({"x.jsonl": lines}, config(1.0))
+    with pytest.raises(DataError, match=re.escape(message)):
+        run_ingest(files, config(1.0))
+    if "malformed" in message:
+        (reject, *_) = pq.read_table(tmp_path / "rejects.parquet").to_pylist()
+        assert reject["file"] in message
+
+
+def of(time: str) -> bytes:
+    return b'{"user_id": "U", "asin": "P", "timestamp": %s}' % time.encode()
+
+
+ORIGINS: list[tuple[str, bytes, str]] = [
+    ("x.jsonl", of("1500000000"), "timestamps look like seconds; expected milliseconds: multiply them by 1000"),
+    ("x.jsonl", of("1500000000000000"), "timestamps look like microseconds; expected milliseconds: divide"),
+    ("x.jsonl", of("1500000000000000000"), "timestamps look like nanoseconds; expected milliseconds: divide"),
+    ("x.jsonl", of("1500000000.5"), "expected a whole number of milliseconds since 1970"),
+    ("x.jsonl", of('"2017-07-14T02:40:00Z"'), "expected a whole number of milliseconds since 1970"),
+    ("x.jsonl", of("NaN"), "expected a whole number of milliseconds since 1970"),
+    ("x.jsonl", of("7"), "from interactions.earliest to interactions.latest"),
+    ("x.jsonl", b'{"user_id": 7}', "in JSON write numbers in quotes"),
+    ("x.jsonl", b'{"customer": "U"}', "expected a field user_id or reviewerID or user"),
+    ("x.jsonl", b'{"user_id": "U", "product": "P"}', "expected a field parent_asin or asin or item_id or item"),
+    ("x.jsonl", b'{"user_id": "U", "item": "P", "time": 1}', "expected a field timestamp"),
+    ("x.jsonl", b"user_id,item,timestamp", "a file of comma separated values is named .csv"),
+    ("x.csv", b"user,item,timestamp\nU,P,2017-07-14", "expected a whole number of milliseconds"),
+    ("x.csv", b"user,item,timestamp\nU,P,1,2", "a value with the separator is quoted"),
+    ("x.csv", b'user,item,timestamp\nU,"P,1', "a quote at the start of a value must be closed"),
+    ("x.csv", b"user,item,timestamp\nU,caf\xe9,1", "iconv -f WINDOWS-1252 -t UTF-8"),
+    ("x.csv", b"user,item,timestamp\n\0\0\0", "the file is damaged, or no UTF-8 text"),
+    ("x.csv", b'{"user_id": "U"}', "a file of JSON lines is named .jsonl"),
+    ("x.json", b' [\n{"user_id": "U"}', "x.json is one JSON array: write one object per line"),
+    ("x.csv", "user,item,timestamp\n".encode("utf-16"), "x.csv is UTF-16: save it as UTF-8"),
+    ("x.csv", "user,item,timestamp\n".encode("utf-16-le"), "x.csv is UTF-16 or no text: save it as UTF-8"),
+    ("x.csv", b"\x1f\x8b\x08", "x.csv is compressed with gzip: add .gz to its name"),
+    ("x.csv", b"PK\x03\x04", "x.csv is a zip archive or an Excel workbook"),
+    ("x.csv.gz", b"PAR1", "x.csv.gz is Parquet: write it as CSV or JSON lines"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"), ORIGINS, ids=[message[:40] for _, _, message in ORIGINS]
+)
+def test_the_error_says_why_no_line_of_a_file_can_be_read_and_what_to_do(
+    run_ingest: Callable[..., Any], name: str, content: bytes, message: str
+) -> None:
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        run_ingest({name: content.split(b"\n")})
+    assert name in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_files_in_all_formats_give_the_same_interactions(run_ingest: Callable[..., Any]) -> None:
+    """Names in capitals and with a space, byte order marks, gzip; ids keep zeros, commas and all their digits."""
+    users = ("007", "12345678901234567890", "a, b")
+    lines = [line(user, item, 12_000 + n) for user in users for n, item in enumerate("ab")]
+    _, expected = run_ingest(
+        {"x.jsonl": lines, "meta_x.jsonl": [b'{"parent_asin": "a", "title": "A"}']}
+    )
+    records = [json.loads(text) for text in lines]
+    cells = [
+        [f'"{record["user_id"]}"', record["parent_asin"], str(record["timestamp"])]
+        for record in records
+    ]
+    bom = "\ufeff".encode()
+    for files in (
+        {"My Shop.JSON.GZ": [bom + lines[0], *lines[1:]], "META_x.tsv": [b"asin\ttitle", b"a\tA"]},
+        {"x.CSV": [bom + b"user,item,timestamp", *(",".join(row).encode() for row in cells)],
+         "meta_x.json.gz": [bom + b"{'asin': 'a', 'title': 'A'}"]},
+        {"x.tsv.gz": [bom + b"user\titem\ttimestamp", *("\t".join(row).encode() for row in cells)],
+         "meta_x.csv.gz": [bom + b'"item";"title"', b'a;"A"']},
+    ):  # fmt: skip
+        counts, rows = run_ingest(files)
+        pd.testing.assert_frame_equal(rows, expected)
+        assert counts["items_without_metadata"] == 1
 
 
 def test_the_error_names_a_damaged_gzip(tmp_path: Path) -> None:
@@ -343,7 +443,8 @@ def test_titles_of_csv_rows_are_used_where_metadata_is_missing(
     ("names", "message"),
     [
         (["meta_x.jsonl"], "no review file"),
-        (["x.jsonl", "x.parquet"], r"x\.parquet.*only \.jsonl and \.csv"),
+        (["x.jsonl", "x.parquet"], r"x\.parquet.*expected reviews as \.jsonl, \.json"),
+        (["x.jsonl", "x.jsonl.zst"], r"x\.jsonl\.zst.*expected reviews as"),
         (["x.jsonl", "y.train.csv"], "mixes a ready split"),
         ([], "no review file"),
     ],

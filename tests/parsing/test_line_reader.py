@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsrec.core.errors import DataError
+from llmsrec.parsing import line_reader
 from llmsrec.parsing.line_reader import LineBlock, read_blocks
 
 LINES = [f'{{"line": {number}}}'.encode() for number in range(1, 41)]
@@ -27,12 +28,14 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bytes], Pa
 
 
 def numbered(blocks: list[LineBlock]) -> list[tuple[int, bytes]]:
-    return [(block.first + row, block.line(row)) for block in blocks for row in range(len(block))]
+    return [
+        (int(block.numbers[row]), block.line(row)) for block in blocks for row in range(len(block))
+    ]
 
 
 @settings(deadline=None)
 @given(
-    lines=st.lists(st.binary(max_size=12).map(lambda text: text.translate(None, b"\r\n"))),
+    lines=st.lists(st.binary(max_size=12).map(lambda text: text.translate(None, b"\r\n\xef"))),
     end=st.sampled_from([b"\n", b"\r\n"]),
     closed=st.booleans(),
     zipped=st.booleans(),
@@ -59,6 +62,25 @@ def test_a_line_longer_than_the_block_is_not_split(write: Callable[[str, bytes],
     text = b"short\n" + b"x" * 1000 + b"\nlast"
     lines = numbered(list(read_blocks(write("x", text), 16)))
     assert lines == [(1, b"short"), (2, b"x" * 1000), (3, b"last")]
+
+
+@pytest.mark.parametrize("block_size", [4, 1 << 20])
+def test_byte_order_marks_at_the_start_of_lines_are_removed(
+    write: Callable[[str, bytes], Path], block_size: int
+) -> None:
+    """Also of a second file that was appended; elsewhere the character stays."""
+    text = "\ufeffa\nb\ufeff\n\ufeffc".encode()
+    expected = [(1, b"a"), (2, "b\ufeff".encode()), (3, b"c")]
+    for file in (write("x", text), write("x.gz", gzip.compress(text))):
+        assert numbered(list(read_blocks(file, block_size))) == expected
+
+
+def test_a_file_without_line_ends_is_refused(
+    write: Callable[[str, bytes], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_reader, "MAX_LINE_BYTES", 1 << 20)
+    with pytest.raises(DataError, match=r"x, line 2 has more than 1 MB: expected text with one"):
+        list(read_blocks(write("x", b"a\n" + b"x\r" * (1 << 20)), 1 << 16))
 
 
 def test_an_empty_file_has_no_line(write: Callable[[str, bytes], Path]) -> None:

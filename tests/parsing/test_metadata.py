@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmsrec.parsing import metadata
 from llmsrec.parsing.line_reader import read_blocks
-from llmsrec.parsing.metadata import clean_text, item_texts, parse_metadata
+from llmsrec.parsing.metadata import clean_text, item_texts, parse_item, parse_metadata
 
 
 def test_all_texts_of_a_full_record() -> None:
@@ -47,6 +47,22 @@ def test_brand_and_category_have_a_second_source() -> None:
         texts, _ = item_texts({**record, **first})
         assert texts is not None
         assert (texts["brand"], texts["category"]) == ("Lux", "Lamps")
+
+
+def test_items_of_2014_and_2018_are_read() -> None:
+    of_2014 = b"{'asin': 'A', 'title': 'it\\'s', 'brand': 'Lux', 'categories': [['Toys', 'Dolls']], 'salesRank': None}"
+    of_2018 = (
+        b'{"asin": "B", "title": "Doll", "brand": "Lux", "main_cat": "Toys", "category": ["Dolls"]}'
+    )
+    for line, item, title in ((of_2014, "A", "it's"), (of_2018, "B", "Doll")):
+        expected = {
+            "item_id": item,
+            "title": title,
+            "description": None,
+            "brand": "Lux",
+            "category": "Toys",
+        }
+        assert parse_item(line) == (expected, None)
 
 
 @pytest.mark.parametrize(
@@ -125,5 +141,3 @@ def test_every_line_of_a_file_is_a_row_or_a_reject(
         ("meta_x.jsonl.gz", 6, "mistyped parent_asin"),
         ("meta_x.jsonl.gz", 7, "invalid UTF-8"),
     ]
-    assert sum(block.num_lines for block in blocks) == 8
-    assert sum(block.num_blank for block in blocks) == 1

@@ -45,14 +45,13 @@ def raw(tmp_path: Path) -> Path:
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that were parsed."""
     names: list[str] = []
-    for name in ("parse_file", "parse_metadata"):
-        parse = getattr(module, name)
+    parse = module.parse_file
 
-        def record(file: Path, *rest: Any, parse: Any = parse) -> Any:
-            names.append(file.name)
-            return parse(file, *rest)
+    def record(file: Path, dates: Any) -> Any:
+        names.append(file.name)
+        return parse(file, dates)
 
-        monkeypatch.setattr(module, name, record)
+    monkeypatch.setattr(module, "parse_file", record)
     return names
 
 

@@ -158,7 +158,7 @@ def test_an_empty_sample_is_an_error() -> None:
 
 
 def test_thresholds_that_no_user_meets_are_an_error() -> None:
-    with pytest.raises(DataError, match="user_threshold 9 and item_threshold 1"):
+    with pytest.raises(DataError, match=r"user_threshold 9 and splits\.item_threshold 1"):
         select_interactions(twelve(), splits_config(user_threshold=9))
 
 

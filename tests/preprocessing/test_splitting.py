@@ -285,5 +285,5 @@ def test_statistics_by_hand() -> None:
 
 def test_no_remaining_user_is_an_error() -> None:
     config = without_negatives(kcore="single_pass", user_threshold=9)
-    with pytest.raises(DataError, match="no user survives the thresholds"):
+    with pytest.raises(DataError, match=r"no user survives splits\.user_threshold"):
         split(with_titles(FIVE), config)

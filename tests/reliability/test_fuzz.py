@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from llmsrec.core import config
-from llmsrec.parsing import csv_reviews, line_reader, metadata, reviews
+from llmsrec.parsing import csv_reader, line_reader, metadata, reviews
 from reliability import fuzz
-from reliability.fuzzing import mutations, rules
+from reliability.fuzzing import csv_rules, mutations, rules
 from reliability.fuzzing.csv_inputs import HEADERS, SHAPES
 from reliability.fuzzing.json_reader import NotJson, Reader
 from reliability.fuzzing.rules import Verdict
@@ -70,15 +70,15 @@ def test_a_run_stops_after_its_minutes(run: Callable[..., Any]) -> None:
     assert (code, found["inputs"]) == (0, 100)  # a batch
 
 
-def dropping(block: line_reader.LineBlock) -> tuple[list[Any], list[int]]:
+def dropping(block: line_reader.LineBlock, rows: Any, read: Any) -> tuple[list[Any], list[int]]:
     """Of a block's lines one, unless it stands alone."""
-    return [], list(range(len(block) - (len(block) > 1)))
+    return [], rows[: len(rows) - (len(block) > 1)].tolist()
 
 
 def planted(patch: pytest.MonkeyPatch, defect: str) -> str:
     """Puts a defect into a parser; says into which."""
     if defect == "a line is dropped":
-        patch.setattr(reviews, "_parse_with_arrow", lambda block, dates: dropping(block))
+        patch.setattr(reviews, "parse_in_bulk", dropping)
         return "reviews"
     if defect == "an empty user is taken":
         check = reviews.check_record
@@ -101,7 +101,7 @@ def planted(patch: pytest.MonkeyPatch, defect: str) -> str:
         patch.setattr(line_reader, "_block", lambda first, text: block(first + (first > 1), text))
         return "lines"
     if defect == "underscores are digits":
-        patch.setattr(csv_reviews, "INTEGER", csv_reviews.re.compile(r"[-+]?[0-9_]+"))
+        patch.setattr(csv_reader, "INTEGER", csv_reader.re.compile(r"[-+]?[0-9_]+"))
         return "csv"
     if defect == "a damaged gzip ends early":
         patch.setattr(line_reader, "DataError", StopIteration)
@@ -239,11 +239,12 @@ def test_the_rules_for_a_review(line: bytes, verdict: Verdict) -> None:
     ],
 )
 def test_the_rules_for_a_line_of_csv(line: bytes, verdict: Verdict) -> None:
-    assert rules.csv_row(line, ["user_id", "parent_asin", "rating", "timestamp"]) == verdict
+    columns = ["user_id", "parent_asin", "rating", "timestamp"]
+    assert csv_rules.csv_rows([line + b"\n"], columns, ",") == [(line, verdict)]
 
 
 def test_every_header_of_the_generator_has_a_line_of_its_shape() -> None:
     for header, shape in zip(HEADERS, SHAPES, strict=True):
-        columns = rules.csv_columns(header.encode())
+        columns = csv_rules.csv_columns(header.removeprefix("\ufeff").encode())
         assert columns is not None
-        assert len(columns) == len(shape)
+        assert len(columns[0]) == len(shape)

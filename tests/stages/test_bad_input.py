@@ -274,8 +274,11 @@ def test_the_error_for_too_many_malformed_lines_has_counts_and_the_first_place(
     params()
     raw(folder, store__jsonl=lines(*GOOD[:7], '{"user_id": "U1"', *GOOD[7:8], "[]", '{"user_id": '))
     message = error_of("ingest")
-    assert "3 of 11 lines are malformed (27.3%; allowed 5.0%), most often 'broken JSON'" in message
-    assert "first store.jsonl line 8 (broken JSON)" in message
+    assert (
+        "3 of 11 lines of store.jsonl are malformed (27.3%; allowed 5.0%), 2 of them as 'broken JSON'"
+        in message
+    )
+    assert 'first in line 8: \'{"user_id": "U1"\'' in message
     assert "raise interactions.max_reject_share" in message
     assert not (folder / "out").exists()
     assert (folder / "reports" / "rejects.parquet").exists()
@@ -296,12 +299,15 @@ def test_an_earlier_output_survives_a_failure(folder: Path, params: Callable[...
     [
         ({}, "raw holds no review file"),
         ({"meta_store__jsonl": b"{}\n"}, "raw holds no review file"),
-        ({"store__jsonl": b"{}\n", "notes__txt": b"x"}, "raw holds ['notes.txt']: only .jsonl and"),
+        (
+            {"store__jsonl": b"{}\n", "notes__txt": b"x"},
+            "raw holds ['notes.txt']; expected reviews as .jsonl",
+        ),
         (
             {"store__jsonl": b"{}\n", "store__train__csv": b"x"},
             "raw mixes a ready split (.train.csv ...) with unsplit files",
         ),
-        ({"store__jsonl": b""}, "none of the 0 lines of ['store.jsonl'] is a review"),
+        ({"store__jsonl": b""}, "store.jsonl holds no line of data"),
         (
             {"store__csv": b"user_id,item,rating\nu,i,5\n"},
             "raw/store.csv, line 1: the header ['user_id', 'parent_asin', 'rating'] has no column "
@@ -361,7 +367,11 @@ def test_the_error_names_thresholds_that_nothing_survives(
 ) -> None:
     params(splits={"user_threshold": 11})
     message = error_of("split")
-    assert "no interaction survives user_threshold 11 and item_threshold 5: lower them" in message
+    assert (
+        "no interaction survives splits.user_threshold 11 and splits.item_threshold 5: a user has "
+        in message
+    )
+    assert "a user has at most 10 items and an item 30 users. Lower them in params.yaml" in message
     assert not (folder / "out").exists()
 
 
