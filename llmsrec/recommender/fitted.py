@@ -34,6 +34,7 @@ class RecommenderConfig:
 
     parts: list[PartName]
     content_last: Count
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class FittedRecommender:
 
 
 def fit_recommender(
-    student: LLMSRec, splits: Splits, config: RecommenderConfig, student_digest: str, seed: int
+    student: LLMSRec, splits: Splits, config: RecommenderConfig, student_digest: str
 ) -> FittedRecommender:
     """Encode the items with the student and fit the weights of the parts to the validation targets."""
     fitted = FittedRecommender(
@@ -109,7 +110,9 @@ def fit_recommender(
         student=student_digest,
     )
     rankers = fitted.rankers(student, splits.catalog)
-    scored = score_users({name: rankers[name] for name in config.parts}, splits, "valid", seed)
+    scored = score_users(
+        {name: rankers[name] for name in config.parts}, splits, "valid", config.seed
+    )
     others = [name for name in config.parts if name != "student"]
     return FittedRecommender(
         **{
