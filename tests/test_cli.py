@@ -193,7 +193,6 @@ def test_an_untrained_folder_says_what_to_do(
         ("splits", "splits/items.parquet"),
         ("teacher", "teacher/config.json"),
         ("backbone", "backbone/backbone.json"),
-        ("recommender", "recommender/model.safetensors"),
     ],
 )
 def test_a_part_that_is_not_there_is_named(
