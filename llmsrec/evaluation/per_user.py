@@ -19,6 +19,7 @@ from llmsrec.ranking.ranker import Ranker, VectorRanker
 PROTOCOLS = ("sampled", "full")
 METRICS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 LIST_LENGTH = 10  # items of the lists whose coverage, novelty and Gini coefficient are reported
+MAIN = ("recommender", "student")  # compared with every other system
 SHUFFLED_MODELS = ("teacher", "student")  # also evaluated on shuffled histories
 
 
@@ -158,9 +159,9 @@ def _chance(splits: Splits) -> dict[str, float]:
 
 
 def compared_pairs(table: MetricTable) -> list[tuple[str, str]]:
-    """The pairs whose differences are reported: the student and each other system; what order is worth to a system."""
+    """The pairs whose differences are reported: those with recommender or student, and what order is worth."""
     originals = [name for name in table if not name.endswith(SHUFFLED)]
-    pairs = [("student", name) for name in originals if name != "student"]
+    pairs = [(main, name) for main in MAIN for name in originals if name != main]
     pairs += [("teacher", "markov"), ("markov", "markov_unordered")]
     pairs += [(f"{name}{SHUFFLED}", name) for name in originals]
     return [pair for pair in pairs if set(pair) <= table.keys()]

@@ -28,7 +28,7 @@ class System:
 
     label: str
     kind: Literal["baseline", "model"]
-    build: Callable[[Inputs], Ranker]
+    build: Callable[[Inputs], Ranker] | None = None  # None: a trained ranker of the same name
 
 
 SYSTEMS = {
@@ -40,14 +40,19 @@ SYSTEMS = {
             inputs.splits, inputs.splits.train.shuffled(np.random.default_rng(inputs.seed))
         ),
     ),
-    "teacher": System("Teacher (SASRec)", "model", lambda inputs: inputs.models["teacher"]),
-    "student": System("Student (LLM-SRec)", "model", lambda inputs: inputs.models["student"]),
+    "content": System("Item texts (TF-IDF)", "baseline"),
+    "teacher": System("Teacher (SASRec)", "model"),
+    "student": System("Student (LLM-SRec)", "model"),
+    "teacher_content": System("Recommender without the student", "model"),
+    "recommender": System("Recommender", "model"),
 }  # fmt: skip
 
 
 def all_rankers(inputs: Inputs) -> dict[str, Ranker]:
-    """Every system by name."""
-    return {name: system.build(inputs) for name, system in SYSTEMS.items()}
+    """Every system by name; trained ones that `inputs` lacks are left out."""
+    built = {name: system.build(inputs) for name, system in SYSTEMS.items() if system.build}
+    rankers = {**built, **inputs.models}
+    return {name: rankers[name] for name in SYSTEMS if name in rankers}
 
 
 def label(name: str) -> str:

@@ -5,7 +5,7 @@ in a ranking only if the whole 95% interval lies beyond its bound, so that noise
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -15,25 +15,23 @@ from llmsrec.evaluation.bootstrap import Interval, interval, resampled_means
 from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, UserMetrics
 from llmsrec.evaluation.systems import baselines, label
 
-GATES = ("order", "similarity", "popularity", "baseline", "teacher")
+GateName = Literal["order", "similarity", "popularity", "baseline", "teacher", "worth"]
+GATES: tuple[GateName, ...] = get_args(GateName)
 PLACES = {"sampled": "among candidates", "full": "among all items"}
 
-Severity = Literal["error", "warn"]
 Column = Float[np.ndarray, "users"]
 
 
 @dataclass(frozen=True)
 class GatesConfig:
+    """A gate outside `errors` is a warning."""
+
+    errors: list[GateName]
     order_share: Share
-    order_severity: Severity
     similarity: Share
-    similarity_severity: Severity
     popularity_margin: Share
-    popularity_severity: Severity
     baseline_margin: Share
-    baseline_severity: Severity
     teacher_margin: Share
-    teacher_severity: Severity
 
 
 @dataclass(frozen=True)
@@ -45,12 +43,15 @@ class Finding:
     observed: str
 
 
+Judged = tuple[str, list[Finding]]  # the condition, and what was found
+
+
 @dataclass(frozen=True)
 class Gate:
     """The result of one gate."""
 
-    name: str
-    severity: Severity
+    name: GateName
+    severity: Literal["error", "warn"]
     condition: str
     findings: list[Finding]
 
@@ -75,26 +76,32 @@ def evaluate_gates(
     metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig
 ) -> dict[str, Any]:
     """The student's gates as a validation report; those on order need shuffled runs."""
-    rivals = {
-        "popularity": ["popularity"],
-        "baseline": [name for name in baselines() if name in metrics.table],
-        "teacher": ["teacher"],
+    rivals: dict[GateName, tuple[list[str], float]] = {
+        "popularity": (["popularity"], gates.popularity_margin),
+        "baseline": (
+            [name for name in baselines() if name in metrics.table],
+            gates.baseline_margin,
+        ),
+        "teacher": (["teacher"], gates.teacher_margin),
     }
-    results = [
-        _not_below(metrics, config, name, rivals[name], (margin, severity))
-        for name, margin, severity in (
-            ("popularity", gates.popularity_margin, gates.popularity_severity),
-            ("baseline", gates.baseline_margin, gates.baseline_severity),
-            ("teacher", gates.teacher_margin, gates.teacher_severity),
-        )
-    ]
+    found = {name: _not_below(metrics, config, name, *rivals[name]) for name in rivals}
     if "student_shuffled" in metrics.table:
-        results = [_order(metrics, gates, config), _similarity(metrics, gates, config), *results]
+        found = {
+            "order": _order(metrics, gates, config),
+            "similarity": _similarity(metrics, gates, config),
+            **found,
+        }
+    if "recommender" in metrics.table:
+        found["worth"] = _worth(metrics, config)
+    results = [
+        Gate(name, "error" if name in gates.errors else "warn", condition, findings)
+        for name, (condition, findings) in found.items()
+    ]
     failed = [gate for gate in results if not gate.passed and gate.severity == "error"]
     return {"success": not failed, "results": [gate.as_dict() for gate in results]}
 
 
-def _order(metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig) -> Gate:
+def _order(metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig) -> Judged:
     share = gates.order_share
     findings = []
     for protocol, place in PLACES.items():
@@ -114,29 +121,24 @@ def _order(metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig) -
             observed += "; its teacher loses nothing significantly, so there is no order to learn"
         findings.append(Finding(teacher_cost.low <= 0 or margin.high >= 0, margin, observed))
     condition = f"shuffling costs the student at least {share:.0%} of what it costs its teacher"
-    return Gate("order", gates.order_severity, condition, findings)
+    return condition, findings
 
 
-def _similarity(metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig) -> Gate:
+def _similarity(metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig) -> Judged:
     margin = _interval(gates.similarity - metrics.similarity["student"], config)
     mean = float(metrics.similarity["student"].mean())
-    return Gate(
-        name="similarity",
-        severity=gates.similarity_severity,
-        condition=f"cosine of a user with the same user shuffled is at most {gates.similarity}",
-        findings=[Finding(margin.high >= 0, margin, f"the mean cosine is {mean:.3f}")],
-    )
+    condition = f"cosine of a user with the same user shuffled is at most {gates.similarity}"
+    return condition, [Finding(margin.high >= 0, margin, f"the mean cosine is {mean:.3f}")]
 
 
 def _not_below(
     metrics: UserMetrics,
     config: EvaluationConfig,
-    name: str,
+    name: GateName,
     rivals: list[str],
-    bound: tuple[float, Severity],
-) -> Gate:
-    """The student's NDCG@10 is not below the best rival's by more than the share `bound[0]`, in either ranking."""
-    allowed, severity = bound
+    allowed: float,
+) -> Judged:
+    """The student's NDCG@10 is not below the best rival's by more than the share `allowed`, in either ranking."""
     findings = []
     for protocol, place in PLACES.items():
         columns = {rival: _ndcg(metrics, rival, protocol) for rival in rivals}
@@ -150,7 +152,18 @@ def _not_below(
         findings.append(Finding(margin.high >= 0, margin, observed))
     within = f" by more than {allowed:.0%}" if allowed else ""
     other = "the best baseline" if name == "baseline" else name
-    return Gate(name, severity, f"the student is not worse than {other}{within}", findings)
+    return f"the student is not worse than {other}{within}", findings
+
+
+def _worth(metrics: UserMetrics, config: EvaluationConfig) -> Judged:
+    """The recommender with the student is significantly better than the one without, in both rankings."""
+    findings = []
+    for protocol, place in PLACES.items():
+        values = [_ndcg(metrics, name, protocol) for name in ("recommender", "teacher_content")]
+        margin = _interval(values[0] - values[1], config)
+        observed = f"NDCG@10 {place} is {values[0].mean():.4f} with the student, {values[1].mean():.4f} without"
+        findings.append(Finding(margin.low > 0, margin, observed))
+    return "the student makes the recommender significantly better", findings
 
 
 def _ndcg(metrics: UserMetrics, system: str, protocol: str) -> Column:

@@ -6,9 +6,11 @@ The sentences are stored in metrics.json; the report, `make run` and `llmsrec re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmsrec.evaluation.per_user import MAIN
 from llmsrec.evaluation.systems import SHUFFLED, label
 
 NEWS = ("bad", "open", "good")  # worst first
+COMBINED = ("recommender", "teacher_content")  # hybrids, which are no rivals of the student alone
 SHOWN = 3  # systems that a sentence lists
 
 Statement = dict[str, str]  # news, text
@@ -26,7 +28,12 @@ def verdict(metrics: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]) -> l
         for protocol, place in places.items()
     }  # fmt: skip
     statements = [
-        *(_against_rivals(place, gaps[place], values[place]) for place in places.values()),
+        *(
+            _against_rivals(main, place, gaps[place], values[place])
+            for main in MAIN
+            for place in places.values()
+        ),
+        _worth(gaps, values),
         _order(gaps),
         _gates(gates),
     ]
@@ -35,34 +42,52 @@ def verdict(metrics: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]) -> l
 
 
 def _against_rivals(
-    place: str, gaps: Mapping[tuple[str, str], Any], values: Mapping[str, float]
+    main: str, place: str, gaps: Mapping[tuple[str, str], Any], values: Mapping[str, float]
 ) -> Statement | None:
-    """The student and every other system in one ranking."""
-    rows = {b: row for (a, b), row in gaps.items() if a == "student"}
+    """Recommender or student and every other system in one ranking."""
+    pairs = {b: row for (a, b), row in gaps.items() if a == main}
+    rows = {name: row for name, row in pairs.items() if main != "student" or name not in COMBINED}
     if not rows:
         return None
     best_first = sorted(rows, key=lambda name: -values[name])
     ahead = [name for name in best_first if rows[name]["high"] < 0]
     level = [name for name in best_first if rows[name]["low"] <= 0 <= rows[name]["high"]]
-    student = f"the student (NDCG@10 {values['student']:.4f})"
+    subject = f"the {main} (NDCG@10 {values[main]:.4f})"
     start = place[0].upper() + place[1:]
 
     def listed(names: list[str]) -> str:
         shown = [
-            f"{label(name)} {values[name]:.4f} (student {100 * rows[name]['relative']:+z.0f}%)"
+            f"{label(name)} {values[name]:.4f} ({main} {100 * rows[name]['relative']:+z.0f}%)"
             for name in names[:SHOWN]
         ]
         return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")
 
     if ahead:
         count = f"{len(ahead)} systems are" if len(ahead) > 1 else "1 system is"
-        text = f"{count} significantly better than {student}: {listed(ahead)}."
+        text = f"{count} significantly better than {subject}: {listed(ahead)}."
         return _statement("bad", f"{start}, {text}")
     if level:
-        text = f"no system is significantly better than {student}; not significantly different: {listed(level)}."
+        text = f"no system is significantly better than {subject}; not significantly different: {listed(level)}."
         return _statement("open", f"{start}, {text}")
-    text = f"{student} is significantly better than every other system; the best is {listed(best_first[:1])}."
+    text = f"{subject} is significantly better than every other system; the best is {listed(best_first[:1])}."
     return _statement("good", f"{start}, {text}")
+
+
+def _worth(
+    gaps: Mapping[str, Mapping[tuple[str, str], Any]], values: Mapping[str, Mapping[str, float]]
+) -> Statement | None:
+    """The recommender with and without the student: what the language model adds."""
+    pair = ("recommender", "teacher_content")
+    rows = {place: each[pair] for place, each in gaps.items() if pair in each}
+    if not rows:
+        return None
+    shown = " and ".join(
+        f"{values[place][pair[1]]:.4f} to {values[place][pair[0]]:.4f} ({100 * row['relative']:+z.0f}%"
+        f"{'' if row['low'] > 0 or row['high'] < 0 else ', not significant'}) {place}"
+        for place, row in rows.items()
+    )
+    news = "good" if all(row["low"] > 0 for row in rows.values()) else "bad"
+    return _statement(news, f"The language model changes the recommender's NDCG@10 from {shown}.")
 
 
 def _order(gaps: Mapping[str, Mapping[tuple[str, str], Any]]) -> Statement | None:

@@ -1,98 +1,84 @@
-"""The vectors of all items as a Parquet table."""
+"""The items as the recommender sees them, in a Parquet table for other systems, such as a vector database.
+
+A recommendation's score is the dot product of a user's and an item's `vector`, plus that of their sparse vectors of
+words. The weights of the parts are contained in the item vectors.
+"""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from llmsrec.core.errors import ArtifactError
-from llmsrec.core.files import atomic_directory, read_json, sha256
-from llmsrec.data.splits import Splits
-from llmsrec.llm.ranker import encode_items
-from llmsrec.student.model import LLMSRec
-
-
-@dataclass(frozen=True)
-class ItemEmbeddings:
-    """Row r is item_index r + 1; `model` and `data` are hashes of the student and of the catalog.
-
-    `purchases` counts training interactions, for users with an empty history; `latest` is the last timestamp (ms), for
-    histories without timestamps."""
-
-    item_ids: list[str]
-    titles: list[str]
-    matrix: Float[np.ndarray, "items size"]
-    purchases: Int[np.ndarray, "items"]
-    latest: int
-    model: str
-    data: str
-
-    @property
-    def padded(self) -> Float[np.ndarray, "indices size"]:
-        """The vectors by item_index; row 0 is 0."""
-        return np.concatenate([np.zeros((1, self.matrix.shape[1]), self.matrix.dtype), self.matrix])
-
-    def save(self, folder: Path) -> None:
-        """items.parquet (parent_asin, title, vector, purchases) and manifest.json."""
-        size = self.matrix.shape[1]
-        flat = pa.array(self.matrix.astype(np.float32).ravel())
-        table = pa.table(
-            {
-                "parent_asin": self.item_ids,
-                "title": self.titles,
-                "vector": pa.FixedSizeListArray.from_arrays(flat, size),
-                "purchases": self.purchases,
-            }
-        )
-        with atomic_directory(folder) as aside:
-            pq.write_table(table, aside / "items.parquet")
-            manifest = {
-                "model": self.model,
-                "data": self.data,
-                "items": len(self.item_ids),
-                "latest": self.latest,
-                "dimensions": size,
-                "dtype": "float32",
-                "sha256": sha256(aside / "items.parquet"),
-            }
-            (aside / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path) -> "ItemEmbeddings":
-        """Raises ArtifactError if the table does not match the hash of its manifest."""
-        manifest = read_json(folder / "manifest.json")
-        if sha256(folder / "items.parquet") != manifest["sha256"]:
-            raise ArtifactError(
-                f"{folder / 'items.parquet'} does not match its manifest: rerun the export"
-            )
-        table = pq.read_table(folder / "items.parquet")
-        vectors = table["vector"].combine_chunks()
-        return cls(
-            table["parent_asin"].to_pylist(),
-            table["title"].to_pylist(),
-            vectors.values.to_numpy().reshape(len(table), manifest["dimensions"]),
-            table["purchases"].to_numpy(),
-            manifest["latest"],
-            manifest["model"],
-            manifest["data"],
-        )
+from llmsrec.core.files import atomic_directory, sha256
+from llmsrec.data.catalog import Catalog
+from llmsrec.recommender.content import ContentRanker
+from llmsrec.recommender.fitted import FittedRecommender
+from llmsrec.sequential.sasrec import SASRec
 
 
-def encode_catalog(
-    model: LLMSRec, splits: Splits, *, model_digest: str, data_digest: str
-) -> ItemEmbeddings:
-    """Encode every item with the student."""
-    catalog = splits.catalog
-    return ItemEmbeddings(
-        item_ids=catalog.items["item_id"].tolist(),
-        titles=catalog.titles[1:],
-        matrix=encode_items(model, catalog.num_items)[1:],
-        purchases=np.bincount(splits.train.items, minlength=splits.num_items + 1)[1:],
-        latest=int(splits.sequences.timestamps.max()),
-        model=model_digest,
-        data=data_digest,
-    )
+def export_items(
+    fitted: FittedRecommender,
+    teacher: SASRec,
+    catalog: Catalog,
+    folder: Path,
+    digests: dict[str, str],
+) -> None:
+    """Write items.parquet and manifest.json; row r is item_index r + 1.
+
+    The manifest names the columns of `vector` that belong to each part, and the words of the sparse vectors."""
+    dense, parts = _dense(fitted, teacher)
+    sparse, words = _sparse(fitted, catalog)
+    table = {
+        "parent_asin": catalog.items["item_id"].tolist(),
+        "title": catalog.titles[1:],
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(dense.ravel()), dense.shape[1]),
+        "purchases": fitted.purchases[1:],
+        **sparse,
+    }
+    with atomic_directory(folder) as staging:
+        pq.write_table(pa.table(table), staging / "items.parquet")
+        manifest = {
+            **digests,
+            "items": len(catalog),
+            "latest": fitted.latest,
+            "dtype": "float32",
+            "dimensions": dense.shape[1],
+            "parts": parts,
+            "weights": fitted.weights,
+            "words": words,
+            "sha256": sha256(staging / "items.parquet"),
+        }
+        (staging / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _dense(
+    fitted: FittedRecommender, teacher: SASRec
+) -> tuple[Float[np.ndarray, "items size"], dict[str, list[int]]]:
+    """The weighted vectors of teacher and student side by side, and the first and last column + 1 of each."""
+    tables = {"teacher": teacher.item_table.cpu().numpy(), "student": fitted.item_vectors}
+    blocks, parts, start = [np.empty((len(fitted.item_vectors), 0))], {}, 0
+    for name, table in tables.items():
+        if name in fitted.weights:
+            blocks.append(fitted.weights[name] * table)
+            parts[name] = [start, start + table.shape[1]]
+            start += table.shape[1]
+    return np.concatenate(blocks, axis=1)[1:].astype(np.float32), parts
+
+
+def _sparse(
+    fitted: FittedRecommender, catalog: Catalog
+) -> tuple[dict[str, pa.ListArray], list[str]]:
+    """The weighted vectors of words as lists of columns and values, and the word of each column."""
+    if "content" not in fitted.weights:
+        return {}, []
+    ranker = ContentRanker.fit(catalog, fitted.content_last)
+    rows = ranker.items[1:]
+    rows.sort_indices()
+    offsets = pa.array(rows.indptr, pa.int32())
+    values = (fitted.weights["content"] * rows.data).astype(np.float32)
+    columns = {"words": pa.array(rows.indices, pa.int32()), "word_weights": pa.array(values)}
+    lists = {name: pa.ListArray.from_arrays(offsets, flat) for name, flat in columns.items()}
+    return lists, ranker.vectorizer.get_feature_names_out().tolist()

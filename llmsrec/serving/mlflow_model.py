@@ -2,7 +2,7 @@
 
 Input: a table with a column `history` (parent_asins, oldest first: a list, a text separated by commas, or null) and
 optionally `timestamps` (a list of ms, or null). Output: `items`, `scores` and `titles` of each row, best first;
-`source` (student, or popularity if no item of the history is known) and `unknown`, the items that were ignored.
+`source` (recommender, or popularity if no item of the history is known) and `unknown`, the items that were ignored.
 Parameters: `k`, and `new_items` with `new_titles` for items that are not in the bundle's catalog. Everything else is
 refused with status 400.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # loading a model needs torch, saving one does not
     from llmsrec.serving.requests import UserHistory
 
 REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "pandas",
-         "pyarrow", "pydantic", "jaxtyping", "pyyaml")  # fmt: skip
+         "pyarrow", "pydantic", "jaxtyping", "pyyaml", "scikit-learn", "scipy")  # fmt: skip
 USER_CACHE_MB = "user_cache_mb"
 SIGNATURE = ModelSignature(
     inputs=Schema(

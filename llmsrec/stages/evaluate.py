@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsrec.core.config import load_section
-from llmsrec.core.files import read_json, write_json
+from llmsrec.core.files import read_json, sha256, write_json
 from llmsrec.core.names import name_option
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.per_user import (
@@ -17,8 +17,7 @@ from llmsrec.evaluation.per_user import (
 )
 from llmsrec.evaluation.systems import Inputs, all_rankers
 from llmsrec.llm.backbone import load_backbone
-from llmsrec.llm.ranker import RetrievalRanker
-from llmsrec.ranking.ranker import Ranker
+from llmsrec.recommender.fitted import FittedRecommender
 from llmsrec.report.cases import select_cases
 from llmsrec.report.gates import GatesConfig, evaluate_gates
 from llmsrec.report.page import Diagnostics, ReportContent, write_report
@@ -27,9 +26,7 @@ from llmsrec.report.previous import previous_run
 from llmsrec.report.probes import metrics_by_group, sequence_diagnostics
 from llmsrec.report.representations import representation_maps
 from llmsrec.report.verdict import verdict
-from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.serving.item_embeddings import ItemEmbeddings
 from llmsrec.stages import run
 from llmsrec.student.model import LLMSRec
 from llmsrec.training.distributed import default_device
@@ -40,31 +37,30 @@ REPORTS = ("interactions", "splits", "teacher_training", "student_training")
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", type=name_option, required=True)
-    for name in ("splits", "teacher", "backbone", "student", "embeddings", "reports"):
+    for name in ("splits", "teacher", "backbone", "student", "recommender", "reports"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(EvaluationConfig, "evaluation")
     splits, reports = Splits.load(args.splits), args.reports
     student = load_student(args, splits)
-    embeddings = ItemEmbeddings.load(args.embeddings)
-    models: dict[str, Ranker] = {
-        "teacher": SequentialRanker(student.teacher),
-        "student": RetrievalRanker(student, embeddings.padded),
-    }
-    user_metrics = evaluate_all(all_rankers(Inputs(splits, models, config.seed)), splits, config)
+    fitted = FittedRecommender.load(args.recommender)
+    parts = fitted.rankers(student, splits.catalog)
+    inputs = Inputs(splits, parts | fitted.hybrids(parts), config.seed)
+    user_metrics = evaluate_all(all_rankers(inputs), splits, config)
     gates = evaluate_gates(user_metrics, load_section(GatesConfig, "gates"), config)
     metrics = summary(user_metrics, splits, config, args.dataset)
-    metrics |= {"verdict": verdict(metrics, gates["results"]), "model": embeddings.model}
+    model = sha256(args.recommender / "config.json")
+    metrics |= {"verdict": verdict(metrics, gates["results"]), "model": model}
     vectors = user_metrics.users["student"]
     diagnostics = Diagnostics(
         gates=gates["results"],
         groups=metrics_by_group(user_metrics.table, splits, config),
         similarity=user_metrics.similarity,
-        maps=representation_maps(student, splits, embeddings, vectors, config.seed),
-        cases=select_cases(models, splits, user_metrics.table),
-        previous=previous_run(reports, embeddings.model),
+        maps=representation_maps(student, splits, fitted.item_vectors, vectors, config.seed),
+        cases=select_cases(parts, splits, user_metrics.table),
+        previous=previous_run(reports, model),
     )
-    write_json(reports / "gates.json", gates | {"model": embeddings.model})
+    write_json(reports / "gates.json", gates | {"model": model})
     write_metrics(metrics, diagnostics, reports)
     write_report(
         reports / "report.html", metrics, diagnostics, report_content(reports, args.backbone)

@@ -12,9 +12,8 @@ from llmsrec.report.gates import GATES, GatesConfig, evaluate_gates
 
 CONFIG = EvaluationConfig(bootstrap=300, shuffles=1, shuffle_window=None, scores_mb=32, seed=0)
 BOUNDS: dict[str, Any] = {
-    "order_share": 0.5, "order_severity": "error", "similarity": 0.9, "similarity_severity": "warn",
-    "popularity_margin": 0.0, "popularity_severity": "error",
-    "baseline_margin": 0.0, "baseline_severity": "warn", "teacher_margin": 0.1, "teacher_severity": "warn",
+    "errors": ["order", "popularity"], "order_share": 0.5, "similarity": 0.9, "popularity_margin": 0.0,
+    "baseline_margin": 0.0, "teacher_margin": 0.1,
 }  # fmt: skip
 SOUND = {
     "student": 0.5,
@@ -23,6 +22,8 @@ SOUND = {
     "teacher_shuffled": 0.4,
     "popularity": 0.2,
     "markov": 0.3,
+    "teacher_content": 0.5,
+    "recommender": 0.6,
 }
 
 
@@ -65,7 +66,9 @@ def test_a_good_student_passes_every_gate_with_an_observation() -> None:
         ({"student": 0.15, "student_shuffled": 0.05}, "popularity", True),
         ({"teacher": 0.7, "teacher_shuffled": 0.6}, "teacher", False),
         ({"markov": 0.6}, "baseline", False),
+        ({"recommender": 0.5}, "worth", False),
         # in the full ranking alone
+        ({"full_recommender": 0.5}, "worth", False),
         ({"full_student_shuffled": 0.48}, "order", True),
         ({"full_popularity": 0.6}, "popularity", True),
         ({"full_markov": 0.6}, "baseline", False),
