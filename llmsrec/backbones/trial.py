@@ -33,15 +33,15 @@ def check_backbone(backbone: Backbone, max_prompt_tokens: int) -> None:
 
     Its weights are converted to float32 in place, so that rounding hides no fault."""
     _check_config(backbone)
-    positions = getattr(backbone.model.config, "max_position_embeddings", None)
-    limited = isinstance(positions, int) and 0 < positions < max_prompt_tokens
-    trial = _Trial(backbone, _text(backbone, positions if limited else max_prompt_tokens))
+    positions = getattr(backbone.model.config, "max_position_embeddings", None) or 0
+    length = min(positions, max_prompt_tokens) if positions > 0 else max_prompt_tokens
+    trial = _Trial(backbone, _text(backbone, length))
     trial.check_own_states()
-    if limited:
+    if length < max_prompt_tokens:
         _refuse(
             backbone.model,
-            f"it reads {positions} tokens and a prompt may have {max_prompt_tokens}; set student.max_prompt_tokens to "
-            f"{positions}",
+            f"it reads {length} tokens and a prompt may have {max_prompt_tokens}; set student.max_prompt_tokens to "
+            f"{length}",
         )
     trial.check("in a batch with a shorter prompt", trial.padded)
     trial.check("with a read-out after each purchase", trial.growing)
@@ -166,13 +166,13 @@ class _Trial:
             segments.append(torch.tensor(segment))
             columns.append(places)
         device = self.tokens.device
-        positions, segment = (
+        positions, marks = (
             torch.nn.utils.rnn.pad_sequence(part, batch_first=True).to(device)
             for part in (rows, segments)
         )
         read_outs = torch.tensor(columns, device=device)
         inputs = DecoderInput(
-            self._embedded(positions), positions, read_outs, mask=segment_mask(segment)
+            self._embedded(positions), positions, read_outs, mask=segment_mask(marks)
         )
         expected = torch.tensor(ends, device=device).view(read_outs.shape)
         return self.decoder.hidden_states(inputs), expected

@@ -102,7 +102,7 @@ def pin(config: BackboneConfig) -> dict[str, str]:
             "model, HF_TOKEN; a local folder works too"
         ) from None
     check_no_adapter(config.model, [file.rfilename for file in info.siblings or []])
-    return reference_to("hub", config.model, info.sha, config.dtype)
+    return reference_to("hub", config.model, str(info.sha), config.dtype)
 
 
 def reference_to(kind: str, location: str, revision: str, dtype: Dtype) -> dict[str, str]:

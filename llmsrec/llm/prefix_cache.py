@@ -77,7 +77,7 @@ class PrefixCache:
         sizes = [heads * size for heads, size in self.shapes]
         parts = [
             part.view(*is_token.shape, *shape).transpose(1, 2)
-            for part, shape in zip(padded.split(sizes, dim=1), self.shapes, strict=True)
+            for part, shape in zip(torch.split(padded, sizes, dim=1), self.shapes, strict=True)
         ]
         return list(zip(parts[::2], parts[1::2], strict=True)), is_token
 

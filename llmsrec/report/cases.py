@@ -29,7 +29,7 @@ def select_cases(
     rows = np.array([matching[0] for matching in matches.values()], dtype=np.int64)
     histories, users = splits.histories("test").take(rows), splits.evaluated("test").users[rows]
     targets, titles = splits.candidates["test"].targets[rows], splits.catalog.titles
-    scores = {name: np.array(rankers[name].score(histories)) for name in ("teacher", "student")}
+    scores = {name: np.array(ranker.score(histories)) for name, ranker in rankers.items()}
     cases = []
     for place, (rule, matching) in enumerate(matches.items()):
         history, target = histories[place], int(targets[place])

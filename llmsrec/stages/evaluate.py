@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     student = load_student(args, splits)
     fitted = FittedRecommender.load(args.recommender)
     parts = fitted.rankers(student, splits.catalog)
+    models = {name: parts[name] for name in ("teacher", "student")}
     inputs = Inputs(splits, parts | fitted.hybrids(parts), config.seed)
     user_metrics = evaluate_all(all_rankers(inputs), splits, config)
     gates = evaluate_gates(user_metrics, load_section(GatesConfig, "gates"), config)
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         groups=metrics_by_group(user_metrics.table, splits, config),
         similarity=user_metrics.similarity,
         maps=representation_maps(student, splits, fitted.item_vectors, vectors, config.seed),
-        cases=select_cases(parts, splits, user_metrics.table),
+        cases=select_cases(models, splits, user_metrics.table),
         previous=previous_run(reports, model),
     )
     write_json(reports / "gates.json", gates | {"model": model})

@@ -131,7 +131,7 @@ def test_without_shuffles_order_is_not_judged() -> None:
     some = user_metrics()
     table = {name: rows for name, rows in some.table.items() if "shuffled" not in name}
     report = evaluate_gates(UserMetrics(table, {}, {}, {}), GatesConfig(**BOUNDS), CONFIG)
-    assert set(verdicts(report)) == {"popularity", "baseline", "teacher"}
+    assert set(verdicts(report)) == {"popularity", "baseline", "teacher", "worth"}
 
 
 def test_the_baseline_of_each_ranking_is_the_best_there() -> None:
