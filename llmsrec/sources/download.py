@@ -44,14 +44,14 @@ class RawFileNames:
     @classmethod
     def below(cls, base: str, dataset: str) -> "RawFileNames":
         """The names of `dataset` below a folder or address."""
-        csv = ("csv.gz", "csv")
+        suffixes = [f"{kind}{gz}" for kind in ("jsonl", "csv", "json", "tsv") for gz in (".gz", "")]
         return cls(
-            [f"{base}/{dataset}.{suffix}" for suffix in ("jsonl.gz", "jsonl", *csv)],
+            [f"{base}/{dataset}.{suffix}" for suffix in suffixes],
             [
-                [f"{base}/{dataset}.{part}.{suffix}" for suffix in csv]
+                [f"{base}/{dataset}.{part}.{suffix}" for suffix in ("csv.gz", "csv")]
                 for part in ("train", "valid", "test")
             ],
-            [f"{base}/meta_{dataset}.{suffix}" for suffix in ("jsonl.gz", "jsonl")],
+            [f"{base}/meta_{dataset}.{suffix}" for suffix in suffixes],
         )
 
 
@@ -66,8 +66,8 @@ def fetch(dataset: str, source: str, folder: Path) -> list[Path]:
             files = write_sample(Path(generated))
             return [copy_raw_file(file, folder / file.name) for file in files]
     if Path(source).expanduser().is_dir():
-        base = str(Path(source).expanduser())
-        return _copy_from_folder(RawFileNames.below(base, dataset), folder)
+        base = Path(source).expanduser()
+        return _copy_from_folder(base, RawFileNames.below(str(base), dataset), folder)
     names = _remote_names(dataset, source)
     with closing(S3Remote() if source.startswith("s3://") else HttpRemote()) as remote:
         remote_files = _select(names, lambda address: retry(lambda: remote.find(address), address))
@@ -152,8 +152,14 @@ def _select(names: RawFileNames, find: Callable[[str], T | None]) -> list[T]:
     return [*files, metadata] if metadata else files
 
 
-def _copy_from_folder(names: RawFileNames, folder: Path) -> list[Path]:
-    files = _select(names, lambda name: Path(name) if Path(name).is_file() else None)
+def _copy_from_folder(source: Path, names: RawFileNames, folder: Path) -> list[Path]:
+    """Capital and small letters of a name count as the same."""
+    present = {file.name.lower(): file for file in sorted(source.iterdir()) if file.is_file()}
+    try:
+        files = _select(names, lambda name: present.get(Path(name).name.lower()))
+    except SourceError as error:
+        held = [file.name for file in present.values()][:20]
+        raise SourceError(f"{error}; {source} holds {held}") from None
     for file in files:
         published = file.with_name(f"{file.name}.sha256")
         expected = _first_word(published.read_text()) if published.exists() else None

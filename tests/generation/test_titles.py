@@ -251,6 +251,13 @@ def test_a_window_that_leaves_no_room_for_titles_is_refused(
         ChoiceBuilder(tokenizer, ["", "a"], PromptShape(10, 10, 600), 40)
 
 
+def test_candidates_without_different_titles_are_refused(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    with pytest.raises(ConfigError, match="needs candidates with different titles, and the splits"):
+        ChoiceBuilder(tokenizer, ["", "a"], PromptShape(10, 10, 600), 1)
+
+
 def test_a_step_draws_candidates_with_other_titles_that_the_user_never_bought(
     writer: Any, markov_splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Candidates, Targets
 from llmsrec.preprocessing.candidates import (
     draw_candidates,
+    most_negatives,
     normalize_title,
     sample_targets,
     title_labels,
@@ -80,6 +81,26 @@ def test_labels_of_a_row_differ_or_it_is_an_error(
     for row, bought in zip(drawn.items.tolist(), histories, strict=True):
         assert len({labels[item] for item in row}) == num_negatives + 1
         assert set(row) & set(bought) == {bought[-1]}
+
+
+@settings(deadline=None)
+@given(
+    histories=HISTORIES,
+    labels=st.lists(st.integers(0, 9), min_size=NUM_ITEMS, max_size=NUM_ITEMS),
+    wanted=st.integers(0, 12),
+)
+def test_most_negatives_can_be_drawn_for_every_user_and_hardly_one_more(
+    histories: list[list[int]], labels: list[int], wanted: int
+) -> None:
+    """One more at most, where the target's label is among those that its user has completely bought."""
+    labels = [99, *labels]
+    most = most_negatives(from_rows(histories), np.array(labels), wanted)
+    free = [
+        len({labels[item] for item in range(1, NUM_ITEMS + 1) if item not in bought})
+        for bought in histories
+    ]
+    assert most == max(0, min(wanted, min(free) - 1))
+    draw(histories, most, 0, labels)
 
 
 def test_candidates_depend_on_the_seed() -> None:

@@ -167,6 +167,23 @@ def test_generation_titles_differ_after_normalisation() -> None:
     assert min(map(len, by_row)) < 10  # retrieval ignores titles
 
 
+@pytest.mark.parametrize(
+    ("titles", "negatives"), [([], 0), (["Lamp"], 0), (["Lamp", "Desk", "Chair"], 2)]
+)
+def test_too_few_different_titles_lower_the_negatives_of_generation_only(
+    titles: list[str], negatives: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = {f"I{number:03d}": titles[number % len(titles)] for number in range(40 * bool(titles))}
+    dataset = big_dataset(**named) if titles else interactions_of(markov_histories(60, 40, 0))
+    splits = split(dataset, splits_config(generation_negatives=4))
+    for part in ("valid", "test"):
+        generation, retrieval = splits.generation_candidates[part], splits.candidates[part]
+        assert generation.items.shape == (len(retrieval), 1 + negatives)
+        assert np.array_equal(generation.targets, retrieval.targets)
+    said = f"title generation gets {negatives} negatives instead of 4 (splits.generation_negatives)"
+    assert said in capsys.readouterr().out
+
+
 def test_max_users_evaluates_one_stored_sample() -> None:
     capped = split(big_dataset(), splits_config(max_users=20))
     assert len(capped.targets["test"]) == 60
