@@ -61,7 +61,7 @@ bench: setup  ## every benchmark; its last lines are ratios against a goal
 soak: setup  ## retrain under injected faults for half an hour (docs/howto/reliability.md)
 	python -m reliability.soak
 
-fuzz: setup  ## feed a million generated inputs to the parsers
+fuzz: setup  ## feed thousands of generated files to the parsers
 	python -m reliability.fuzz
 
 clean:  ## remove tools' caches and Dagster's history; data, artifacts and MLflow's runs stay

@@ -1,19 +1,19 @@
-"""What becomes of a line, written a second time from the rules and sharing no code with llmsrec.
+"""What becomes of a line, written a second time from the rules; it shares no code with llmsrec.
 
-The rules: README ("Use it on your shop"), the docstrings of llmsrec/data, SPEC 1. Here letters are judged by their
-Unicode category, CSV by a hand-written reader, JSON by `json_reader`.
+The rules: README ("Use your own data"), the docstrings of llmsrec/parsing, specification 1. JSON and CSV are read by
+the standard library, in which only the treatment of errors is ours; letters are judged by their Unicode category.
 """
 
+import csv
+import json
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
-
-from reliability.fuzzing.json_reader import HUGE, MANY_DIGITS, NotJson, Reader
 
 FIRST, END = (
     int(datetime(*day, tzinfo=UTC).timestamp()) * 1000 for day in ((1995, 7, 16), (2035, 1, 1))
@@ -23,18 +23,20 @@ REASONS = {
     *(f"{what} {field}" for what in ("missing", "mistyped") for field in ("user_id", "parent_asin", "timestamp")),
     "absurd timestamp",
 }  # fmt: skip
-DEEP = (
-    300  # nesting of which Python's reader and Arrow's may think differently (reviews.py says so)
-)
-LONGEST_FIELD = 131_072  # of CSV, the standard library's
+DEEP = 300  # nesting of which Python's reader and Arrow's may think differently
+MANY_DIGITS = 4000  # Python converts at most 4,300
 BLANK = b" \t\n\r\x0b\x0c"
 TEXTS = ("title", "description", "brand", "category")
 SHORT_NAMES = {"user": "user_id", "item": "parent_asin", "item_id": "parent_asin"}
+SENTINEL = 1.5e-77  # replaces literals that only Arrow reads
+ARROW_ONLY = re.compile(rb"(?<=[:,\[ \t])-?(?:Inf(?!inity)|(?<=-)NaN)")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A row or a reason; neither for a blank line. `loose`: the two JSON readers may differ."""
+    """A row or a reason; neither for a blank line, and either is right where both are given.
+
+    `loose`: the line is so deeply nested that the two JSON readers may differ."""
 
     row: dict[str, Any] | None = None
     reason: str | None = None
@@ -47,37 +49,88 @@ class Rejected(Exception):
 
 
 def review(line: bytes) -> Verdict:
-    """Of a raw review."""
-    return _judge(line, lambda record: Verdict(_interaction(record)))
+    """Of a raw review. Arrow reads `Inf` and `-NaN` in unused fields, which are not JSON."""
+    if line.count(b"[") + line.count(b"{") > DEEP:
+        return Verdict(loose=True)
+    verdict = _judge(line, _interaction)
+    if verdict.reason == "broken JSON" and ARROW_ONLY.search(line):
+        replaced = _judge(ARROW_ONLY.sub(str(SENTINEL).encode(), line), _unless_sentinel)
+        return Verdict(replaced.row, verdict.reason)
+    return verdict
 
 
 def item(line: bytes) -> Verdict:
     """Of a line of metadata."""
-    return _judge(line, lambda record: Verdict(_item(record)))
+    return _judge(line, _item)
 
 
-def _judge(line: bytes, rule: Any) -> Verdict:
+def csv_row(line: bytes, columns: Sequence[str]) -> Verdict:
+    """Of a line of CSV under a header."""
+
+    def interaction(fields: list[str]) -> dict[str, Any]:
+        if len(fields) != len(columns):
+            raise Rejected("wrong number of columns")
+        record.update(zip(columns, fields, strict=True))
+        time, rating = _time(record["timestamp"]), _decimal(record.get("rating", ""))
+        return _interaction({**record, "timestamp": time, "rating": rating})
+
+    record: dict[str, str] = {}
+    verdict = _judge(line, interaction, _fields)
+    if verdict.row is None or not record.get("title"):
+        return verdict
+    return Verdict(verdict.row, texts={name: shown(record.get(name)) for name in TEXTS})
+
+
+def csv_columns(line: bytes) -> list[str] | None:
+    """Of a header; None if it is invalid."""
+    try:
+        fields = next(csv.reader([line.decode("utf-8-sig")]))
+    except (UnicodeDecodeError, csv.Error):
+        return None
+    names = [SHORT_NAMES.get(name, name) for name in fields]
+    return names if {"user_id", "parent_asin", "timestamp"} <= set(names) else None
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        record = json.loads(text, parse_int=_integer)
+    except (ValueError, RecursionError):
+        raise Rejected("broken JSON") from None
+    if not isinstance(record, dict):
+        raise Rejected("not an object")
+    return record
+
+
+def _fields(text: str) -> list[str]:
+    try:
+        return next(csv.reader([text], strict=True))
+    except csv.Error:
+        raise Rejected("broken CSV") from None
+
+
+def _judge(
+    line: bytes, rule: Callable[[Any], dict[str, Any]], read: Callable[[str], Any] = _object
+) -> Verdict:
     if not line.strip(BLANK):
         return Verdict()
-    reader = Reader()
     try:
-        record = reader.read(_decoded(line))
-        if not isinstance(record, dict):
-            raise Rejected("not an object")
-        verdict: Verdict = rule(record)
-    except NotJson:
-        verdict = Verdict(reason="broken JSON")
-    except Rejected as rejected:
-        verdict = Verdict(reason=str(rejected))
-    loose = reader.depth > DEEP
-    return Verdict(verdict.row, verdict.reason, loose=True) if loose else verdict
-
-
-def _decoded(line: bytes) -> str:
-    try:
-        return line.decode("utf-8")
+        return Verdict(rule(read(line.decode("utf-8"))))
     except UnicodeDecodeError:
-        raise Rejected("invalid UTF-8") from None
+        return Verdict(reason="invalid UTF-8")
+    except Rejected as rejected:
+        return Verdict(reason=str(rejected))
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MANY_DIGITS:
+        return -(10**MANY_DIGITS) if digits.startswith("-") else 10**MANY_DIGITS
+    return int(digits)
+
+
+def _unless_sentinel(record: dict[str, Any]) -> dict[str, Any]:
+    if SENTINEL in (record.get("rating"), record.get("asin")):
+        raise Rejected("broken JSON")
+    return _interaction(record)
 
 
 def _interaction(record: dict[str, Any]) -> dict[str, Any]:
@@ -128,15 +181,12 @@ def _item(record: dict[str, Any]) -> dict[str, Any]:
 def shown(value: Any) -> str | None:
     """A text, or the first of several that is not blank, as one line of visible letters."""
     if type(value) is list:
-        value = next((part for part in value if type(part) is str and _tokens(part)), None)
+        texts = (part for part in value if type(part) is str)
+        value = next((text for text in texts if not all(map(_is_space, text))), None)
     if type(value) is not str:
         return None
     words = "".join(_letter(letter) for letter in value).split(" ")
     return " ".join(word for word in words if word) or None
-
-
-def _tokens(text: str) -> bool:
-    return any(not _is_space(letter) for letter in text)
 
 
 @lru_cache(maxsize=100_000)
@@ -147,7 +197,7 @@ def _is_space(letter: str) -> bool:
 
 @lru_cache(maxsize=100_000)
 def _letter(letter: str) -> str:
-    """As it shows: a space for any white space, nothing for what is invisible, ? for half a pair."""
+    """As it is shown: a space for any white space, nothing for what is invisible, ? for half a pair."""
     if _is_space(letter):
         return " "
     category = unicodedata.category(letter)
@@ -156,89 +206,14 @@ def _letter(letter: str) -> str:
     return "" if category[0] in "CZ" else letter
 
 
-def csv_columns(line: bytes) -> list[str] | None:
-    """Of a header; None if it will not do."""
-    try:
-        fields = _fields(_decoded(line).removeprefix("\ufeff"), strict=False)
-    except Rejected:
-        return None
-    names = [SHORT_NAMES.get(name, name) for name in fields]
-    return names if {"user_id", "parent_asin", "timestamp"} <= set(names) else None
-
-
-def csv_row(line: bytes, columns: Sequence[str]) -> Verdict:
-    """Of a line of CSV under a header."""
-    if not line.strip(BLANK):
-        return Verdict()
-    try:
-        fields = _fields(_decoded(line), strict=True)
-        if len(fields) != len(columns):
-            raise Rejected("wrong number of columns")
-        record: dict[str, Any] = {}
-        for name, value in zip(columns, fields, strict=True):
-            record[name] = value
-        record["timestamp"] = _time(record["timestamp"])
-        record["rating"] = _decimal(record.get("rating", ""))
-        row = _interaction(record)
-    except Rejected as rejected:
-        return Verdict(reason=str(rejected))
-    texts = {name: shown(record.get(name)) for name in TEXTS} if record.get("title") else None
-    return Verdict(row, texts=texts)
-
-
 def _time(text: str) -> int | None:
     if not text.strip():
         return None
-    found = re.fullmatch(r"\s*([-+]?)([0-9]+)\s*", text)
-    if not found:
+    if not re.fullmatch(r"\s*[-+]?[0-9]+\s*", text):
         raise Rejected("mistyped timestamp")
-    return int(found[1] + found[2]) if len(found[2]) < MANY_DIGITS else HUGE
+    return _integer(text.strip())
 
 
 def _decimal(text: str) -> float | None:
     plain = re.fullmatch(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*", text)
     return float(text) if plain else None
-
-
-def _fields(line: str, *, strict: bool) -> list[str]:
-    """Fields between commas; one that starts with a quote ends with one, and has its own quotes doubled."""
-    fields, place = [], 0
-    while True:
-        if line[place : place + 1] == '"':
-            value, place = _quoted(line, place + 1, strict=strict)
-        else:
-            end = line.find(",", place)
-            value, place = (line[place:], len(line)) if end < 0 else (line[place:end], end)
-            if "\r" in value:
-                raise Rejected("broken CSV")
-        if len(value) > LONGEST_FIELD:
-            raise Rejected("broken CSV")
-        fields.append(value)
-        if place >= len(line):
-            return fields
-        place += 1
-
-
-def _quoted(line: str, place: int, *, strict: bool) -> tuple[str, int]:
-    parts: list[str] = []
-    while True:
-        end = line.find('"', place)
-        if end < 0:
-            if strict:
-                raise Rejected("broken CSV")
-            return "".join([*parts, line[place:]]), len(line)
-        parts.append(line[place:end])
-        place = end + 1
-        if line[place : place + 1] != '"':
-            break
-        parts.append('"')
-        place += 1
-    if line[place : place + 1] in ("", ","):
-        return "".join(parts), place
-    if strict:
-        raise Rejected("broken CSV")
-    end = line.find(",", place)
-    tail = line[place:] if end < 0 else line[place:end]
-    if "\r" in tail:
-        raise Rejected("broken CSV")
-    return "".join(parts) + tail, len(line) if end < 0 else end
