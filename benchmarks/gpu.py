@@ -9,18 +9,15 @@ gradient of their weights. Padding, attention, heads and item texts that are enc
 docs/howto/gpu.md lists the packages that it needs.
 """
 
-import argparse
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaModel
 
-from benchmarks.figures import Figure, print_figures
-from benchmarks.released import word_tokenizer
-from benchmarks.student import synthetic_splits
+from benchmarks.figures import Figure, run_benchmark, timed
+from benchmarks.synthetic import synthetic_splits, word_tokenizer
 from llmsrec.core.config import PARAMS, from_mapping, load_section, read_section
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import Backbone
@@ -72,6 +69,7 @@ SHAPES = {
     "smollm2": Shape(30, 576, 9, 3, 1536, 49_152, 32),
     "llama_3b": Shape(28, 3072, 24, 8, 8192, 128_256, 20),
 }
+DEFAULT_SHAPES = ("smollm2", "llama_3b") if torch.cuda.is_available() else ("tiny",)
 
 
 @dataclass(frozen=True)
@@ -149,10 +147,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     """The time until the device has finished `work`."""
     synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     synchronize()
-    start = time.perf_counter()
-    work()
-    synchronize()
-    return time.perf_counter() - start
+    return timed(lambda: (work(), synchronize()))[1]
 
 
 def training(model: LLMSRec, config: StudentConfig, splits: Splits, shape: Shape) -> Measurement:
@@ -229,10 +224,7 @@ def _peak_gb(device: torch.device) -> float:
     return torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, help="default: all but tiny; tiny on a CPU")  # fmt: skip
-    args = parser.parse_args()
+def figures(shapes: tuple[str, ...] = DEFAULT_SHAPES) -> Iterator[Figure]:
     device = init_process_group()
     cuda = device.type == "cuda"
     dtype = torch.bfloat16 if cuda else torch.float32
@@ -241,9 +233,9 @@ def main() -> None:
     check(device, dtype)
     rate = matrix_rate(device, dtype)
     print(f"  matrix rate {rate / 1e12:.1f} TFLOP/s", flush=True)
-    shapes = args.shapes or (["smollm2", "llama_3b"] if cuda else ["tiny"])
-    print_figures([figure for shape in shapes for figure in measure(shape, device, dtype, rate)])
+    for shape in shapes:
+        yield from measure(shape, device, dtype, rate)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(figures)

@@ -3,9 +3,7 @@
 Both give the same loss and the same vectors; this is checked before anything is timed.
 """
 
-import argparse
 import ctypes
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +11,22 @@ from resource import getpagesize
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.figures import Figure, in_own_process, median_seconds, peak_bytes, print_figures
-from benchmarks.released import DAY, WINDOW, WORDS, Released, word_tokenizer
+from benchmarks.figures import (
+    Figure,
+    in_own_process,
+    median_seconds,
+    peak_bytes,
+    run_benchmark,
+    timed,
+)
+from benchmarks.released import WINDOW, Released
+from benchmarks.synthetic import ITEMS, synthetic_splits, word_tokenizer
 from llmsrec.core.config import from_mapping, load_section, read_section
-from llmsrec.data.catalog import COLUMNS, Catalog
-from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.ranker import RetrievalRanker, encode_items
@@ -33,7 +36,6 @@ from llmsrec.student.config import StudentConfig
 from llmsrec.student.trainer import StudentTrainer, new_student
 from llmsrec.training.seeding import generator
 
-USERS, ITEMS = 600, 1_500
 BATCH, NEGATIVES = 20, 3
 VALIDATED = {"items": 80, "users": 130}  # 1.6 users per item, as in real datasets
 SAME_AS_RELEASED = {
@@ -54,23 +56,6 @@ class Shape:
     width: int
     vocabulary: int
     dtype: str = "float32"
-
-
-def synthetic_splits(seed: int = 0) -> Splits:
-    """Log-normal lengths, mean about 8; titles of 5 to 45 words, mean about 18, like Amazon's."""
-    draws = np.random.default_rng(seed)
-    lengths = np.clip(draws.lognormal(1.8, 0.65, USERS).astype(np.int64), 4, 300)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    items = 1 + (draws.random(offsets[-1]) ** 2 * ITEMS).astype(np.int64)
-    times = np.sort(draws.integers(12_000, 19_000, offsets[-1])) * DAY
-    sizes = np.clip(draws.lognormal(2.75, 0.5, ITEMS).astype(np.int64), 5, 45)
-    titles = [" ".join(f"w{word}" for word in draws.integers(0, WORDS, size)) for size in sizes]
-    frame = pd.DataFrame(
-        {"item_index": np.arange(1, ITEMS + 1), "item_id": titles, "title": titles}
-    )
-    catalog = Catalog(frame.reindex(columns=COLUMNS, fill_value=""))
-    users = [f"u{row}" for row in range(USERS)]
-    return Splits(catalog, users, Sequences(offsets, items, times), lengths, {}, {}, {})
 
 
 def build(shape: Shape, examples: str) -> tuple[Released, StudentTrainer, Splits]:
@@ -127,41 +112,33 @@ def training(shape: Shape, way: str, examples: str, steps: int) -> dict[str, flo
     peak = peak_increase(lambda: step(0))
     with FlopCounterMode(display=False) as counter:
         counted = step(1)
-    start = time.perf_counter()
-    read_outs = sum(step(number) for number in range(2, 2 + steps))
-    rate = read_outs / (time.perf_counter() - start)
+    read_outs, seconds = timed(lambda: sum(step(number) for number in range(2, 2 + steps)))
     flops = counter.get_total_flops() / counted
-    return {"rate": rate, "flops": flops, "bytes": peak, "matrix": matrix_rate(shape)}
+    return {"rate": read_outs / seconds, "flops": flops, "bytes": peak, "matrix": matrix_rate(shape)}  # fmt: skip
 
 
+@torch.no_grad()
 def validation(shape: Shape, way: str) -> dict[str, float]:
     """Seconds to encode the first items and users."""
     released, trainer, splits = build(shape, "last_item")
     model, num_items, num_users = trainer.model.eval(), VALIDATED["items"], VALIDATED["users"]
     histories = splits.sequences.take(np.arange(num_users))
     model.cache_prefixes(4.0)
-    start = time.perf_counter()
     if way == "ours":
-        vectors = encode_items(model, num_items)
-        middle = time.perf_counter()
-        RetrievalRanker(model, vectors).user_vectors(histories)
+        vectors, items = timed(lambda: encode_items(model, num_items))
+        _, users = timed(lambda: RetrievalRanker(model, vectors).user_vectors(histories))
     else:
-        with torch.no_grad():
-            for items in _batches(np.arange(1, num_items + 1), BATCH * (1 + NEGATIVES)):
-                released.items(items)
-            middle = time.perf_counter()
-            for rows in _batches(np.arange(num_users), BATCH):
-                released.users(histories.take(rows))
-    end = time.perf_counter()
-    return {
-        "items/s": num_items / (middle - start),
-        "users/s": num_users / (end - middle),
-        "seconds": end - start,
-    }
+        sizes = BATCH * (1 + NEGATIVES), BATCH
+        batches = [
+            _batches(count, size) for count, size in zip((num_items, num_users), sizes, strict=True)
+        ]
+        _, items = timed(lambda: [released.items(1 + rows) for rows in batches[0]])
+        _, users = timed(lambda: [released.users(histories.take(rows)) for rows in batches[1]])
+    return {"items/s": num_items / items, "users/s": num_users / users, "seconds": items + users}
 
 
-def _batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+def _batches(count: int, size: int) -> list[np.ndarray]:
+    return np.split(np.arange(count), range(size, count, size))
 
 
 def matrix_rate(shape: Shape) -> float:
@@ -228,18 +205,13 @@ def compare(vocabulary: int, steps: int) -> Iterator[Figure]:
         yield Figure(f"{what}: validation", released["seconds"] / ours["seconds"], 10)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vocabularies", type=int, nargs="+", default=[32_000, 128_000])
-    parser.add_argument("--steps", type=int, default=3, help="timed steps of each implementation")
-    args = parser.parse_args()
+def figures(vocabularies: tuple[int, ...] = (32_000, 128_000), steps: int = 3) -> Iterator[Figure]:
+    """`steps` of each implementation are timed."""
     check(Shape(2, 128, 8_000))
-    figures: list[Figure] = []
-    for vocabulary in args.vocabularies:
+    for vocabulary in vocabularies:
         print(f"\n8 layers of 512, {vocabulary:,} words, {torch.get_num_threads()} threads")
-        figures += compare(vocabulary, args.steps)
-    print_figures(figures)
+        yield from compare(vocabulary, steps)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(figures)

@@ -1,8 +1,8 @@
 """The two sides of a benchmark compute the same, so that their ratio of times is meaningful."""
 
 from benchmarks.evaluation import RandomDataset, our_ranks, reference_ranks
-from benchmarks.released import word_tokenizer
-from benchmarks.student import Shape, check, synthetic_splits
+from benchmarks.student import Shape, check
+from benchmarks.synthetic import synthetic_splits, word_tokenizer
 from llmsrec.llm.prompts import PromptBuilder, PromptShape
 
 
