@@ -1,22 +1,20 @@
 """Services as child processes: started in order, each after the previous one is ready; stopped in reverse order."""
 
-import contextlib
 import os
-import signal
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from orchestration.child import stop_group
+
 HOST = "127.0.0.1"
-# Signals in order, with the seconds to wait after each.
-STOP_SIGNALS = ((signal.SIGINT, 15.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 
 
 class StackError(Exception):
@@ -51,9 +49,8 @@ def listens(port: int) -> bool:
 def responds(url: str) -> bool:
     """Whether a GET request has status 200."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return int(response.status) == 200
-    except (urllib.error.URLError, OSError):
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
         return False
 
 
@@ -103,16 +100,7 @@ class Processes:
     def stop(self) -> None:
         """Stop all services, the last one first."""
         for process in reversed(self.running.values()):
-            for number, seconds in STOP_SIGNALS:
-                if process.poll() is not None:
-                    break
-                process.send_signal(number)
-                try:
-                    process.wait(seconds)
-                except subprocess.TimeoutExpired:
-                    continue
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # workers that outlived the service
+            stop_group(process)
         self.running.clear()
 
     def log(self, name: str) -> Path:

@@ -4,19 +4,19 @@ Postgres, an S3 API (moto, in memory), MLflow on both, a code server, Dagster's 
 The data of the services are deleted when they stop; the outputs of stages stay in the project.
 """
 
-import json
 import os
 import secrets
 import signal
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from infra.bucket import create_bucket
 from infra.postgres import Postgres
@@ -114,13 +114,9 @@ class Stack:
 
     def query(self, query: str, **variables: Any) -> dict[str, Any]:
         """The data of a GraphQL query to Dagster's webserver; raises StackError."""
-        request = urllib.request.Request(
-            f"{self.webserver_url}/graphql",
-            json.dumps({"query": query, "variables": variables}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            document = json.load(response)
+        body = {"query": query, "variables": variables}
+        response = httpx.post(f"{self.webserver_url}/graphql", json=body, timeout=60)
+        document = response.raise_for_status().json()
         if "errors" in document:
             raise StackError(f"Dagster rejected {query}: {document['errors']}")
         return dict(document["data"])

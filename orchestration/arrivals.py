@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 
+from orchestration.asset_metadata import markdown_table
 from orchestration.child import run_child
 from orchestration.dvc_assets import StageFailed
 from orchestration.dvc_project import DvcError, DvcProject, Result
@@ -116,13 +117,18 @@ def ingest_arrivals(
 
 def files_table(files: list[dict[str, Any]]) -> str:
     """A Markdown table with a row for each file of the inbox."""
-    lines = ["| file | status | stored as | lines | broken | reason |", "|---|---|---|---|---|---|"]
-    for row in files:
-        reason = (row["reason"] or "").splitlines()[:1]
-        cells = [row["file"]["name"], row["status"], row["target"] or "", row["lines"]]
-        cells += [row["rejects"], *reason]
-        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines)
+    rows = [
+        (
+            row["file"]["name"],
+            row["status"],
+            row["target"],
+            row["lines"],
+            row["rejects"],
+            row["reason"],
+        )
+        for row in files
+    ]
+    return markdown_table(["file", "status", "stored as", "lines", "broken", "reason"], rows)
 
 
 def inbox_sensor(project: DvcProject, datasets: list[str]) -> dg.SensorDefinition:

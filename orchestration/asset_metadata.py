@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +37,11 @@ def stage_metadata(root: Path, stage: Stage, result: Result, mlflow: str | None)
 
 def metrics_of(root: Path, stage: Stage) -> dict[str, float]:
     """The numbers of the stage's JSON metrics files, under dotted names."""
-    numbers: dict[str, float] = {}
-    for output in stage.outputs:
-        path = root / output.path
-        if output.kind == "metric" and path.suffix == ".json" and path.is_file():
-            leaves = flatten(json.loads(path.read_text(encoding="utf-8")))
-            numbers.update(
-                (name, leaf)
-                for name, leaf in leaves.items()
-                if isinstance(leaf, int | float) and not isinstance(leaf, bool)
-            )
-    return numbers
+    leaves: dict[str, Any] = {}
+    for path in (root / output.path for output in stage.outputs if output.kind == "metric"):
+        if path.suffix == ".json" and path.is_file():
+            leaves |= flatten(json.loads(path.read_text(encoding="utf-8")))
+    return {name: leaf for name, leaf in leaves.items() if type(leaf) in (int, float)}
 
 
 def outputs_table(stage: Stage) -> dg.TableMetadataValue:
@@ -56,14 +50,7 @@ def outputs_table(stage: Stage) -> dg.TableMetadataValue:
         dg.TableRecord({"path": out.path, "md5": out.md5 or "", "bytes": out.size or 0})
         for out in stage.outputs
     ]
-    schema = dg.TableSchema(
-        [
-            dg.TableColumn("path", "string"),
-            dg.TableColumn("md5", "string"),
-            dg.TableColumn("bytes", "int"),
-        ]
-    )
-    return dg.MetadataValue.table(rows, schema)
+    return dg.MetadataValue.table(rows)
 
 
 def picture_of(path: Path) -> dg.MarkdownMetadataValue:
@@ -114,13 +101,22 @@ def gate_results(report: Path, names: list[str], asset: str) -> Iterator[dg.Asse
 
 def results_table(results: list[Mapping[str, Any]]) -> str:
     """A Markdown table with a row for each expectation of a validation report."""
-    lines = ["| | expectation | observed | unexpected | examples |", "|---|---|---|---|---|"]
-    for result in results:
-        mark = "✓" if result.get("success") else "✗"
-        name = result.get("description") or result.get("name")
-        cells = (_cell(result.get(key)) for key in ("observed", "unexpected", "examples"))
-        lines.append(f"| {mark} | {_cell(name)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    columns = ["", "expectation", "observed", "unexpected", "examples"]
+    rows = [
+        [
+            "✓" if result.get("success") else "✗",
+            result.get("description") or result.get("name"),
+            *(result.get(column) for column in columns[2:]),
+        ]
+        for result in results
+    ]
+    return markdown_table(columns, rows)
+
+
+def markdown_table(columns: list[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table; None and empty lists are empty cells."""
+    lines = [columns, ["---"] * len(columns), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _cell(value: Any) -> str:

@@ -54,8 +54,6 @@ def test_the_first_interaction_of_each_pair_is_expected() -> None:
     expected = ExpectedInteractions()
     expected.add(InputFile("a", b"", (("U", "I", 5), ("U", "J", 6), ("U", "I", 9)), broken=1))
     expected.add(InputFile("b", b"", (("U", "I", 3),)))
-    expected.add(InputFile("c", b"", (("V", "I", 3),), rejected=True))
-    expected.add(InputFile("d", b"", (("V", "I", 3),), repeats=True))
     assert expected.first_times == {("U", "I"): 3, ("U", "J"): 6}
     assert (expected.lines, expected.broken) == (5, 1)
 
