@@ -16,7 +16,7 @@ from reliability.soaking.full_disk import fill_disk
 
 RUN = "run"  # the step of the whole run, the parent of all others
 POLL_SECONDS = 0.02
-TIMEOUT = 600.0  # seconds
+TIMEOUT = 1800.0  # seconds
 KILL_STEP, KILL_ALL, KILL_RUN, FULL_DISK = "kill step", "kill all", "kill run", "full disk"
 
 
