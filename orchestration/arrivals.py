@@ -118,16 +118,10 @@ def ingest_arrivals(
 def files_table(files: list[dict[str, Any]]) -> str:
     """A Markdown table with a row for each file of the inbox."""
     rows = [
-        (
-            row["file"]["name"],
-            row["status"],
-            row["target"],
-            row["lines"],
-            row["rejects"],
-            row["reason"],
-        )
+        (row["file"]["name"], row["status"], row["target"], row["lines"], row["rejects"],
+         (row["reason"] or "").partition("\n")[0])
         for row in files
-    ]
+    ]  # fmt: skip
     return markdown_table(["file", "status", "stored as", "lines", "broken", "reason"], rows)
 
 
