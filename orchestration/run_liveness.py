@@ -124,12 +124,18 @@ class _LockingExecutor(dg.Executor):
         yield from self.inner.execute(plan_context, execution_plan)
 
 
-@dg.executor(name="in_process", config_schema=dg.in_process_executor.config_schema)  # type: ignore[arg-type]
-def locking_executor(context: dg.InitExecutorContext) -> dg.Executor:
-    """Dagster's in-process executor with a lock for each run and dataset."""
+def _create_executor(context: dg.InitExecutorContext) -> dg.Executor:
     inner = dg.in_process_executor.executor_creation_fn
     assert inner is not None
     return _LockingExecutor(inner(context))
+
+
+locking_executor = dg.ExecutorDefinition(
+    name="in_process",
+    config_schema=dg.in_process_executor.config_schema,  # type: ignore[arg-type]
+    executor_creation_fn=_create_executor,
+    description="Dagster's in-process executor with a lock for each run and dataset",
+)
 
 
 @dg.sensor(

@@ -34,9 +34,12 @@ class TerminalHandler(logging.Handler):
             print(line, flush=True)
 
 
-@dg.logger(description="One line for each start and end of a step, and the step's own lines")  # type: ignore[misc]
-def terminal_logger(_init: dg.InitLoggerContext) -> logging.Logger:
-    """The logger `terminal`."""
+def _logger(_init: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.Logger("terminal", level=logging.DEBUG)
     logger.addHandler(TerminalHandler())
     return logger
+
+
+terminal_logger = dg.LoggerDefinition(
+    _logger, description="One line for each start and end of a step, and the step's own lines"
+)
