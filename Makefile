@@ -54,13 +54,13 @@ serve: setup  ## the champion of a dataset on http://127.0.0.1:5001: make serve 
 	  -m "models:/llmsrec-$${DATASET:-sample}@champion" --env-manager local --host 127.0.0.1 --port 5001
 
 bench: setup  ## every benchmark; its last lines are ratios against a goal
-	@for file in $$(grep -l 'import.*print_figures' benchmarks/*.py); do \
+	@for file in $$(grep -l 'import.*run_benchmark' benchmarks/*.py); do \
 	  python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 soak: setup  ## retrain under injected faults for half an hour (docs/howto/reliability.md)
 	python -m reliability.soak
 
-fuzz: setup  ## feed a million generated inputs to the parsers
+fuzz: setup  ## feed thousands of generated files to the parsers
 	python -m reliability.fuzz
 
 clean:  ## remove tools' caches and Dagster's history; data, artifacts and MLflow's runs stay

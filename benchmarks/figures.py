@@ -1,14 +1,17 @@
-"""Shared by all benchmarks: measurement in a separate process, peak memory, and the final lines."""
+"""Shared by all benchmarks: the command line, measurement in a separate process, peak memory, and the final lines."""
 
+import argparse
+import inspect
 import json
 import multiprocessing
 import os
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,20 @@ class Figure:
         )
 
 
-def print_figures(figures: list[Figure]) -> None:
-    """Print the final lines of a benchmark."""
+def run_benchmark(figures: Callable[..., Iterable[Figure]]) -> None:
+    """Call a benchmark and print its figures; its parameters are the options, several values where one is a tuple."""
+    parser = argparse.ArgumentParser(
+        description=inspect.getdoc(inspect.getmodule(figures)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name, parameter in inspect.signature(figures).parameters.items():
+        default, many = parameter.default, isinstance(parameter.default, tuple)
+        kind, nargs = type(default[0] if many else default), "+" if many else None
+        option = "--" + name.replace("_", "-")
+        parser.add_argument(option, type=kind, nargs=nargs, default=default, help=f"default: {default}")  # fmt: skip
+    measured = list(figures(**vars(parser.parse_args())))
     print()
-    for figure in figures:
+    for figure in measured:
         print(figure.line(), flush=True)
 
 
@@ -42,6 +55,14 @@ class Measured:
     seconds: float
     peak_bytes: int
     cpu_seconds: float = 0.0
+
+    def show(self, name: str, rows: int) -> None:
+        """Print the cost and the rate of `rows` rows."""
+        print(
+            f"    {name:26} {self.seconds:7.1f} s, {self.cpu_seconds:6.1f} core seconds  "
+            f"{rows / self.seconds:>11,.0f} rows/s  peak {self.peak_bytes / 1e6:,.0f} MB",
+            flush=True,
+        )
 
 
 def in_own_process(work: Callable[..., Any], *arguments: Any) -> Measured:
@@ -60,9 +81,7 @@ def in_own_process(work: Callable[..., Any], *arguments: Any) -> Measured:
 
 
 def _child(send: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    start = time.perf_counter()
-    result = work(*arguments)
-    seconds = time.perf_counter() - start
+    result, seconds = timed(lambda: work(*arguments))
     send.send(Measured(result, seconds, peak_bytes(), cpu_seconds()))
 
 
@@ -89,12 +108,8 @@ def _processes() -> list[Path]:
     return [Path("/proc") / pid for pid in ("self", *children)]
 
 
-def median_seconds(work: Callable[[], Any], repeats: int) -> float:
-    """The median of `repeats` calls, after one call to warm up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """The result of a call, and its seconds."""
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start

@@ -5,7 +5,6 @@ Both must return the same rows. Memory is the peak of the stage's process. CSV i
 with and without quotes; its reference calls csv.reader for each line.
 """
 
-import argparse
 import csv
 import gzip
 import hashlib
@@ -13,7 +12,7 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from isal import igzip
 
-from benchmarks.figures import Figure, Measured, in_own_process, print_figures
+from benchmarks.figures import Figure, in_own_process, run_benchmark
 from llmsrec.parsing import csv_reader
 from llmsrec.parsing.ingest import InteractionsConfig, ingest
 from llmsrec.parsing.reviews import REVIEW_SCHEMA, DateRange, parse_reviews
@@ -81,6 +80,11 @@ def plain_rows(file: Path) -> tuple[list[dict[str, Any]], int]:
                 row = {"user_id": user, "item_id": item, "timestamp": time, "rating": rating}
                 rows.append({**row, "line": number})
     return rows, rejects
+
+
+def _digest(frame: pd.DataFrame) -> str:
+    columns = frame[["user_id", "item_id", "timestamp"]]
+    return hashlib.sha256(pd.util.hash_pandas_object(columns, index=False).to_numpy()).hexdigest()
 
 
 def plain_parse(file: Path) -> tuple[int, int]:
@@ -163,22 +167,19 @@ def clocked(work: Callable[[Path], tuple[int, int]], file: Path) -> tuple[tuple[
     return work(file), time.thread_time() - start
 
 
-def measure_csv(folder: Path, lines: int) -> list[Figure]:
+def compare_csv(folder: Path, lines: int) -> Iterator[Figure]:
     """Lines per second of CPU time on one thread, absolute and against the loop."""
-    figures = []
     for name, quote in (("CSV", ""), ("CSV in quotes", '"')):
         file = folder / "interactions.csv"
         generate_csv(file, lines, quote)
         ours, seconds = in_own_process(clocked, csv_on_one_thread, file).result
         loop, loop_seconds = in_own_process(clocked, plain_csv, file).result
-        assert ours == loop, (ours, loop)
+        if ours != loop:
+            raise SystemExit(f"{name}: the results differ from the reference: {ours}, not {loop}")
         rate = lines / seconds
         print(f"    {name}: {rate:,.0f} lines/s, reference {lines / loop_seconds:,.0f}", flush=True)
-        figures += [
-            Figure(f"{name}: millions of lines/s on one thread", rate / 1e6, 1),
-            Figure(f"{name}: lines/s against a loop, one thread", loop_seconds / seconds, 5),
-        ]
-    return figures
+        yield Figure(f"{name}: millions of lines/s on one thread", rate / 1e6, 1)
+        yield Figure(f"{name}: lines/s against a loop, one thread", loop_seconds / seconds, 5)
 
 
 def reader(file: Path) -> tuple[int, int]:
@@ -198,68 +199,42 @@ def stage(file: Path) -> None:
     ingest(raw, out, CONFIG, rejects_file=out / "rejects.parquet")
 
 
-def _digest(frame: pd.DataFrame) -> str:
-    columns = frame[["user_id", "item_id", "timestamp"]]
-    return hashlib.sha256(pd.util.hash_pandas_object(columns, index=False).to_numpy()).hexdigest()
-
-
-def _report(name: str, lines: int, measured: Measured) -> None:
-    print(
-        f"    {name:24} {measured.seconds:6.1f} s  {lines / measured.seconds:>11,.0f} lines/s  "
-        f"peak {measured.peak_bytes / 1e6:,.0f} MB",
-        flush=True,
+def compare(link: Path, lines: int, stage_seconds: float) -> Iterator[Figure]:
+    """Parsing alone and the whole stage against the reference; raises SystemExit if the results differ."""
+    ours, loop, loop_stage = (
+        in_own_process(work, link) for work in (reader, plain_parse, plain_stage)
     )
+    ours.show("parsing alone", lines)
+    loop.show("parsing, reference", lines)
+    loop_stage.show("the whole stage, reference", lines)
+    table = pd.read_parquet(link.parent / "out" / "interactions.parquet")
+    if loop.result != ours.result or loop_stage.result != _digest(table):
+        raise SystemExit("the results differ from the reference")
+    yield Figure("parsing: rows/s against a plain loop", loop.seconds / ours.seconds, 10)
+    yield Figure("interactions stage: rows/s, plain", loop_stage.seconds / stage_seconds, 10)
 
 
-def measure(file: Path, lines: int, *, compare: bool) -> tuple[int, list[Figure]]:
-    """Peak bytes of the stage, and the figures against the reference if `compare`."""
-    generate(file, lines)
-    link = file.parents[1] / file.name  # the stage reads a folder with raw files alone
-    link.symlink_to(file)
-    print(f"{lines / 1e6:g} million lines, {file.stat().st_size / 1e6:,.0f} MB gzipped")
-    ours_stage = in_own_process(stage, link)
-    _report("the whole stage", lines, ours_stage)
-    if not compare:
-        return ours_stage.peak_bytes, []
-    ours = in_own_process(reader, link)
-    _report("parsing alone", lines, ours)
-    loop = in_own_process(plain_parse, link)
-    _report("parsing, reference", lines, loop)
-    assert loop.result == ours.result, (loop.result, ours.result)
-    loop_stage = in_own_process(plain_stage, link)
-    _report("the whole stage, reference", lines, loop_stage)
-    table = pd.read_parquet(file.parents[1] / "out" / "interactions.parquet")
-    assert loop_stage.result == _digest(table), "the results differ"
-    return ours_stage.peak_bytes, [
-        Figure("parsing: rows/s against a plain loop", loop.seconds / ours.seconds, 10),
-        Figure("interactions stage: rows/s, plain", loop_stage.seconds / ours_stage.seconds, 10),
-    ]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--millions", type=float, nargs="+", default=[1, 3, 6])
-    parser.add_argument(
-        "--compare", type=float, default=3, help="the size that is also measured with the reference"
-    )
-    args = parser.parse_args()
+def figures(millions: tuple[float, ...] = (1.0, 3.0, 6.0), compared: float = 3.0) -> Iterator[Figure]:  # fmt: skip
+    """Files of so many million lines; the reference runs on the one of `compared` million, as on CSV files."""
     peaks: list[int] = []
-    figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch:
-        figures += measure_csv(Path(scratch), int(args.compare * 1_000_000))
-        for millions in args.millions:
-            file = Path(scratch) / f"{millions:g}" / "raw" / "reviews.jsonl.gz"
+        yield from compare_csv(Path(scratch), int(compared * 1_000_000))
+        for size in millions:
+            file = Path(scratch) / f"{size:g}" / "raw" / "reviews.jsonl.gz"
             file.parent.mkdir(parents=True)
-            lines = int(millions * 1_000_000)
-            peak, compared = measure(file, lines, compare=millions == args.compare)
-            peaks.append(peak)
-            figures += compared
-    figures += [
-        Figure("interactions stage: 2 GB over its peak memory", 2e9 / max(peaks), 1),
-        Figure("interactions stage: peak, smallest file over largest", peaks[0] / peaks[-1], 0.8),
-    ]
-    print_figures(figures)
+            lines = int(size * 1_000_000)
+            generate(file, lines)
+            link = file.parents[1] / file.name  # the stage reads a folder with raw files alone
+            link.symlink_to(file)
+            print(f"{size:g} million lines, {file.stat().st_size / 1e6:,.0f} MB gzipped")
+            measured = in_own_process(stage, link)
+            measured.show("the whole stage", lines)
+            peaks.append(measured.peak_bytes)
+            if size == compared:
+                yield from compare(link, lines, measured.seconds)
+    yield Figure("interactions stage: 2 GB over its peak memory", 2e9 / max(peaks), 1)
+    yield Figure("interactions stage: peak, smallest file over largest", peaks[0] / peaks[-1], 0.8)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(figures)

@@ -7,35 +7,18 @@ head and all hidden states, the frozen teacher runs at each step, and items are 
 import numpy as np
 import torch
 from jaxtyping import Int
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM
 
+from benchmarks.synthetic import DAY, word_tokenizer
 from llmsrec.data.sequences import Sequences
 from llmsrec.finetuning.losses import retrieval_loss
 from llmsrec.llm.prompts import ITEM_END, ITEM_START, USER_END, USER_START, day_text
 from llmsrec.student.losses import distillation_loss, uniformity_loss
 from llmsrec.student.trainer import StudentTrainer
 
-WORDS, WINDOW, DAY = 4_000, 10, 86_400_000
+WINDOW = 10
 HISTORY, USER, ITEM = "<HIST>", "<UOUT>", "<IOUT>"
-
-
-def word_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of words, numbers and marks: a prompt has the same ids tokenised whole or in pieces."""
-    phrases = " ".join([USER_START, USER_END, ITEM_START, ITEM_END, '"[];/'])
-    split = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
-    )
-    fixed = {word for word, _ in split.pre_tokenize_str(phrases)}
-    numbers = {str(number) for number in (*range(1, 11), *range(1990, 2030))}
-    days = {f"{day:02d}" for day in range(1, 32)}
-    words = sorted({*fixed, *numbers, *days, *(f"w{word}" for word in range(WORDS))})
-    core = Tokenizer(
-        models.WordLevel({word: index for index, word in enumerate(["?", *words])}, "?")
-    )
-    core.pre_tokenizer = split
-    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="?", pad_token="?")
 
 
 class Released:

@@ -4,9 +4,9 @@ Users and items follow power laws. Each size and stage runs in a separate proces
 Spark's JVM.
 """
 
-import argparse
 import hashlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.figures import Figure, Measured, in_own_process, print_figures
+from benchmarks.figures import Figure, Measured, in_own_process, run_benchmark
 from llmsrec.core.config import load_section
 from llmsrec.parsing.ingest import PARSED_SCHEMA, order_interactions
 from llmsrec.parsing.metadata import ITEM_SCHEMA
@@ -79,63 +79,46 @@ def split_interactions(
     return splits.num_users, len(splits.sequences.items), digest.hexdigest()
 
 
-def _report(name: str, rows: int, measured: Measured) -> None:
-    print(
-        f"    {name:22} {measured.seconds:7.1f} s, {measured.cpu_seconds:6.1f} core seconds  "
-        f"{rows / measured.cpu_seconds:>9,.0f} rows/core s  peak {measured.peak_bytes / 1e6:,.0f} MB",
-        flush=True,
-    )
-
-
 def measure(
     folder: Path, rows: int, relational: RelationalConfig, config: SplitsConfig
 ) -> tuple[Measured, Measured]:
     """Both stages at one size, on one engine."""
     interactions = in_own_process(order, folder, relational)
-    _report(f"interactions, {relational.engine}", rows, interactions)
+    interactions.show(f"interactions, {relational.engine}", rows)
     splits = in_own_process(split_interactions, folder, relational, config)
-    _report(f"splits, {relational.engine}", rows, splits)
+    splits.show(f"splits, {relational.engine}", rows)
     users, remaining, _ = splits.result
     print(f"        {interactions.result:,} interactions; {remaining:,} of {users:,} users remain")
     return interactions, splits
 
 
-def _growth(done: list[tuple[Measured, Measured]], rows: list[int]) -> list[Figure]:
-    """The smallest size against the largest, by core seconds and by peak memory."""
-    figures, growth = [], rows[-1] / rows[0]
-    for stage, name in enumerate(("interactions", "splits")):
-        first, last = done[0][stage], done[-1][stage]
-        speed = growth * first.cpu_seconds / last.cpu_seconds
-        figures.append(Figure(f"{name}: rows per core second, largest over smallest", speed, 0.6))
-        memory = growth * first.peak_bytes / last.peak_bytes
-        figures.append(Figure(f"{name}: growth of rows over growth of memory", memory, 1.5))
-    return figures
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--millions", type=float, nargs="+", default=[1, 3])
-    parser.add_argument("--engines", nargs="+", choices=["duckdb", "spark"], default=["duckdb"])
-    parser.add_argument("--memory-mb", type=int, help="default: that of params.yaml")
-    parser.add_argument("--max-users", type=int, help="evaluated users; default: all")
-    args = parser.parse_args()
+def figures(
+    millions: tuple[float, ...] = (1.0, 3.0), engines: tuple[str, ...] = ("duckdb",),
+    memory_mb: int = 0, max_users: int = 0,
+) -> Iterator[Figure]:  # fmt: skip
+    """The smallest size against the largest on the first engine; 0: that of params.yaml, and all users."""
     relational = load_section(RelationalConfig, "relational")
-    relational = replace(relational, memory_mb=args.memory_mb or relational.memory_mb)
+    relational = replace(relational, memory_mb=memory_mb or relational.memory_mb)
     config = load_section(SplitsConfig, "splits")
-    config = replace(config, generation_negatives=0, max_users=args.max_users)  # no titles
-    rows = [int(millions * 1_000_000) for millions in args.millions]
-    done: dict[str, list[tuple[Measured, Measured]]] = {name: [] for name in args.engines}
-    for size in rows:
-        print(f"{size / 1e6:g} million interactions")
-        with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".scaling-") as scratch:
-            in_own_process(generate, Path(scratch), size)
-            for name in args.engines:
-                measured = measure(Path(scratch), size, replace(relational, engine=name), config)
-                done[name].append(measured)
-        digests = {results[-1][1].result[2] for results in done.values()}
-        assert len(digests) == 1, "the results of the engines differ"
-    print_figures(_growth(done[args.engines[0]], rows))
+    config = replace(config, generation_negatives=0, max_users=max_users or None)  # no titles
+    first: list[tuple[Measured, Measured]] = []  # on the first engine
+    for size in millions:
+        print(f"{size:g} million interactions")
+        with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".scaling-") as folder:
+            rows, scratch = int(size * 1_000_000), Path(folder)
+            in_own_process(generate, scratch, rows)
+            chosen = [replace(relational, engine=name) for name in engines]
+            measured = [measure(scratch, rows, engine, config) for engine in chosen]
+        if len({splits.result[2] for _, splits in measured}) > 1:
+            raise SystemExit("the results of the engines differ")
+        first.append(measured[0])
+    growth = millions[-1] / millions[0]
+    for name, small, large in zip(("interactions", "splits"), first[0], first[-1], strict=True):
+        speed = growth * small.cpu_seconds / large.cpu_seconds
+        yield Figure(f"{name}: rows per core second, largest over smallest", speed, 0.6)
+        memory = growth * small.peak_bytes / large.peak_bytes
+        yield Figure(f"{name}: growth of rows over growth of memory", memory, 1.5)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(figures)

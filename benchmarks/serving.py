@@ -7,24 +7,21 @@ for `--seconds`; the server handles one at a time. References of the ratios: the
 same recommendations without HTTP and MLflow.
 """
 
-import argparse
-import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 import numpy as np
 import torch
 
-from benchmarks.figures import Figure, print_figures
+from benchmarks.figures import Figure, run_benchmark, timed
+from infra.processes import HOST, Processes, Service, free_port, responds
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
 from llmsrec.serving.recommender import Recommender
@@ -34,46 +31,31 @@ from llmsrec.stages import pack_bundle
 
 K = 10
 RETURNING_USERS = 300
-START_TIMEOUT = 120  # seconds
 
 
 @contextmanager
 def served(model: Path | str) -> Iterator[str]:
     """The address of a new server, which is stopped at the end of the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "--port", port]
-    command += ["--env-manager", "local", "--host", "127.0.0.1"]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    with subprocess.Popen(
-        command, env={**os.environ, "PATH": path}, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    ) as process:  # fmt: skip
+    port = free_port()
+    url = f"http://{HOST}:{port}"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model)]
+    command += ["--port", str(port), "--host", HOST, "--env-manager", "local"]
+    server = Service("server", command, lambda: responds(f"{url}/ping"))
+    with tempfile.TemporaryDirectory() as logs:
+        processes = Processes(Path.cwd(), Path(logs))
         try:
-            yield _wait_until_ready(f"http://127.0.0.1:{port}", process)
+            processes.start(server)
+            yield url
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
-
-
-def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> str:
-    deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            httpx.get(f"{url}/ping", timeout=5).raise_for_status()
-        except httpx.HTTPError:
-            time.sleep(0.2)
-        else:
-            return url
-    raise RuntimeError(f"no server responds at {url} after {START_TIMEOUT} s, or it has ended")
+            processes.stop()
 
 
 def request(client: httpx.Client, url: str, rows: list[list[str]]) -> float:
     """Seconds until the response to one request."""
     document = {"dataframe_records": [{"history": row} for row in rows], "params": {"k": K}}
-    start = time.perf_counter()
-    response = client.post(f"{url}/invocations", json=document, timeout=120).raise_for_status()
-    seconds = time.perf_counter() - start
+    response, seconds = timed(
+        lambda: client.post(f"{url}/invocations", json=document, timeout=120).raise_for_status()
+    )
     assert len(response.json()["predictions"]) == len(rows)
     return seconds
 
@@ -122,12 +104,8 @@ def returning_users(recommender: Recommender, histories: Sequences) -> Iterator[
     for place, row in enumerate(grown):
         history = histories.take(np.array([row]))
         users.represent(histories.take(np.array([row]), history.lengths - 1))
-        start = time.perf_counter()
-        first = model.represent_users(history)
-        plain[place] = time.perf_counter() - start
-        start = time.perf_counter()
-        second = users.represent(history)
-        cached[place] = time.perf_counter() - start
+        first, plain[place] = timed(partial(model.represent_users, history))
+        second, cached[place] = timed(partial(users.represent, history))
         difference = max(difference, float((first - second).abs().max() / first.abs().max()))
     print(
         f"one interaction more: {np.median(plain) * 1000:.1f} ms without, {np.median(cached) * 1000:.1f} ms with the "
@@ -144,41 +122,40 @@ def returning_users(recommender: Recommender, histories: Sequences) -> Iterator[
 
 def without_server(recommender: Recommender, rows: list[list[str]], requests: int) -> list[float]:
     """Latencies of single rows without HTTP and MLflow."""
-    times = []
-    for (row,) in batches(rows, 1, requests):
-        start = time.perf_counter()
+
+    def recommend(row: list[str]) -> None:
         recommender.recommend_batch([user_history({"history": row}, "")], K)
-        times.append(time.perf_counter() - start)
+
+    times = [timed(partial(recommend, row))[1] for (row,) in batches(rows, 1, requests)]
     show("without HTTP, 1 row", times)
     return times
 
 
-def with_server(url: str, rows: list[list[str]], args: argparse.Namespace) -> tuple[float, ...]:
+def with_server(
+    url: str, rows: list[list[str]], requests: int, clients: int, seconds: float
+) -> tuple[float, ...]:
     """Median latency of a row alone and of 32 rows, mean latency of a row, requests per second under load."""
     with httpx.Client() as client:
         request(client, url, rows[:32])
-        single = [request(client, url, batch) for batch in batches(rows, 1, args.requests)]
+        single = [request(client, url, batch) for batch in batches(rows, 1, requests)]
         show("1 row a request", single)
-        many = [request(client, url, batch) for batch in batches(rows, 32, args.requests // 8)]
+        many = [request(client, url, batch) for batch in batches(rows, 32, requests // 8)]
         show("32 rows a request", many)
-    times, seconds = load(url, rows, args.clients, args.seconds)
-    show(f"1 row a request, {args.clients} clients for {seconds:.0f} s", times)
+    times, seconds = load(url, rows, clients, seconds)
+    show(f"1 row a request, {clients} clients for {seconds:.0f} s", times)
     rate, mean = len(times) / seconds, float(np.mean(single))
     print(f"under load {rate:.1f} requests/s; alone {1 / mean:.1f}")
     return float(np.median(single)), float(np.median(many)), mean, rate
 
 
 @torch.no_grad()
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", default="sample")
-    parser.add_argument("--requests", type=int, default=200, help="of one row")
-    parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=20)
-    args = parser.parse_args()
-    artifacts = Path("artifacts") / args.dataset
+def figures(
+    dataset: str = "sample", requests: int = 200, clients: int = 8, seconds: float = 20.0
+) -> Iterator[Figure]:
+    """`requests` of one row; then `clients` send requests for so many seconds."""
+    artifacts = Path("artifacts") / dataset
     if not (artifacts / "recommender").exists():
-        sys.exit(f"error: {artifacts} is not trained: `make run` builds it")
+        raise SystemExit(f"error: {artifacts} is not trained: `make run` builds it")
     splits = Splits.load(artifacts / "splits")
     histories = splits.histories("test")
     rows = [
@@ -186,21 +163,16 @@ def main() -> None:
         for row in range(min(len(histories), 500))
     ]
     recommender = Recommender.load(artifacts)
-    cache_figures = list(returning_users(recommender, histories))
-    bare = float(np.median(without_server(recommender, rows, args.requests)))
+    yield from returning_users(recommender, histories)
+    bare = float(np.median(without_server(recommender, rows, requests)))
     with tempfile.TemporaryDirectory() as folder:
         pack_bundle.main(["--artifacts", str(artifacts), "--out", f"{folder}/model"])
         with served(Path(folder) / "model") as url:
-            single, many, mean, rate = with_server(url, rows, args)
-    print_figures(
-        [
-            Figure("serving: rows/s, 32 a request against 1", 32 * single / many, 2),
-            Figure("serving: one row, HTTP against none", bare / single, 0.5),
-            Figure("serving: requests/s under load against alone", rate * mean, 0.9),
-            *cache_figures,
-        ]
-    )
+            single, many, mean, rate = with_server(url, rows, requests, clients, seconds)
+    yield Figure("serving: rows/s, 32 a request against 1", 32 * single / many, 2)
+    yield Figure("serving: one row, HTTP against none", bare / single, 0.5)
+    yield Figure("serving: requests/s under load against alone", rate * mean, 0.9)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(figures)

@@ -3,37 +3,26 @@
 Both give the same loss and the same vectors; this is checked before anything is timed.
 """
 
-import argparse
 import ctypes
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from resource import getpagesize
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
-from benchmarks.figures import Figure, in_own_process, median_seconds, peak_bytes, print_figures
-from benchmarks.released import DAY, WINDOW, WORDS, Released, word_tokenizer
-from llmsrec.core.config import from_mapping, load_section, read_section
-from llmsrec.data.catalog import COLUMNS, Catalog
-from llmsrec.data.sequences import Sequences
+from benchmarks.figures import Figure, in_own_process, peak_bytes, run_benchmark, timed
+from benchmarks.gpu import matrix_rate
+from benchmarks.released import WINDOW, Released
+from benchmarks.synthetic import Shape, student_trainer, synthetic_splits
 from llmsrec.data.splits import Splits
-from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.ranker import RetrievalRanker, encode_items
-from llmsrec.sequential.sasrec import SASRec
-from llmsrec.sequential.trainer import TeacherConfig
-from llmsrec.student.config import StudentConfig
-from llmsrec.student.trainer import StudentTrainer, new_student
+from llmsrec.student.trainer import StudentTrainer
 from llmsrec.training.seeding import generator
 
-USERS, ITEMS = 600, 1_500
 BATCH, NEGATIVES = 20, 3
 VALIDATED = {"items": 80, "users": 130}  # 1.6 users per item, as in real datasets
 SAME_AS_RELEASED = {
@@ -48,55 +37,27 @@ GOALS = {  # of read-outs/s, over the released way in float32
 }
 
 
-@dataclass(frozen=True)
-class Shape:
-    layers: int
-    width: int
-    vocabulary: int
-    dtype: str = "float32"
+def llama(layers: int, width: int, vocabulary: int) -> Shape:
+    """Heads of 64 and inner layers of 8/3 of the width."""
+    return Shape(layers, width, width // 64, width // 64, width * 8 // 3, vocabulary, BATCH)
 
 
-def synthetic_splits(seed: int = 0) -> Splits:
-    """Log-normal lengths, mean about 8; titles of 5 to 45 words, mean about 18, like Amazon's."""
-    draws = np.random.default_rng(seed)
-    lengths = np.clip(draws.lognormal(1.8, 0.65, USERS).astype(np.int64), 4, 300)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    items = 1 + (draws.random(offsets[-1]) ** 2 * ITEMS).astype(np.int64)
-    times = np.sort(draws.integers(12_000, 19_000, offsets[-1])) * DAY
-    sizes = np.clip(draws.lognormal(2.75, 0.5, ITEMS).astype(np.int64), 5, 45)
-    titles = [" ".join(f"w{word}" for word in draws.integers(0, WORDS, size)) for size in sizes]
-    frame = pd.DataFrame(
-        {"item_index": np.arange(1, ITEMS + 1), "item_id": titles, "title": titles}
-    )
-    catalog = Catalog(frame.reindex(columns=COLUMNS, fill_value=""))
-    users = [f"u{row}" for row in range(USERS)]
-    return Splits(catalog, users, Sequences(offsets, items, times), lengths, {}, {}, {})
-
-
-def build(shape: Shape, examples: str) -> tuple[Released, StudentTrainer, Splits]:
+def build(
+    shape: Shape, dtype: str = "float32", examples: str = "last_item"
+) -> tuple[Released, StudentTrainer, Splits]:
     """Both implementations around one language model of random weights."""
     torch.manual_seed(0)
     splits = synthetic_splits()
-    lm = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=shape.vocabulary, hidden_size=shape.width, num_hidden_layers=shape.layers,
-            intermediate_size=shape.width * 8 // 3, num_attention_heads=shape.width // 64,
-            num_key_value_heads=shape.width // 64,
-        )
-    )  # fmt: skip
-    lm.eval().requires_grad_(False).to(getattr(torch, shape.dtype))
-    teacher = SASRec(load_section(TeacherConfig, "teacher").network(ITEMS))
-    values = read_section("student", Path("params.yaml")) | SAME_AS_RELEASED
-    config = from_mapping(StudentConfig, values | {"examples": examples}, "params.yaml")
-    backbone = Backbone(lm.model, word_tokenizer(), "random")
-    trainer = StudentTrainer(new_student(config, backbone, teacher, splits.catalog), splits, config)
+    lm = LlamaForCausalLM(shape.config())
+    lm.eval().requires_grad_(False).to(getattr(torch, dtype))
+    trainer = student_trainer(lm.model, splits, {**SAME_AS_RELEASED, "examples": examples})
     return Released(lm, trainer, splits.catalog.titles), trainer, splits
 
 
 def check(shape: Shape) -> None:
     """Check that both implementations give the same losses and vectors."""
     for examples in ("last_item", "auto_regressive"):
-        released, trainer, splits = build(shape, examples)
+        released, trainer, splits = build(shape, examples=examples)
         rows = np.arange(4)
         with torch.no_grad():
             ours = trainer.losses(rows, generator(0))["loss"]
@@ -110,9 +71,9 @@ def check(shape: Shape) -> None:
                 torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
 
 
-def training(shape: Shape, way: str, examples: str, steps: int) -> dict[str, float]:
+def training(shape: Shape, way: str, dtype: str, examples: str, steps: int) -> dict[str, float]:
     """Read-outs per second. A released step has 20 read-outs; a step of ours has those of 20 users."""
-    released, trainer, _ = build(shape, examples)
+    released, trainer, _ = build(shape, dtype, examples)
     trainer.model.cache_prefixes(4.0)
     order = generator(1).permutation(len(trainer.users))
 
@@ -127,49 +88,37 @@ def training(shape: Shape, way: str, examples: str, steps: int) -> dict[str, flo
     peak = peak_increase(lambda: step(0))
     with FlopCounterMode(display=False) as counter:
         counted = step(1)
-    start = time.perf_counter()
-    read_outs = sum(step(number) for number in range(2, 2 + steps))
-    rate = read_outs / (time.perf_counter() - start)
-    flops = counter.get_total_flops() / counted
-    return {"rate": rate, "flops": flops, "bytes": peak, "matrix": matrix_rate(shape)}
-
-
-def validation(shape: Shape, way: str) -> dict[str, float]:
-    """Seconds to encode the first items and users."""
-    released, trainer, splits = build(shape, "last_item")
-    model, num_items, num_users = trainer.model.eval(), VALIDATED["items"], VALIDATED["users"]
-    histories = splits.sequences.take(np.arange(num_users))
-    model.cache_prefixes(4.0)
-    start = time.perf_counter()
-    if way == "ours":
-        vectors = encode_items(model, num_items)
-        middle = time.perf_counter()
-        RetrievalRanker(model, vectors).user_vectors(histories)
-    else:
-        with torch.no_grad():
-            for items in _batches(np.arange(1, num_items + 1), BATCH * (1 + NEGATIVES)):
-                released.items(items)
-            middle = time.perf_counter()
-            for rows in _batches(np.arange(num_users), BATCH):
-                released.users(histories.take(rows))
-    end = time.perf_counter()
+    read_outs, seconds = timed(lambda: sum(step(number) for number in range(2, 2 + steps)))
+    rate, flops = read_outs / seconds, counter.get_total_flops() / counted
+    share = rate * flops / matrix_rate(torch.device("cpu"), getattr(torch, dtype))
     return {
-        "items/s": num_items / (middle - start),
-        "users/s": num_users / (end - middle),
-        "seconds": end - start,
+        "read-outs/s": rate,
+        "GFLOP each": flops / 1e9,
+        "of the matrix rate": share,
+        "MB a step": peak / 1e6,
     }
 
 
-def _batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+@torch.no_grad()
+def validation(shape: Shape, way: str, dtype: str) -> dict[str, float]:
+    """Seconds to encode the first items and users."""
+    released, trainer, splits = build(shape, dtype)
+    model, num_items, num_users = trainer.model.eval(), VALIDATED["items"], VALIDATED["users"]
+    histories = splits.sequences.take(np.arange(num_users))
+    model.cache_prefixes(4.0)
+    if way == "ours":
+        vectors, items = timed(lambda: encode_items(model, num_items))
+        _, users = timed(lambda: RetrievalRanker(model, vectors).user_vectors(histories))
+    else:
+        size = BATCH * (1 + NEGATIVES)
+        _, items = timed(lambda: [released.items(1 + rows) for rows in _batches(num_items, size)])
+        parts = [histories.take(rows) for rows in _batches(num_users, BATCH)]
+        _, users = timed(lambda: [released.users(part) for part in parts])
+    return {"items/s": num_items / items, "users/s": num_users / users, "seconds": items + users}
 
 
-def matrix_rate(shape: Shape) -> float:
-    """FLOPs per second of the layers' largest matrix product."""
-    dtype = getattr(torch, shape.dtype)
-    x, weight = (torch.randn(n, shape.width).to(dtype) for n in (4096, shape.width * 8 // 3))
-    seconds = median_seconds(lambda: functional.linear(x, weight), repeats=10)
-    return 2 * len(x) * len(weight) * shape.width / seconds
+def _batches(count: int, size: int) -> list[np.ndarray]:
+    return np.split(np.arange(count), range(size, count, size))
 
 
 def peak_increase(work: Callable[[], Any]) -> int:
@@ -183,63 +132,42 @@ def peak_increase(work: Callable[[], Any]) -> int:
 
 
 def side_by_side(
-    vocabulary: int,
-    show: Callable[[dict[str, float]], str],
-    work: Callable[..., Any],
-    *arguments: Any,
+    vocabulary: int, work: Callable[..., dict[str, float]], *arguments: Any
 ) -> Iterator[tuple[str, dict[str, float], dict[str, float]]]:
     """Per dtype of ours: the dtype, the measurements of the released implementation and ours, in separate processes."""
-    measured = {}
+    measured, shape = {}, llama(8, 512, vocabulary)
     for way, dtype in (("released", "float32"), ("ours", "float32"), ("ours", "bfloat16")):
-        shape = Shape(8, 512, vocabulary, dtype)
-        measured[way] = in_own_process(work, shape, way, *arguments).result
-        print(f"    {f'{way}, {dtype}':20} {show(measured[way])}", flush=True)
+        measured[way] = in_own_process(work, shape, way, dtype, *arguments).result
+        numbers = ", ".join(f"{value:,.4g} {what}" for what, value in measured[way].items())
+        print(f"    {f'{way}, {dtype}':20} {numbers}", flush=True)
         if way == "ours":
             yield dtype, measured["released"], measured["ours"]
-
-
-def show_training(measured: dict[str, float]) -> str:
-    share = measured["rate"] * measured["flops"] / measured["matrix"]
-    return (
-        f"{measured['rate']:8.2f} read-outs/s  {measured['flops'] / 1e9:7.1f} GFLOP each  "
-        f"{share:5.0%} of the matrix rate  {measured['bytes'] / 1e6:7,.0f} MB per step"
-    )
-
-
-def show_validation(measured: dict[str, float]) -> str:
-    rates = f"{measured['items/s']:8.2f} items/s  {measured['users/s']:8.2f} users/s"
-    return f"{rates}  {measured['seconds']:6.1f} s together"
 
 
 def compare(vocabulary: int, steps: int) -> Iterator[Figure]:
     name = f"student, {vocabulary // 1000}k words"
     for examples, goals in GOALS.items():
         print(f"  training, {examples}", flush=True)
-        for dtype, released, ours in side_by_side(
-            vocabulary, show_training, training, examples, steps
-        ):
+        for dtype, released, ours in side_by_side(vocabulary, training, examples, steps):
             what = f"{name}, {examples}, {dtype}"
-            yield Figure(f"{what}: rate", ours["rate"] / released["rate"], goals[dtype])
-            yield Figure(f"{what}: peak memory", released["bytes"] / ours["bytes"], 3)
+            yield Figure(
+                f"{what}: rate", ours["read-outs/s"] / released["read-outs/s"], goals[dtype]
+            )
+            yield Figure(f"{what}: peak memory", released["MB a step"] / ours["MB a step"], 3)
     print("  validation", flush=True)
-    for dtype, released, ours in side_by_side(vocabulary, show_validation, validation):
+    for dtype, released, ours in side_by_side(vocabulary, validation):
         what = f"{name}, {dtype}"
         yield Figure(f"{what}: items/s", ours["items/s"] / released["items/s"], 12)
         yield Figure(f"{what}: validation", released["seconds"] / ours["seconds"], 10)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vocabularies", type=int, nargs="+", default=[32_000, 128_000])
-    parser.add_argument("--steps", type=int, default=3, help="timed steps of each implementation")
-    args = parser.parse_args()
-    check(Shape(2, 128, 8_000))
-    figures: list[Figure] = []
-    for vocabulary in args.vocabularies:
+def figures(vocabularies: tuple[int, ...] = (32_000, 128_000), steps: int = 3) -> Iterator[Figure]:
+    """`steps` of each implementation are timed."""
+    check(llama(2, 128, 8_000))
+    for vocabulary in vocabularies:
         print(f"\n8 layers of 512, {vocabulary:,} words, {torch.get_num_threads()} threads")
-        figures += compare(vocabulary, args.steps)
-    print_figures(figures)
+        yield from compare(vocabulary, steps)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(figures)

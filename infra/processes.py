@@ -1,22 +1,19 @@
 """Services as child processes: started in order, each after the previous one is ready; stopped in reverse order."""
 
-import contextlib
 import os
-import signal
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import httpx
+
+from orchestration.child import same_python, stop_group
 
 HOST = "127.0.0.1"
-# Signals in order, with the seconds to wait after each.
-STOP_SIGNALS = ((signal.SIGINT, 15.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 
 
 class StackError(Exception):
@@ -51,9 +48,8 @@ def listens(port: int) -> bool:
 def responds(url: str) -> bool:
     """Whether a GET request has status 200."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return int(response.status) == 200
-    except (urllib.error.URLError, OSError):
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
         return False
 
 
@@ -66,33 +62,27 @@ class Processes:
 
     def start(self, service: Service, timeout: float = 120) -> None:
         """Start a service and wait until it is ready; raises StackError after `timeout` seconds or at its end."""
-        account: dict[str, Any] = {}
-        if service.account is not None:
-            account = {"user": service.account, "group": service.account, "extra_groups": []}
+        user = service.account
         with self.log(service.name).open("ab") as log:
             process = subprocess.Popen(
                 service.command,
-                cwd="/"
-                if service.account
-                else self.root,  # the project may not be accessible to another user
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **service.env},
+                cwd="/" if user else self.root,  # another user may have no access to the project
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **same_python(), **service.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which stops them in order
-                **account,
+                user=user,
+                group=user,
+                extra_groups=[] if user else None,
             )
         self.running[service.name] = process
         deadline = time.monotonic() + timeout
         while not service.ready():
-            if process.poll() is not None:
-                raise StackError(
-                    f"{service.name} ended during its start:\n{self.tail(service.name)}"
-                )
-            if time.monotonic() > deadline:
-                raise StackError(
-                    f"{service.name} is not ready after {timeout:.0f} s:\n{self.tail(service.name)}"
-                )
+            ended = process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                what = "ended during its start" if ended else f"is not ready after {timeout:.0f} s"
+                raise StackError(f"{service.name} {what}:\n{self.tail(service.name)}")
             time.sleep(0.2)
 
     def ended(self) -> str | None:
@@ -103,16 +93,7 @@ class Processes:
     def stop(self) -> None:
         """Stop all services, the last one first."""
         for process in reversed(self.running.values()):
-            for number, seconds in STOP_SIGNALS:
-                if process.poll() is not None:
-                    break
-                process.send_signal(number)
-                try:
-                    process.wait(seconds)
-                except subprocess.TimeoutExpired:
-                    continue
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # workers that outlived the service
+            stop_group(process)
         self.running.clear()
 
     def log(self, name: str) -> Path:

@@ -4,19 +4,18 @@ Postgres, an S3 API (moto, in memory), MLflow on both, a code server, Dagster's 
 The data of the services are deleted when they stop; the outputs of stages stay in the project.
 """
 
-import json
-import os
 import secrets
 import signal
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from infra.bucket import create_bucket
 from infra.postgres import Postgres
@@ -114,13 +113,9 @@ class Stack:
 
     def query(self, query: str, **variables: Any) -> dict[str, Any]:
         """The data of a GraphQL query to Dagster's webserver; raises StackError."""
-        request = urllib.request.Request(
-            f"{self.webserver_url}/graphql",
-            json.dumps({"query": query, "variables": variables}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            document = json.load(response)
+        body = {"query": query, "variables": variables}
+        response = httpx.post(f"{self.webserver_url}/graphql", json=body, timeout=60)
+        document = response.raise_for_status().json()
         if "errors" in document:
             raise StackError(f"Dagster rejected {query}: {document['errors']}")
         return dict(document["data"])
@@ -184,7 +179,6 @@ def _interrupt(*_: Any) -> None:
 def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore SIGINT
         signal.signal(number, _interrupt)
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     try:
         with new_home() as home:
             stack = Stack(ROOT, home, webserver=3000, mlflow=5000)

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,10 @@ def stage_metadata(root: Path, stage: Stage, result: Result, mlflow: str | None)
 
 def metrics_of(root: Path, stage: Stage) -> dict[str, float]:
     """The numbers of the stage's JSON metrics files, under dotted names."""
-    numbers: dict[str, float] = {}
+    leaves: dict[str, Any] = {}
     for document in _metric_files(root, stage):
-        numbers.update(
-            (name, leaf)
-            for name, leaf in flatten(document).items()
-            if isinstance(leaf, int | float) and not isinstance(leaf, bool)
-        )
-    return numbers
+        leaves |= flatten(document)
+    return {name: leaf for name, leaf in leaves.items() if type(leaf) in (int, float)}
 
 
 def verdict_of(root: Path, stage: Stage) -> list[str]:
@@ -57,9 +53,8 @@ def verdict_of(root: Path, stage: Stage) -> list[str]:
 
 def _metric_files(root: Path, stage: Stage) -> Iterator[Any]:
     """The content of the stage's JSON metrics files that exist."""
-    for output in stage.outputs:
-        path = root / output.path
-        if output.kind == "metric" and path.suffix == ".json" and path.is_file():
+    for path in (root / output.path for output in stage.outputs if output.kind == "metric"):
+        if path.suffix == ".json" and path.is_file():
             yield json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -69,14 +64,7 @@ def outputs_table(stage: Stage) -> dg.TableMetadataValue:
         dg.TableRecord({"path": out.path, "md5": out.md5 or "", "bytes": out.size or 0})
         for out in stage.outputs
     ]
-    schema = dg.TableSchema(
-        [
-            dg.TableColumn("path", "string"),
-            dg.TableColumn("md5", "string"),
-            dg.TableColumn("bytes", "int"),
-        ]
-    )
-    return dg.MetadataValue.table(rows, schema)
+    return dg.MetadataValue.table(rows)
 
 
 def picture_of(path: Path) -> dg.MarkdownMetadataValue:
@@ -88,22 +76,18 @@ def picture_of(path: Path) -> dg.MarkdownMetadataValue:
 
 def check_result(report: Path, name: str, asset: str) -> dg.AssetCheckResult:
     """The asset check of a stage's validation report; a missing report fails the check."""
-    if not report.is_file():
-        return dg.AssetCheckResult(
-            passed=False,
-            check_name=name,
-            asset_key=asset,
-            description=f"{report.name} was not written: the stage failed before the validation",
-        )
-    document = json.loads(report.read_text(encoding="utf-8"))
-    results = document.get("results", [])
-    failed = [str(result.get("name")) for result in results if not result.get("success")]
+    passed, results = False, []
+    description = f"{report.name} was not written: the stage failed before the validation"
+    if report.is_file():
+        document = json.loads(report.read_text(encoding="utf-8"))
+        passed, results = bool(document.get("success")), document.get("results", [])
+        failed = [str(result.get("name")) for result in results if not result.get("success")]
+        description = f"failed: {', '.join(failed)}" if failed else f"{len(results)} passed"
     return dg.AssetCheckResult(
-        passed=bool(document.get("success")),
+        passed=passed,
         check_name=name,
         asset_key=asset,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=f"failed: {', '.join(failed)}" if failed else f"{len(results)} passed",
+        description=description,
         metadata={"results": dg.MetadataValue.md(results_table(results))},
     )
 
@@ -127,13 +111,22 @@ def gate_results(report: Path, names: list[str], asset: str) -> Iterator[dg.Asse
 
 def results_table(results: list[Mapping[str, Any]]) -> str:
     """A Markdown table with a row for each expectation of a validation report."""
-    lines = ["| | expectation | observed | unexpected | examples |", "|---|---|---|---|---|"]
-    for result in results:
-        mark = "✓" if result.get("success") else "✗"
-        name = result.get("description") or result.get("name")
-        cells = (_cell(result.get(key)) for key in ("observed", "unexpected", "examples"))
-        lines.append(f"| {mark} | {_cell(name)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    columns = ["", "expectation", "observed", "unexpected", "examples"]
+    rows = [
+        [
+            "✓" if result.get("success") else "✗",
+            result.get("description") or result.get("name"),
+            *(result.get(column) for column in columns[2:]),
+        ]
+        for result in results
+    ]
+    return markdown_table(columns, rows)
+
+
+def markdown_table(columns: list[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table; None and empty lists are empty cells."""
+    lines = [columns, ["---"] * len(columns), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _cell(value: Any) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 # Signals in order, with the seconds to wait after each.
 STOP_SIGNALS = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
@@ -23,7 +24,7 @@ def run_child(
     process = subprocess.Popen(
         command,
         cwd=root,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **_same_python(), **(env or {})},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **same_python(), **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -47,7 +48,7 @@ def run_child(
             process.stdout.close()
 
 
-def stop_group(process: subprocess.Popen[str]) -> None:
+def stop_group(process: subprocess.Popen[Any]) -> None:
     """Send SIGINT, SIGTERM and SIGKILL to the group; dvc does not forward a SIGINT to the stage that it runs."""
     for number, seconds in STOP_SIGNALS:
         with contextlib.suppress(ProcessLookupError):
@@ -59,6 +60,6 @@ def stop_group(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _same_python() -> dict[str, str]:
+def same_python() -> dict[str, str]:
     """A PATH where `python` in a stage's command is the running interpreter."""
     return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}

@@ -6,13 +6,12 @@ This module depends on nothing of this project; it reads any DVC project.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any
 
 import dagster as dg
 
 from orchestration.asset_metadata import check_result, gate_results, metrics_of, stage_metadata
-from orchestration.code_version import code_version
 from orchestration.dvc_project import DvcProject, Result
 from orchestration.dvc_stage import Stage
 from orchestration.mlflow_runs import MlflowRuns, ParentRun, TrackedRun
@@ -103,7 +102,7 @@ def _asset(
         group_name=first.meta.get("group"),
         pool=first.meta.get("pool"),
         partitions_def=partitions_of(members),
-        code_version=code_version(project.root, first),
+        code_version=first.code_version(project.root),
         check_specs=checks,
         kinds={"dvc"},
     )
@@ -124,7 +123,8 @@ def _materialise(
     run: TrackedRun | None = None
     if project.is_stale(address, context.log.info):
         parent = ParentRun(context.run.run_id, stage.item)
-        with _tracked(tracker, stage, parent) as run:
+        tracked = tracker.start_run(stage.name, parent, stage.params) if tracker else nullcontext()
+        with tracked as run:
             result = project.run(address, context.log.info, run.env if run else None)
             stage = project.stage(address)
             if run is not None:
@@ -143,17 +143,6 @@ def _materialise(
         metadata=stage_metadata(project.root, stage, result, run.url if run else None),
         data_version=dg.DataVersion(stage.data_version),
     )
-
-
-@contextmanager
-def _tracked(
-    tracker: MlflowRuns | None, stage: Stage, parent: ParentRun
-) -> Iterator[TrackedRun | None]:
-    if tracker is None:
-        yield None
-    else:
-        with tracker.start_run(stage.name, parent, stage.params) as run:
-            yield run
 
 
 def _record(project: DvcProject, run: TrackedRun, stage: Stage, result: Result) -> None:

@@ -1,5 +1,6 @@
 """A resolved stage of a DVC project, read from the objects of DVC's index."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,16 @@ class Stage:
         """The md5s of all outputs, joined by `+`."""
         return "+".join(output.md5 or "none" for output in self.outputs)
 
+    def code_version(self, root: Path) -> str:
+        """Hash of the command in dvc.yaml and of the content of the code dependencies."""
+        digest = hashlib.sha256(self.command.encode())
+        for base in (root / path for path in sorted(self.code)):
+            for file in [base, *sorted(base.rglob("*"))]:
+                if file.is_file() and "__pycache__" not in file.parts:
+                    digest.update(str(file.relative_to(root)).encode())
+                    digest.update(file.read_bytes())
+        return digest.hexdigest()[:16]
+
 
 def read_stage(dvc_stage: Any, graph: Any, root: Path, external: Iterable[str]) -> Stage:
     """The stage of a `dvc.stage.Stage`; `graph` is DVC's graph, whose edges point upstream."""
@@ -75,7 +86,11 @@ def _dependencies(
         if dependency in dvc_stage.params:
             continue
         path = _relative(dependency, root)
-        bases = [base for base in has_stage if _is_inside(path, base) or _is_inside(base, path)]
+        bases = [
+            base
+            for base in has_stage
+            if Path(path).is_relative_to(base) or Path(base).is_relative_to(path)
+        ]
         if not bases:
             code.append(path)
         sources.update(base for base in bases if not has_stage[base])
@@ -89,10 +104,6 @@ def stage_address(dvc_stage: Any, root: Path) -> str:
     if name is None:
         return path
     return str(name) if path == "dvc.yaml" else f"{path}:{name}"
-
-
-def _is_inside(path: str, base: str) -> bool:
-    return Path(path).is_relative_to(base)
 
 
 def _relative(node: Any, root: Path) -> str:

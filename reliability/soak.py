@@ -7,7 +7,6 @@ After every iteration both copies must hold the same bytes.
 
 import argparse
 import hashlib
-import json
 import logging
 import os
 import random
@@ -15,13 +14,16 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reliability.project import python, write_project
 from reliability.proxy import NO_RESPONSE, RESPONSE_LOST, TRUNCATED, faulty_proxy
 from reliability.soaking.checks import check_inbox, check_interactions, compare_sites, leftovers
-from reliability.soaking.file_watcher import FileWatcher
+from reliability.soaking.file_watcher import watched_files
 from reliability.soaking.full_disk import MOUNTED, on_private_disk
 from reliability.soaking.pipeline_run import (
     FULL_DISK,
@@ -33,16 +35,35 @@ from reliability.soaking.pipeline_run import (
     PipelineRun,
     run_pipeline,
 )
-from reliability.soaking.site import DATASET, Site
 from reliability.soaking.synthetic import ExpectedInteractions, InputFile, SyntheticDataset
-from reliability.soaking.tally import Tally
 
+DATASET = "synthetic"
 S3_FAULTS = (500, 503, NO_RESPONSE, RESPONSE_LOST, TRUNCATED)
-S3_FAULT_NAMES = {
-    NO_RESPONSE: "no response",
-    RESPONSE_LOST: "response lost",
-    TRUNCATED: "truncated",
-}
+KEPT = Path("scratch/soak")  # both copies, if something was found
+
+
+@dataclass
+class Site:
+    """A copy of the project with an S3 bucket, called `name`, for raw files, inbox and DVC's remote."""
+
+    name: str
+    root: Path
+    store: Any  # a boto3 client
+
+    def create(self, raw_files: dict[str, bytes]) -> None:
+        """Create the bucket with the raw files, and the copy of the project."""
+        self.store.create_bucket(Bucket=self.name)
+        self.put("raw", raw_files)
+        changes: dict[str, dict[str, Any]] = {
+            "inbox": {DATASET: {"source": f"s3://{self.name}/in", "settled_seconds": 0, "push": True}},
+            "promotion": {"gates": "none"},  # models of this size do not pass the gates
+        }  # fmt: skip
+        write_project(self.root, DATASET, f"s3://{self.name}/raw", changes)
+        python(self.root, "dvc", "remote", "add", "--default", "store", f"s3://{self.name}/dvc")
+
+    def put(self, prefix: str, files: dict[str, bytes]) -> None:
+        for name, content in files.items():
+            self.store.put_object(Bucket=self.name, Key=f"{prefix}/{name}", Body=content)
 
 
 class Soak:
@@ -55,11 +76,11 @@ class Soak:
         self.reference = Site("reference", folder / "reference" / "project", store)
         self.faulty = Site("faulty", folder / "faulty" / "project", store)
         self.endpoint = endpoint
-        self.tally = Tally()
         self.s3_fault_rate = 0.0
-        self.kinds = [KILL_STEP, KILL_ALL, KILL_RUN, FULL_DISK]
-        if MOUNTED not in os.environ:
-            self.kinds.remove(FULL_DISK)
+        self.kinds = [KILL_STEP, KILL_ALL, KILL_RUN, *[FULL_DISK] * (MOUNTED in os.environ)]
+        self.faults: Counter[tuple[str, str]] = Counter()  # injected, by step and kind
+        self.counts: Counter[str] = Counter()
+        self.findings: list[str] = []
 
     def create(self) -> None:
         """Create both copies with the first raw files."""
@@ -71,60 +92,58 @@ class Soak:
 
     def iterate(self, faults: int) -> None:
         """Deliver new files, make a reference run, `faults` runs with a fault each, and two concurrent runs."""
-        self.tally.iterations += 1
+        self.counts["iterations"] += 1
         self._deliver()
         reference = run_pipeline(self.reference.root, "http://{}:{}".format(*self.endpoint))
         if reference.returncode:
             raise SystemExit(f"error: the reference run failed:\n{reference.output[-3000:]}")
         seconds = reference.spans[RUN][1]
         print(f"  reference run: {seconds:.0f} s, {len(reference.spans)} steps", flush=True)
-        before = len(self.tally.findings)
         with (
             faulty_proxy(self.endpoint, self._s3_fault) as address,
-            FileWatcher(self.faulty.root, self.checksums) as watcher,
+            watched_files(self.faulty.root, self.checksums) as broken,
         ):
             for fault in self._faults(reference, faults):
-                if not self._run(address, fault, reference):
+                if not self._run(address, fault):
                     break  # the run ended: later faults would find nothing to do
             self._run_twice(address)
-        self.tally.files_read += watcher.num_read
-        self.tally.findings += watcher.broken
+        self.findings += broken
         self._check()
-        print(self.tally.line(len(self.tally.findings) - before), flush=True)
+        counts = ", ".join(f"{number:,} {what}" for what, number in self.counts.items())
+        print(f"{counts}, {self.faults.total()} faults, {len(self.findings)} findings", flush=True)
 
     def _deliver(self) -> None:
-        files = self.dataset.new_files(self.tally.iterations) if self.tally.iterations > 1 else []
+        iteration = self.counts["iterations"]
+        files = self.dataset.new_files(iteration) if iteration > 1 else []
         self.delivered += files
         for file in files:
             self.expected.add(file)
         for site in (self.reference, self.faulty):
-            site.deliver(files)
+            site.put("in", {file.name: file.content for file in files})
 
     def _faults(self, reference: PipelineRun, number: int) -> list[Fault]:
         """The least injected pairs of step and kind, ordered by time, since a rerun skips finished steps."""
-        pairs = [(step, kind) for step in reference.spans for kind in self.kinds]
+        spans = reference.spans
+        pairs = [(step, kind) for step in spans for kind in self.kinds]
         pairs = [pair for pair in pairs if pair != (RUN, KILL_STEP)]  # the same as KILL_RUN
         self.draws.shuffle(pairs)
-        pairs.sort(key=lambda pair: self.tally.faults[pair])
-        faults = [Fault(step, kind, self.draws.random()) for step, kind in pairs[:number]]
-        return sorted(faults, key=lambda fault: due_time(fault, reference))
+        pairs.sort(key=lambda pair: self.faults[pair])
+        faults = []
+        for step, kind in pairs[:number]:
+            first, last = spans[step]
+            faults.append(Fault(step, kind, self.draws.random() * (last - first)))
+        return sorted(faults, key=lambda fault: spans[fault.step][0] + fault.delay)
 
-    def _run(self, address: str, fault: Fault, reference: PipelineRun) -> bool:
+    def _run(self, address: str, fault: Fault) -> bool:
         """Whether the fault was injected; S3 requests fail too in every other run."""
-        first, last = reference.spans[fault.step]
-        self.tally.runs += 1
-        self.s3_fault_rate = 0.1 if self.tally.runs % 2 else 0.0
-        run = run_pipeline(self.faulty.root, address, fault, last - first)
-        if run.injected:
-            self.tally.faults[fault.step, fault.kind] += 1
-        else:
-            self.tally.missed += 1
+        self.counts["runs"] += 1
+        self.s3_fault_rate = 0.1 if self.counts["runs"] % 2 else 0.0
+        run = run_pipeline(self.faulty.root, address, fault)
+        self.faults[fault.step, fault.kind] += run.injected
         if run.timed_out:
-            self.tally.findings.append(
-                f"iteration {self.tally.iterations}: a run timed out ({fault})"
-            )
+            self.findings.append(f"a run timed out ({fault})")
         print(
-            f"  {fault.kind} in {fault.step} after {fault.share:.0%}"
+            f"  {fault.kind} in {fault.step} after {fault.delay:.1f} s"
             f"{'' if run.injected else ' (missed)'}: exit status {run.returncode}",
             flush=True,
         )
@@ -133,43 +152,32 @@ class Soak:
     def _run_twice(self, address: str) -> None:
         """Two concurrent runs without faults; both must succeed."""
         self.s3_fault_rate = 0.0
-        self.tally.runs += 2
+        self.counts["runs"] += 2
         with ThreadPoolExecutor(2) as pool:
             runs = [pool.submit(run_pipeline, self.faulty.root, address) for _ in range(2)]
-        for run in runs:
-            if run.result().returncode:
-                output = run.result().output[-2000:]
-                self.tally.findings.append(
-                    f"iteration {self.tally.iterations}: one of two runs without faults failed:\n{output}"
-                )
+        for run in (run.result() for run in runs):
+            if run.returncode:
+                output = run.output[-2000:]
+                self.findings.append(f"one of two runs without faults failed:\n{output}")
 
     def _check(self) -> None:
         root = self.faulty.root
-        findings = check_interactions(root, DATASET, self.expected)
-        findings += check_inbox(self.faulty.store, self.faulty.name, self.delivered)
-        findings += compare_sites(root, self.reference.root, DATASET)
-        findings += leftovers(root)
-        self.tally.findings += [f"iteration {self.tally.iterations}: {text}" for text in findings]
-        self.tally.interactions = len(self.expected.first_times)
+        self.findings += check_interactions(root, DATASET, self.expected)
+        self.findings += check_inbox(self.faulty.store, self.faulty.name, self.delivered)
+        self.findings += compare_sites(root, self.reference.root, DATASET)
+        self.findings += leftovers(root)
 
     def _s3_fault(self) -> int | None:
         """The fault of the next request to S3, None for none."""
-        self.tally.requests += 1
+        self.counts["S3 requests"] += 1
         if self.draws.random() >= self.s3_fault_rate:
             return None
-        fault = self.draws.choice(S3_FAULTS)
-        self.tally.s3_faults[S3_FAULT_NAMES.get(fault, str(fault))] += 1
-        return fault
+        self.counts["S3 faults"] += 1
+        return self.draws.choice(S3_FAULTS)
 
 
-def due_time(fault: Fault, reference: PipelineRun) -> float:
-    """Seconds from the start of the reference run to the moment of the fault."""
-    first, last = reference.spans[fault.step]
-    return first + fault.share * (last - first)
-
-
-def soak(seed: int, minutes: float, faults: int, folder: Path) -> Tally:
-    """Iterate until the time is over or something is found; the last iteration is completed."""
+def soak(seed: int, minutes: float, faults: int, folder: Path) -> list[str]:
+    """Iterate until the time is over or something is found; the last iteration is completed. Returns the findings."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -185,11 +193,13 @@ def soak(seed: int, minutes: float, faults: int, folder: Path) -> Tally:
         store = boto3.client("s3", endpoint_url="http://{}:{}".format(*endpoint))
         session = Soak(seed, folder, store, endpoint)
         session.create()
-        while time.monotonic() < deadline and not session.tally.findings:
+        while time.monotonic() < deadline and not session.findings:
             session.iterate(faults)
     finally:
         server.stop()
-    return session.tally
+    for (step, kind), number in sorted(session.faults.items()):
+        print(f"{kind} in {step}: {number}")
+    return session.findings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -197,25 +207,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--faults", type=int, default=6, help="runs with a fault in each iteration")
-    parser.add_argument("--report", type=Path, help="write all counts to this JSON file")
     parser.add_argument("--folder", type=Path, help="work here; default: a disk in memory")
-    parser.add_argument(
-        "--keep",
-        type=Path,
-        default=Path("scratch/soak"),
-        help="copy both projects here on findings",
-    )
     args = parser.parse_args(argv)
     folder = args.folder or on_private_disk(Path(tempfile.gettempdir()) / "llmsrec-soak", 2000)
-    tally = soak(args.seed, args.minutes, args.faults, folder)
-    if args.report:
-        args.report.write_text(json.dumps(tally.document(), indent=2) + "\n")
-    for finding in tally.findings:
+    findings = soak(args.seed, args.minutes, args.faults, folder)
+    for finding in findings:
         print(f"FOUND: {finding}")
-    if tally.findings and not args.folder:  # the disk in memory ends with this process
-        shutil.copytree(folder, args.keep, symlinks=True, dirs_exist_ok=True)
-        print(f"both copies are in {args.keep}")
-    return 1 if tally.findings else 0
+    if findings and not args.folder:  # the disk in memory ends with this process
+        shutil.copytree(folder, KEPT, symlinks=True, dirs_exist_ok=True)
+        print(f"both copies are in {KEPT}")
+    return int(bool(findings))
 
 
 if __name__ == "__main__":

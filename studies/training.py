@@ -6,27 +6,31 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from llmsrec.core.files import atomic_directory, exclusive_lock, read_json, write_json
 from llmsrec.core.progress import Progress
+from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Part, Splits
 from llmsrec.evaluation.per_user import EvaluationConfig
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.systems.causal import CausalSystem
+from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import Answerer, Model, System, TrainingInput
 from llmsrec.systems.training import WEIGHTS, num_trained, train_system
 from llmsrec.training.checkpoints import fingerprint
 from llmsrec.training.distributed import default_device
 from llmsrec.training.loop import Rows
 from studies.cache_keys import code_of, encoders_of, learned_from
-from studies.config import Order, Protocol, Run, Settings
+from studies.config import STUDIES, Order, Protocol, Run, Settings
 from studies.evaluation import (
     RESULT,
     EvaluationTask,
@@ -34,8 +38,6 @@ from studies.evaluation import (
     evaluate_ranker,
     evaluate_titles,
 )
-from studies.shuffled import ShuffledTraining
-from studies.variants import variant_of
 
 VALIDATED = (
     "ndcg@10",
@@ -43,6 +45,40 @@ VALIDATED = (
     "hr@1",
 )  # a training without selection reports the first that it has
 CURVES, KEY = "curves.json", "key.json"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A system with its settings; `backbone` is the folder of its language model beside the splits."""
+
+    system: System
+    backbone: str
+
+
+def variant_of(name: str, settings: Settings) -> Variant:
+    """An entry of the section `systems`: `system` says which system it changes; without it, that of the same name.
+
+    Raises ConfigError for an unknown variant or system and for a wrong setting."""
+    values = settings.entry("systems", name)
+    system, backbone = values.pop("system", name), values.pop("backbone", "backbone")
+    where = f"{STUDIES}: systems.{name}"
+    return Variant(system_of(system, values, settings.section, where), backbone)
+
+
+@dataclass(frozen=True)
+class ShuffledTraining(Splits):
+    """The same splits with each training history permuted once (specification E2, E3); the others keep their order."""
+
+    shuffle_seed: int
+
+    @classmethod
+    def of(cls, splits: Splits, seed: int) -> "ShuffledTraining":
+        values = {field.name: getattr(splits, field.name) for field in fields(splits)}
+        return cls(**values, shuffle_seed=seed)
+
+    @property
+    def train(self) -> Sequences:
+        return super().train.shuffled(np.random.default_rng(self.shuffle_seed))
 
 
 class StudyDataset:

@@ -1,4 +1,4 @@
-"""Checks of the three line parsers, for any input.
+"""Checks of the parsers, for any file.
 
 A check is a function of a file's content alone (block sizes are drawn from its checksum), so that a failure can be
 repeated and shrunk. It yields problems as sentences. Every line must become a row, a reject or a blank, as in `rules`.
@@ -7,8 +7,10 @@ repeated and shrunk. It yields problems as sentences. Every line must become a r
 import gzip
 import math
 import re
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -24,13 +26,10 @@ from llmsrec.core.errors import DataError
 from llmsrec.parsing import csv_reader, csv_records, metadata, reviews
 from llmsrec.parsing.line_reader import BLOCK_BYTES, LineBlock, ParsedBlock, read_blocks
 from reliability.fuzzing import csv_rules, rules
-from reliability.fuzzing.json_reader import NotJson, Reader
 from reliability.fuzzing.rules import Verdict
-from reliability.fuzzing.tally import Tally
 
 PERIOD = reviews.DateRange(date(1995, 7, 16), date(2035, 1, 1))
-SENTINEL = 1.5e-77  # replaces literals that only Arrow reads
-ARROW_ONLY = re.compile(rb"(?<=[:,\[ \t])-?(?:Inf(?!inity)|(?<=-)NaN)")
+Parse = Callable[[Path], Iterator[ParsedBlock]]
 
 
 def raw_lines(content: bytes) -> list[bytes]:
@@ -43,126 +42,82 @@ def raw_lines(content: bytes) -> list[bytes]:
 
 def lines_of(content: bytes) -> list[bytes]:
     """The lines of a file, without line ends."""
-    return [line.rstrip(b"\r\n") for line in raw_lines(content)]
+    return [line.rstrip(b"\r") for line in raw_lines(content)]
 
 
-def check_reviews(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
-    """Raw reviews: each line by `parse_line`, all in blocks, some alone and some as a file."""
-    draws = Random(crc32(content))
+def check_reviews(content: bytes, folder: Path, counts: Counter[str]) -> Iterator[str]:
+    """Raw reviews: each line by `parse_line`, and the file."""
     lines = lines_of(content)
-    verdicts = [rules.review(line) for line in lines]
-    for number, (line, verdict) in enumerate(zip(lines, verdicts, strict=True), start=1):
+    expected = Expected("reviews.jsonl", lines, [rules.review(line) for line in lines])
+    for number, (line, verdict) in enumerate(zip(lines, expected.verdicts, strict=True), start=1):
         if line.strip(rules.BLANK):
-            yield from _one_line(number, line, verdict)
-    expected = Expected("reviews", lines, verdicts)
-    blocks = [reviews.parse_block(block, "reviews", PERIOD) for block in cut(content, draws)]
-    tally.add(blocks, len(lines))
-    yield from expected.problems(blocks)
-    for row in range(len(lines)):
-        if len(lines) > 8 and crc32(lines[row]) % 50:
-            continue  # depends on the line alone, so that shrinking keeps the choice
-        block = LineBlock(np.array([1]), lines[row] + b"\n", np.array([0, len(lines[row]) + 1]))
-        parsed = reviews.parse_block(block, "reviews", PERIOD)
-        yield from Expected("reviews", [lines[row]], [verdicts[row]]).problems([parsed])
-    if draws.random() < 0.2:
-        yield from _as_file(content, folder / "reviews.jsonl", reviews, reviews.parse_reviews, expected)  # fmt: skip
+            row, reason = reviews.parse_line(line, PERIOD)
+            if not verdict.loose and (row != verdict.row or reason) and reason != verdict.reason:
+                yield f"parse_line differs from the rules: line {number}: {(row, reason)}, not {verdict}"
+    parse = partial(reviews.parse_reviews, dates=PERIOD)
+    yield from expected.check_file(content, folder, reviews, parse, counts)
 
 
-def _one_line(number: int, line: bytes, verdict: Verdict) -> Iterator[str]:
-    row, reason = reviews.parse_line(line, PERIOD)
-    if verdict.loose and reason == "broken JSON":
-        return
-    if (row, reason) != (verdict.row, verdict.reason):
-        yield f"parse_line differs from the rules: line {number}: {(row, reason)}, not {verdict}"
+def check_items(content: bytes, folder: Path, counts: Counter[str]) -> Iterator[str]:
+    """Item metadata."""
+    lines = lines_of(content)
+    expected = Expected("meta_x.jsonl", lines, [rules.item(line) for line in lines])
+    yield from expected.check_file(content, folder, metadata, metadata.parse_metadata, counts)
 
 
-def cut(content: bytes, draws: Random) -> list[LineBlock]:
-    """The content in blocks of one line, some or all lines."""
-    text = b"".join(line + b"\n" for line in raw_lines(content))
-    ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + 1
-    starts = np.concatenate([[0], ends])
-    blocks, first, longest = [], 0, draws.choice([4, 20, 60, 150, 400])
-    while first < len(ends):
-        last = min(len(ends), first + draws.randint(max(1, longest // 4), longest))
-        begin = starts[first]
-        piece = text[begin : starts[last]]
-        blocks.append(
-            LineBlock(np.arange(first, last) + 1, piece, starts[first : last + 1] - begin)
-        )
-        first = last
-    return blocks
-
-
-def check_items(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
-    """Item metadata, as a file."""
-    lines, file = lines_of(content), folder / "meta_x.jsonl"
-    expected = Expected(file.name, lines, [rules.item(line) for line in lines])
-    yield from _as_file(content, file, metadata, metadata.parse_metadata, expected, tally)
-
-
-def check_csv(content: bytes, folder: Path, tally: Tally) -> Iterator[str]:
-    """CSV, as a file; a wrong header must be a DataError that names file and line."""
-    file = folder / "x.csv"
-    pieces = csv_rules.csv_records([line + b"\n" for line in raw_lines(content)])
-    blank = [not b"".join(piece).strip(rules.BLANK) for piece in pieces]
-    first = blank.index(False) if False in blank else len(pieces)
-    header = csv_rules.csv_columns(b"".join(pieces[first])) if first < len(pieces) else None
-    if header is None:
-        file.write_bytes(content)
-        try:
-            list(csv_reader.parse_csv_reviews(file, PERIOD))
-        except DataError as error:
-            if not re.search(re.escape(str(file)) + r", line \d+: the header", str(error)):
-                yield f"an error does not name file and line: {error}"
-            tally.rejects["(file) header"] += 1
-            tally.files += 1
-        else:
-            yield f"an invalid header is accepted: {content[:200]!r}"
-        return
-    found = [(b"", Verdict()) for piece in pieces[: first + 1] for _ in piece]
-    for piece in pieces[first + 1 :]:
-        found += csv_rules.csv_rows(piece, *header)
-    expected = Expected(file.name, [text for text, _ in found], [verdict for _, verdict in found])
+def check_csv(content: bytes, folder: Path, counts: Counter[str]) -> Iterator[str]:
+    """CSV; an invalid header must be a DataError that names file and line."""
+    found = csv_rules.csv_lines(raw_lines(content))
     parse = partial(csv_reader.parse_csv_reviews, dates=PERIOD)
-    yield from _as_file(content, file, csv_records, parse, expected, tally)
-
-
-def _as_file(
-    content: bytes,
-    file: Path,
-    module: ModuleType,
-    parse: Callable[..., Iterator[ParsedBlock]],
-    expected: "Expected",
-    tally: Tally | None = None,
-) -> Iterator[str]:
-    """Parse a file in one block and in many, gzipped or not; the rows must be those of the rules."""
-    draws = Random(crc32(content))
-    if draws.random() < 0.2:
-        file = file.with_name(file.name + ".gz")
-    file.write_bytes(gzip.compress(content, 1) if file.suffix == ".gz" else content)
-    longest = max(map(len, expected.lines), default=0)
-    small = max(longest // 20, int(2 ** draws.uniform(4, 14)))
-    for size in (BLOCK_BYTES, small):
-        with mock.patch.object(module, "read_blocks", partial(read_blocks, block_size=size)):
-            blocks = list(parse(file, PERIOD) if module is reviews else parse(file))
-        if tally and size == BLOCK_BYTES:
-            tally.add(blocks, len(expected.lines))
-        yield from replace(expected, file=file.name).problems(blocks)
+    if found is not None:
+        texts, verdicts = [text for text, _ in found], [verdict for _, verdict in found]
+        expected = Expected("x.csv", texts, verdicts)
+        yield from expected.check_file(content, folder, csv_records, parse, counts)
+        return
+    file = folder / "x.csv"
+    file.write_bytes(content)
+    try:
+        list(parse(file))
+    except DataError as error:
+        if not re.search(re.escape(f"{file}, line ") + r"\d+: the header", str(error)):
+            yield f"an error does not name file and line: {error}"
+        counts["invalid header"] += 1
+    else:
+        yield f"an invalid header is accepted: {content[:200]!r}"
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The expected result of each line of a file."""
+    """The expected result of each line of a file; `lines` are the texts that begin there."""
 
-    file: str
+    name: str
     lines: list[bytes]
     verdicts: list[Verdict]
 
-    def problems(self, blocks: Sequence[ParsedBlock]) -> Iterator[str]:
-        """Where the parsed blocks differ from it."""
+    def check_file(
+        self, content: bytes, folder: Path, module: ModuleType, parse: Parse, counts: Counter[str]
+    ) -> Iterator[str]:
+        """Parse the file in one block and in many, gzipped or not; `module` has the parser."""
+        draws = Random(crc32(content))
+        name = self.name + draws.choice(["", "", "", "", ".gz"])
+        packed = gzip.compress(content, 1) if name.endswith(".gz") else content
+        (folder / name).write_bytes(packed)
+        longest = max(map(len, self.lines), default=0)
+        for size in (BLOCK_BYTES, max(longest // 20, int(2 ** draws.uniform(4, 14)))):
+            with mock.patch.object(module, "read_blocks", partial(read_blocks, block_size=size)):
+                blocks = list(parse(folder / name))
+            yield from self._problems(name, blocks)
+        counts["lines"] += len(self.lines)
+        counts["blank"] += self.verdicts.count(Verdict())
+        for block in blocks:
+            counts["accepted"] += block.rows.num_rows
+            counts.update(block.rejects["reason"].to_pylist())
+
+    def _problems(self, name: str, blocks: Sequence[ParsedBlock]) -> Iterator[str]:
+        """Where the parsed blocks differ from the expected results."""
+        blank = self.verdicts.count(Verdict())
         rows = [row for block in blocks for row in block.rows.to_pylist()]
         rejects = [reject for block in blocks for reject in block.rejects.to_pylist()]
-        blank = sum(verdict == Verdict() for verdict in self.verdicts)
         if len(rows) + len(rejects) + blank != len(self.lines):
             yield (
                 f"lines are lost or duplicated: {len(self.lines)} lines, of which {len(rows)} rows, {len(rejects)} "
@@ -170,56 +125,37 @@ class Expected:
             )
         for row in rows:
             yield from invalid(row)
-        yield from self._rejects(rejects)
+        for reject in rejects:
+            yield from self._reject(name, reject)
         yield from self._rows(rows, {reject["line"] for reject in rejects})
         yield from self._texts(blocks)
 
-    def _rejects(self, rejects: list[dict[str, Any]]) -> Iterator[str]:
-        for reject in rejects:
-            number, reason = reject["line"], reject["reason"]
-            if reason not in rules.REASONS or reject["file"] != self.file:
-                yield f"a reject with an unknown reason or file: {reject}"
-            elif not 1 <= number <= len(self.lines):
-                yield f"a reject without a line: {reject}"
-            elif reject["text"] != self.lines[number - 1].decode("utf-8", "replace")[:500]:
-                yield f"a reject with another line's text: {reject}"
-            else:
-                verdict = self.verdicts[number - 1]
-                if reason != verdict.reason and not (verdict.loose and reason == "broken JSON"):
-                    yield f"a reject differs from the rules: {reject}, not {verdict}"
+    def _reject(self, name: str, reject: dict[str, Any]) -> Iterator[str]:
+        number, reason = reject["line"], reject["reason"]
+        if reason not in rules.REASONS or reject["file"] != name:
+            yield f"a reject with an unknown reason or file: {reject}"
+        elif not 1 <= number <= len(self.lines):
+            yield f"a reject without a line: {reject}"
+        elif reject["text"] != self.lines[number - 1].decode("utf-8", "replace")[:500]:
+            yield f"a reject with another line's text: {reject}"
+        elif not (verdict := self.verdicts[number - 1]).loose and reason != verdict.reason:
+            yield f"a reject differs from the rules: {reject}, not {verdict}"
 
     def _rows(self, rows: list[dict[str, Any]], rejected: set[int]) -> Iterator[str]:
         """Rows must come in order; those of metadata have no line number."""
-        expected: list[dict[str, Any]] = []
-        for number, verdict in enumerate(self.verdicts, start=1):
-            either = (
-                verdict.loose or verdict.row is None
-            )  # a row or a reject: the two JSON readers may differ
-            if either and number in rejected:
-                continue
-            row = verdict.row or self._arrow_row(number - 1, verdict)
-            if row is not None:
-                expected.append({**row, "line": number} if "timestamp" in row else row)
+        loose = {number for number, verdict in enumerate(self.verdicts, start=1) if verdict.loose}
+        rows = [row for row in rows if row.get("line") not in loose]
+        expected = [
+            {**verdict.row, "line": number} if "timestamp" in verdict.row else verdict.row
+            for number, verdict in enumerate(self.verdicts, start=1)
+            if verdict.row is not None and number not in rejected
+        ]
         if rows and "line" in rows[0]:
             rows = sorted(rows, key=lambda row: row["line"])
         if rows != expected:
             pairs = zip(rows, expected, strict=False)
             first = next((pair for pair in pairs if pair[0] != pair[1]), None)
             yield f"rows differ from the rules: {len(rows)}, not {len(expected)}; first: {first}"
-
-    def _arrow_row(self, index: int, verdict: Verdict) -> dict[str, Any] | None:
-        """The row that Arrow may read where the rules see broken JSON: `Inf` and `-NaN` in unused fields."""
-        line = self.lines[index]
-        if verdict.reason != "broken JSON" or not ARROW_ONLY.search(line):
-            return None
-        replaced = ARROW_ONLY.sub(str(SENTINEL).encode(), line)
-        try:
-            record = Reader().read(replaced.decode("utf-8"))
-        except (NotJson, UnicodeDecodeError):
-            return None
-        if isinstance(record, dict) and SENTINEL in (record.get("rating"), record.get("asin")):
-            return None
-        return rules.review(replaced).row
 
     def _texts(self, blocks: Sequence[ParsedBlock]) -> Iterator[str]:
         expected: dict[str, Any] = {}
@@ -238,8 +174,61 @@ def invalid(row: dict[str, Any]) -> Iterator[str]:
         if not isinstance(value, str) or not value or not value.encode("utf-8", "ignore"):
             yield f"a row without a {name}: {row}"
     if "timestamp" in row:
-        low, high = rules.FIRST, rules.END
-        if type(row["timestamp"]) is not int or not low <= row["timestamp"] < high:
+        if type(row["timestamp"]) is not int or not rules.FIRST <= row["timestamp"] < rules.END:
             yield f"a row outside of the period: {row}"
         if row["rating"] is not None and not math.isfinite(row["rating"]):
             yield f"a rating that is not finite: {row}"
+
+
+def check_plain(content: bytes, folder: Path, counts: Counter[str]) -> Iterator[str]:
+    """The line reader on a plain file."""
+    file = folder / "lines.jsonl"
+    file.write_bytes(content)
+    yield from _check_blocks(list(read_blocks(file, _block_size(content))), content)
+    counts["lines"] += len(lines_of(content))
+
+
+def check_gzip(content: bytes, folder: Path, counts: Counter[str]) -> Iterator[str]:
+    """The line reader on a gzip; the standard library decides whether it is complete and what it contains."""
+    file = folder / "lines.jsonl.gz"
+    file.write_bytes(content)
+    try:
+        text = gzip.decompress(content) if content else None
+    except (OSError, EOFError, zlib.error):
+        text = None
+    try:
+        blocks = list(read_blocks(file, _block_size(content)))
+    except DataError as error:
+        counts["damaged gzip"] += 1
+        if str(file) not in str(error):
+            yield f"an error does not name the file: {error}"
+        if text is not None:
+            yield f"a complete gzip is rejected: {error}"
+        return
+    if text is None:
+        yield f"a damaged gzip is accepted as complete, with {sum(map(len, blocks))} lines"
+        return
+    yield from _check_blocks(blocks, text)
+    counts["lines"] += len(lines_of(text))
+
+
+def _block_size(content: bytes) -> int:
+    """The block size in bytes; it grows with the content, to bound the number of blocks."""
+    return int(2 ** Random(crc32(content)).uniform(0, 12)) + len(content) // 50
+
+
+def _check_blocks(blocks: list[LineBlock], text: bytes) -> Iterator[str]:
+    """The joined blocks are the text without byte order marks and with a final line end; lines are numbered."""
+    expected = b"".join(line + b"\n" for line in raw_lines(text))
+    if b"".join(block.text for block in blocks) != expected:
+        yield f"the blocks are not the file: {len(blocks)} blocks"
+    numbered = [
+        (int(block.numbers[row]), block.line(row)) for block in blocks for row in range(len(block))
+    ]
+    if numbered != list(enumerate(lines_of(text), start=1)):
+        yield f"lines or numbers differ from the file: {len(numbered)}"
+    for block in blocks[:3]:
+        rows = np.flatnonzero(np.arange(len(block)) % 3 != 1)
+        lines = [block.text[block.starts[row] : block.starts[row + 1]] for row in rows]
+        if len(rows) and bytes(block.take(rows)) != b"".join(lines):
+            yield f"take() returns other lines than requested: {rows}"

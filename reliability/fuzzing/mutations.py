@@ -13,17 +13,11 @@ INSERTED = [
 
 
 def flip(text: bytes, draws: Random) -> bytes:
+    """One bit."""
     if not text:
         return text
     place = draws.randrange(len(text))
     return text[:place] + bytes([text[place] ^ 1 << draws.randrange(8)]) + text[place + 1 :]
-
-
-def overwrite(text: bytes, draws: Random) -> bytes:
-    if not text:
-        return text
-    place = draws.randrange(len(text))
-    return text[:place] + draws.randbytes(1) + text[place + 1 :]
 
 
 def delete(text: bytes, draws: Random) -> bytes:
@@ -33,31 +27,18 @@ def delete(text: bytes, draws: Random) -> bytes:
 
 def insert(text: bytes, draws: Random) -> bytes:
     place = draws.randrange(len(text) + 1)
-    return text[:place] + draws.choice(INSERTED) + text[place:]
+    return text[:place] + draws.choice([*INSERTED, draws.randbytes(1)]) + text[place:]
 
 
 def duplicate(text: bytes, draws: Random) -> bytes:
-    start, stop = _span(text, draws)
+    start, stop = draws.choice([_span(text, draws), (0, len(text))])
     return text[:stop] + text[start:stop] + text[stop:]
 
 
-def move(text: bytes, draws: Random) -> bytes:
-    start, stop = _span(text, draws)
-    rest = text[:start] + text[stop:]
-    place = draws.randrange(len(rest) + 1)
-    return rest[:place] + text[start:stop] + rest[place:]
-
-
 def truncate(text: bytes, draws: Random) -> bytes:
-    return text[: draws.randrange(len(text) + 1)]
-
-
-def behead(text: bytes, draws: Random) -> bytes:
-    return text[draws.randrange(len(text) + 1) :]
-
-
-def double(text: bytes, draws: Random) -> bytes:
-    return text + draws.choice([b"", b" ", b",", b"\r", b"\x00"]) + text
+    """Only the start or only the end remains."""
+    place = draws.randrange(len(text) + 1)
+    return draws.choice([text[:place], text[place:]])
 
 
 def pad(text: bytes, draws: Random) -> bytes:
@@ -65,32 +46,22 @@ def pad(text: bytes, draws: Random) -> bytes:
     return draws.choice([edge + text, text + edge, edge + text + edge])
 
 
-def latin(text: bytes, draws: Random) -> bytes:
-    """The same text in Latin-1, as in old exports."""
-    return text.decode("utf-8", "replace").encode("latin-1", "replace")
+def encode(text: bytes, draws: Random) -> bytes:
+    """The same text in Latin-1, as in old exports, or in UTF-16, as some editors save it."""
+    encoding = draws.choice(["latin-1", "utf-16", "utf-16-be"])
+    return text.decode("utf-8", "replace").encode(encoding, "replace")
 
 
-def wide(text: bytes, draws: Random) -> bytes:
-    """The same text in UTF-16, as some editors save it."""
-    return text.decode("utf-8", "replace").encode(draws.choice(["utf-16", "utf-16-be"]))
+USUAL: tuple[Mutation, ...] = (flip, delete, insert, duplicate, truncate)
+RARE: tuple[Mutation, ...] = (pad, encode)
 
 
-ALL: dict[str, Mutation] = {
-    mutation.__name__: mutation
-    for mutation in (
-        flip, overwrite, delete, insert, duplicate, move, truncate, behead, double, pad, latin, wide,
-    )
-}  # fmt: skip
-# Mutations of some bytes are more frequent than those of all bytes.
-USUAL = [*list(ALL)[:9], "flip", "insert", "delete", *list(ALL)]
-
-
-def mutate(text: bytes, draws: Random) -> tuple[bytes, list[str]]:
-    """The text after one to four mutations, and their names."""
-    names = draws.choices(USUAL, k=draws.choice([1, 1, 1, 2, 2, 3, 4]))
-    for name in names:
-        text = ALL[name](text, draws)
-    return text, names
+def mutate(text: bytes, draws: Random) -> bytes:
+    """The text after one to four mutations."""
+    for _ in range(draws.choice([1, 1, 1, 2, 2, 3, 4])):
+        mutation = draws.choice(RARE if draws.random() < 0.1 else USUAL)
+        text = mutation(text, draws)
+    return text
 
 
 def splice(first: bytes, second: bytes, draws: Random) -> bytes:

@@ -1,9 +1,12 @@
 """Sections of params.yaml and operations.yaml: as they are, with odd keys and values, and damaged.
 
-The rule for a section that is taken: its keys are those of the project's file, its values are those that another
-parser of YAML reads, and each has the type of the project's value. A section whose values nobody changed is taken.
+The rule for a section that is accepted: its keys are those of the project's file, its values are those that another
+parser of YAML reads, and each has the type of the project's value. A section whose values nobody changed is accepted.
 """
 
+import re
+from collections import Counter
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from random import Random
@@ -12,6 +15,7 @@ from typing import Any
 import yaml
 
 from llmsrec.core.config import OPERATIONS, PARAMS, SEEDED, load_section
+from llmsrec.core.errors import ConfigError
 from llmsrec.evaluation.per_user import EvaluationConfig
 from llmsrec.llm.backbone import BackboneConfig
 from llmsrec.parsing.ingest import InteractionsConfig
@@ -24,7 +28,6 @@ from llmsrec.serving.promotion import PromotionConfig
 from llmsrec.stages.export_embeddings import EmbeddingsConfig
 from llmsrec.stages.pack_bundle import ServingConfig
 from llmsrec.student.config import StudentConfig
-from reliability.fuzzing.inputs import Made
 from reliability.fuzzing.mutations import mutate
 
 SECTIONS: dict[str, type[Any]] = {
@@ -44,25 +47,17 @@ SECTIONS: dict[str, type[Any]] = {
 # They differ over tabs, byte order marks, half pairs and `[p?]`: there either outcome will do.
 READERS = (yaml.CSafeLoader, yaml.SafeLoader)
 ROOT = Path(__file__).parents[2]
-ODD_SETTINGS = {
-    "nothing": "", "null": "null", "yes": "yes", "one": "1", "zero": "0", "negative": "-1", "decimal": "1.0",
-    "text": "x", "quoted number": "'1'", "exponent": "1e-4", "NaN": ".nan", "NaN as text": "nan",
-    "infinite": ".inf", "-infinite": "-.inf", "400 digits": "9" * 400, "5000 digits": "9" * 5000,
-    "5000 hex digits": "0x" + "F" * 5000, "octal": "017", "sexagesimal": "1:30", "binary without digits": "0b_",
-    "hex without digits": "0x_", "a point": "._", "date": "2001-02-03", "no date": "2001-99-99",
-    "quoted date": "'2001-02-03'", "week date": "2001-W05-1", "moment": "2001-02-03 04:05:06",
-    "no moment": "2001-02-03 99:05:06", "tag int": "!!int x", "tag empty int": "!!int ''",
-    "tag float": "!!float x", "tag bool": "!!bool x", "tag timestamp": "!!timestamp x",
-    "tag binary": "!!binary a", "tag set": "!!set {a, b}", "tag omap": "!!omap [a: 1]",
-    "tag pairs": "!!pairs [a: 1]", "tag python": "!!python/object/apply:os.getcwd []", "unknown tag": "!x y",
-    "anchor to itself": "&a [*a]", "no anchor": "*a", "mapping to itself": "&a {a: *a}",
-    "merged with itself": "&a {<<: *a}", "merged with a list": "{<<: [1]}", "list": "[1, 2]",
-    "list of lists": "[[1]]", "list of nulls": "[null]", "empty list": "[]", "mapping": "{a: 1}",
-    "list as key": "{[a]: 1}", "mapping as key": "{{a: 1}: 1}", "deep": "[" * 100 + "]" * 100,
-    "very deep": "[" * 500 + "]" * 500, "unclosed": "[1", "tab": "\tx", "unclosed quote": "'x",
-    "letters": '"Zoë \\u2028 \\ud800"', "NUL": '"\\0"', "long": "x" * 5000, "block": "|\n    a\n    b",
-    "doubled, and so on": "[&a [x, x, x, x], &b [*a, *a, *a, *a], &c [*b, *b, *b, *b], &d [*c, *c, *c], [*d, *d]]",
-}  # fmt: skip
+ODD_SETTINGS = [
+    "", "null", "yes", "1", "0", "-1", "1.0", "x", "'1'", "1e-4", ".nan", "nan", ".inf", "-.inf", "9" * 400, "9" * 5000,
+    "0x" + "F" * 5000, "017", "1:30", "0b_", "0x_", "._", "2001-02-03", "2001-99-99", "'2001-02-03'", "2001-W05-1",
+    "2001-02-03 04:05:06", "2001-02-03 99:05:06", "!!int x", "!!int ''", "!!float x", "!!bool x", "!!timestamp x",
+    "!!binary a", "!!set {a, b}", "!!omap [a: 1]", "!!pairs [a: 1]", "!!python/object/apply:os.getcwd []", "!x y",
+    "&a [*a]", "*a", "&a {a: *a}", "&a {<<: *a}", "{<<: [1]}", "[1, 2]", "[[1]]", "[null]", "[]", "{a: 1}", "{[a]: 1}",
+    "{{a: 1}: 1}", "[" * 100 + "]" * 100, "[" * 500 + "]" * 500, "[1", "\tx", "'x", '"Zoë \\u2028 \\ud800"', '"\\0"',
+    "x" * 5000, "|\n    a\n    b",
+    "[&a [x, x, x, x], &b [*a, *a, *a, *a], &c [*b, *b, *b, *b], &d [*c, *c, *c], [*d, *d]]",
+]  # fmt: skip
+ODD_KEYS = ["seeds", "5", "null", "true", "''", "[a]", "? x", "&a b", "<<", "2001-99-99"]
 
 
 def file_of(section: str) -> Path:
@@ -84,61 +79,81 @@ DEFAULTS = {name: load_section(cls, name, file_of(name)) for name, cls in SECTIO
 TEXTS = {section: _pairs(section) for section in SECTIONS}
 
 
-def settings_file(draws: Random, anomaly_rate: float) -> Made:
+def settings_file(draws: Random) -> bytes:
     """A params.yaml of one section."""
     section = draws.choice(list(SECTIONS))
-    pairs = list(TEXTS[section])
-    kinds: list[str] = []
-    if draws.random() < 0.7:
-        for _ in range(draws.choice([1, 1, 2])):
-            kinds.append(_change(draws, pairs))
+    pairs = TEXTS[section]
+    for _ in range(draws.choice([0, 1, 1, 2])):
+        pairs = _changed(draws, pairs)
     lines = ["seed: 0"] if section in SEEDED else []
     lines += [f"{section}:", *(f"  {key}: {value}" for key, value in pairs)]
     text = "\n".join([*lines, ""]).encode("utf-8", "surrogatepass")
-    if draws.random() < 0.25:
-        text, names = mutate(text, draws)
-        kinds += names
-    return text, kinds
+    return mutate(text, draws) if draws.random() < 0.25 else text
 
 
-def _change(draws: Random, pairs: list[tuple[str, str]]) -> str:
-    what = draws.choice(
-        ["value"] * 6 + ["missing", "unknown", "twice", "shuffled", "value of another"]
-    )
-    place = draws.randrange(len(pairs)) if pairs else 0
-    odd = draws.choice(list(ODD_SETTINGS))
-    if not pairs or what == "unknown":
-        key = draws.choice(
-            ["seeds", "5", "null", "true", "''", "[a]", "? x", "&a b", "<<", "2001-99-99"]
-        )
-        pairs.insert(place, (key, draws.choice(["1", ODD_SETTINGS[odd]])))
-    elif what == "value":
-        pairs[place] = (pairs[place][0], ODD_SETTINGS[odd])
-        return odd
-    elif what == "missing":
-        del pairs[place]
-    elif what == "twice":
-        pairs.append((pairs[place][0], ODD_SETTINGS[odd]))
-    elif what == "shuffled":
-        draws.shuffle(pairs)
-    else:
-        pairs[place] = (pairs[place][0], draws.choice(pairs)[1])
-    return what
+def _changed(draws: Random, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """One value changed (in most cases), or a key missing, unknown or twice, or keys in another order."""
+    odd = draws.choice(ODD_SETTINGS)
+    if not pairs:
+        return [(draws.choice(ODD_KEYS), odd)]
+    place = draws.randrange(len(pairs))
+    key, rest = pairs[place][0], pairs[:place] + pairs[place + 1 :]
+    if draws.random() < 0.6:
+        return [*rest[:place], (key, odd), *rest[place:]]
+    unknown = (draws.choice(ODD_KEYS), draws.choice(["1", odd]))
+    swapped = (key, draws.choice(pairs)[1])
+    return draws.choice([
+        rest, [*rest, unknown], [*pairs, (key, odd)], draws.sample(pairs, len(pairs)), [*rest, swapped],
+    ])  # fmt: skip
 
 
-def read(content: bytes, section: str, reader: Any) -> dict[str, Any] | None:
-    """The values of the section as this YAML reader gives them; None if there are none, or a key occurs twice."""
+def check_settings(content: bytes, folder: Path, counts: Counter[str]) -> Iterator[str]:
+    """A section becomes its dataclass, or an error that names the file and, if it got that far, the key."""
+    file = folder / "params.yaml"
+    file.write_bytes(content)
+    named = re.findall(rb"^([a-z]+):", content, re.MULTILINE)
+    for section in [name for name in SECTIONS if name.encode() in named] or ["interactions"]:
+        stated = [_read(content, section, reader) for reader in READERS]
+        try:
+            config = vars(load_section(SECTIONS[section], section, file))
+        except ConfigError as error:
+            counts["rejected"] += 1
+            yield from _check_error(str(error), file, section)
+            if all(_states(values, vars(DEFAULTS[section])) for values in stated):
+                yield f"settings are refused that nobody changed: {error}"
+        else:
+            counts["accepted"] += 1
+            if re.search("[\ud800-\udfff]", str(list(config.values()))):
+                yield f"the section {section} contains a lone surrogate"
+            typed = _has_types(config, vars(DEFAULTS[section]))
+            if not (typed and any(_states(values, config) for values in stated)):
+                yield f"the section {section} is accepted, but the rules reject it"
+
+
+def _check_error(message: str, file: Path, section: str) -> Iterator[str]:
+    """An error is short and names file and key."""
+    where = f"{file}: {section}"
+    if not message.startswith(
+        (f"{where}.", f"{where}: ", f"{file} is not YAML", f"{file} has no ")
+    ):
+        yield f"an error does not name file and key: {message}"
+    if len(message) > 2000:
+        yield f"an error of {len(message)} characters: {message[:200]}"
+
+
+def _read(content: bytes, section: str, reader: Any) -> dict[str, Any]:
+    """The values of the section as this YAML reader gives them; empty if there are none, or a key occurs twice."""
     try:
         text = content.decode("utf-8")
         if _repeats_a_key(yaml.compose(text, reader)):
-            return None
+            return {}
         document = yaml.load(text, reader)
         values = document[section] if isinstance(document, dict) else None
     except Exception:  # any error: the file holds no settings
-        return None
+        return {}
     if isinstance(values, dict) and section in SEEDED and "seed" in document:
         values = {**values, "seed": document["seed"]}
-    return values if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else {}
 
 
 def _repeats_a_key(root: yaml.Node | None) -> bool:
@@ -159,6 +174,20 @@ def _repeats_a_key(root: yaml.Node | None) -> bool:
     return False
 
 
+def _states(stated: dict[str, Any], values: dict[str, Any]) -> bool:
+    """Whether the file states each of the values, and no other key."""
+    return stated.keys() == values.keys() and all(
+        same(value, stated[key]) for key, value in values.items()
+    )
+
+
+def _has_types(values: dict[str, Any], usual: dict[str, Any]) -> bool:
+    return all(
+        value is None or usual[key] is None or type(value) is type(usual[key])
+        for key, value in values.items()
+    )
+
+
 def same(value: Any, stated: Any) -> bool:
     """Whether the value of a config is what its file states; there numbers and dates may be texts."""
     try:
@@ -171,19 +200,3 @@ def same(value: Any, stated: Any) -> bool:
     except (TypeError, ValueError, OverflowError):
         return False
     return type(value) is type(stated) and value == stated
-
-
-def unchanged(content: bytes, section: str, reader: Any) -> bool:
-    """Whether the file states the project's values, so that the section must be taken."""
-    usual, values = vars(DEFAULTS[section]), read(content, section, reader) or {}
-    return values.keys() == usual.keys() and all(same(usual[key], values[key]) for key in usual)
-
-
-def may_be_taken(config: Any, content: bytes, section: str, reader: Any) -> bool:
-    """Whether each key of the section, and no other, has the file's value and the type of the project's value."""
-    usual, values = vars(DEFAULTS[section]), read(content, section, reader) or {}
-    return values.keys() == usual.keys() and all(
-        same(value, values[key])
-        and (value is None or usual[key] is None or type(value) is type(usual[key]))
-        for key, value in vars(config).items()
-    )

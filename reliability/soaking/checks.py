@@ -31,13 +31,14 @@ def check_interactions(root: Path, dataset: str, expected: ExpectedInteractions)
 
 def check_inbox(store: Any, bucket: str, delivered: list[InputFile]) -> list[str]:
     """The inbox is empty; valid files are in done/, the others in rejected/ with a reason."""
-    names = {key.removeprefix("in/") for key in list_keys(store, bucket, "in/")}
+    pages = store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="in/")
+    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+    names = {key.removeprefix("in/") for key in keys}
     findings = [f"{name} stayed in the inbox" for name in names if "/" not in name]
     for file in delivered:
-        folder = "rejected" if file.rejected else "done"
-        key = f"{folder}/{file.name}"
+        key = f"{'rejected' if file.rejected else 'done'}/{file.name}"
         if key not in names:
-            findings.append(f"{file.name} is not in {folder}/")
+            findings.append(f"{file.name} is not in {key.partition('/')[0]}/")
         elif store.get_object(Bucket=bucket, Key=f"in/{key}")["Body"].read() != file.content:
             findings.append(f"{key} has other bytes")
         if file.rejected and f"{key}.reason.txt" not in names:
@@ -50,48 +51,31 @@ def check_inbox(store: Any, bucket: str, delivered: list[InputFile]) -> list[str
 
 def compare_sites(root: Path, reference: Path, dataset: str) -> list[str]:
     """The hashes of dvc.lock and data.dvc, and all visible files, are those of the reference."""
-    findings = []
-    actual, expected = outputs(root, dataset), outputs(reference, dataset)
-    for path in sorted(actual | expected):
-        if actual.get(path) != expected.get(path):
-            findings.append(f"dvc.lock: {path} differs from the reference")
-    tracked = [_tracked(folder) for folder in (root, reference)]
-    if tracked[0] != tracked[1]:
-        findings.append(f"data.dvc is {tracked[0]}, in the reference {tracked[1]}")
-    actual, expected = checksums(root), checksums(reference)
-    for path in sorted(actual | expected):
-        if actual.get(path) != expected.get(path):
-            findings.append(f"{path} differs from the reference")
-    return findings
+    actual, expected = (_hashes(folder, dataset) for folder in (root, reference))
+    paths = sorted(actual | expected)
+    return [
+        f"{path} differs from the reference"
+        for path in paths
+        if actual.get(path) != expected.get(path)
+    ]
 
 
-def _tracked(root: Path) -> Any:
-    """The outputs in data.dvc without their size, which DVC omits if its cache of file states was lost."""
-    outs = yaml.safe_load((root / "data.dvc").read_text())["outs"]
-    return [{key: value for key, value in out.items() if key != "size"} for out in outs]
-
-
-def checksums(root: Path) -> dict[str, str]:
-    """The sha256 of each visible file, by relative path."""
-    return {
+def _hashes(root: Path, dataset: str) -> dict[str, Any]:
+    """By what has them. DVC omits the size in data.dvc if its cache of file states was lost."""
+    tracked = yaml.safe_load((root / "data.dvc").read_text())["outs"]
+    data = [{key: value for key, value in out.items() if key != "size"} for out in tracked]
+    locked = {f"dvc.lock: {path}": md5 for path, md5 in outputs(root, dataset).items()}
+    files = {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in visible_files(root)
     }
+    return {"data.dvc": data, **locked, **files}
 
 
 def leftovers(root: Path) -> list[str]:
     """Unfinished files of atomic writes outside of .dvc/ and scratch/."""
-    kinds = ("*.partial", "*.old")
-    paths = [path for kind in kinds for path in root.rglob(f".{kind}")]
-    ignored = (".dvc", "scratch")
+    paths = [*root.rglob(".*.partial"), *root.rglob(".*.old")]
+    relative = [path.relative_to(root) for path in paths]
     return [
-        f"{path.relative_to(root)} was left behind"
-        for path in paths
-        if path.relative_to(root).parts[0] not in ignored
+        f"{path} was left behind" for path in relative if path.parts[0] not in (".dvc", "scratch")
     ]
-
-
-def list_keys(store: Any, bucket: str, prefix: str) -> list[str]:
-    """The keys of all objects below a prefix."""
-    pages = store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return [item["Key"] for page in pages for item in page.get("Contents", [])]

@@ -5,77 +5,59 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 FOLDERS = ("artifacts", "data", "reports")
 PAUSE = 0.05  # seconds between two scans
-State = tuple[int, int, int]
+READERS: dict[str, Callable[[Path], Any]] = {
+    ".parquet": lambda path: pq.read_table(path, partitioning=None),
+    ".safetensors": load_file,
+    ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
+    ".npy": np.load,
+}
+LAST_BYTES = {".png": b"IEND\xaeB`\x82", ".html": b"</html>"}
 
 
-class FileWatcher:
-    """A context manager; `broken` has a sentence for each incomplete file, `num_read` counts the files read.
+@contextmanager
+def watched_files(root: Path, checksums: dict[str, str]) -> Iterator[list[str]]:
+    """During the block, and once after it, read each file that changed; yields a list of the incomplete ones.
 
-    `checksums` has the sha256 of raw files by name; arrived files have theirs in their name.
-    """
+    `checksums` has the sha256 of raw files by name; arrived files have theirs in their name."""
+    broken: list[str] = []
+    seen: dict[Path, tuple[int, int, int]] = {}
+    end = threading.Event()
 
-    def __init__(self, root: Path, checksums: dict[str, str]) -> None:
-        self.root, self.checksums = root, checksums
-        self.broken: list[str] = []
-        self.num_read = 0
-        self._seen: dict[Path, State] = {}
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> "FileWatcher":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end.set()
-        self._thread.join()
-        self.scan()
-
-    def scan(self) -> None:
-        """Read each file that changed since the last scan."""
-        for path in visible_files(self.root):
+    def scan() -> None:
+        for path in visible_files(root):
             try:
                 stat = path.stat()
                 state = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-                if self._seen.get(path) == state:
-                    continue
-                self._seen[path] = state
-                fault = self._fault(path)
+                fault = None if seen.get(path) == state else fault_of(path, checksums)
             except FileNotFoundError:
                 continue  # removed or replaced meanwhile
-            self.num_read += 1
+            seen[path] = state
             if fault is not None:
-                self.broken.append(f"{path.relative_to(self.root)} was incomplete: {fault}")
+                broken.append(f"{path.relative_to(root)} was incomplete: {fault}")
 
-    def _watch(self) -> None:
-        while not self._end.wait(PAUSE):
-            self.scan()
+    def watch() -> None:
+        while not end.wait(PAUSE):
+            scan()
 
-    def _fault(self, path: Path) -> str | None:
-        if path.is_relative_to(self.root / "data"):
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            expected = self.checksums.get(path.name) or path.name.split(".")[1]
-            return None if digest.startswith(expected) else "its bytes differ from those delivered"
-        check = CHECKS.get(path.suffix)
-        try:
-            return check(path) if check else None
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError) as error:
-            return str(error) or type(error).__name__
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield broken
+    finally:
+        end.set()
+        thread.join()
+    scan()
 
 
 def visible_files(root: Path) -> Iterator[Path]:
@@ -86,44 +68,19 @@ def visible_files(root: Path) -> Iterator[Path]:
             yield from (Path(folder, file) for file in files if not file.startswith("."))
 
 
-def _parquet(path: Path) -> None:
-    with path.open("rb") as file:
-        pq.ParquetFile(file).read()
-
-
-def _safetensors(path: Path) -> str | None:
-    """The header says where the last tensor ends."""
-    content = path.read_bytes()
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    expected = start + max(ends, default=0)
-    return None if len(content) == expected else f"{len(content)} bytes of {expected}"
-
-
-def _json(path: Path) -> None:
-    json.loads(path.read_text(encoding="utf-8"))
-
-
-def _numpy(path: Path) -> None:
-    np.load(path, allow_pickle=False)
-
-
-def _png(path: Path) -> str | None:
-    return None if path.read_bytes().endswith(b"IEND\xaeB`\x82") else "it is truncated"
-
-
-def _html(path: Path) -> str | None:
-    return (
-        None if path.read_text(encoding="utf-8").rstrip().endswith("</html>") else "it is truncated"
-    )
-
-
-CHECKS: dict[str, Callable[[Path], str | None]] = {
-    ".parquet": _parquet,
-    ".safetensors": _safetensors,
-    ".json": _json,
-    ".npy": _numpy,
-    ".png": _png,
-    ".html": _html,
-}
+def fault_of(path: Path, checksums: dict[str, str]) -> str | None:
+    """What is wrong with a file, if anything; raises FileNotFoundError."""
+    if ".jsonl" in path.suffixes:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        expected = checksums.get(path.name) or path.name.split(".")[1]
+        return None if digest.startswith(expected) else "its bytes differ from those delivered"
+    try:
+        if path.suffix in READERS:
+            READERS[path.suffix](path)
+        elif not path.read_bytes().rstrip().endswith(LAST_BYTES.get(path.suffix, b"")):
+            return "it is truncated"
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        return str(error) or type(error).__name__
+    return None

@@ -3,9 +3,9 @@
 import contextlib
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,16 +16,17 @@ from reliability.soaking.full_disk import fill_disk
 
 RUN = "run"  # the step of the whole run, the parent of all others
 POLL_SECONDS = 0.02
+TIMEOUT = 1800.0  # seconds
 KILL_STEP, KILL_ALL, KILL_RUN, FULL_DISK = "kill step", "kill all", "kill run", "full disk"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of this kind, when `share` of the step's usual time is over."""
+    """A fault of this kind, `delay` seconds after the step's begin."""
 
     step: str
     kind: str
-    share: float
+    delay: float
 
 
 @dataclass
@@ -38,82 +39,72 @@ class PipelineRun:
     timed_out: bool = False
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def is_due(self, fault: Fault, usual: float, now: float) -> bool:
-        """Whether to inject the fault `now`; a fault is injected once."""
-        first, _ = self.spans.get(fault.step, (now, now))
-        return not self.injected and now - first >= fault.share * usual
 
-
-def run_pipeline(
-    root: Path,
-    address: str,
-    fault: Fault | None = None,
-    usual: float = 0.0,
-    timeout: float = 600,
-) -> PipelineRun:
-    """Run `orchestration.run` in the project at `root`, with S3 at `address`.
-
-    `usual` is the duration of the fault's step in the reference run, in seconds.
-    """
+def run_pipeline(root: Path, address: str, fault: Fault | None = None) -> PipelineRun:
+    """Run `orchestration.run` in the project at `root`, with S3 at `address`."""
     run = PipelineRun()
-    log = root.parent / f"output-{time.monotonic_ns()}.txt"
-    with log.open("wb") as output, _started(root, address, output.fileno()) as process:
-        start = time.monotonic()
-        release: Callable[[], None] = lambda: None  # noqa: E731
-        while process.poll() is None:
-            now = time.monotonic() - start
-            steps = dict(_steps(process.pid))
-            for step in steps:
-                run.spans[step] = (run.spans.get(step, (now, now))[0], now)
-            due = fault is not None and run.is_due(fault, usual, now)
-            if fault is not None and due and fault.step in steps:
-                release = _inject(fault.kind, steps[fault.step], process.pid, root)
-                run.injected = True
-            if now > timeout:
-                run.timed_out = True
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestration.run"],
+            cwd=root,
+            env={**environment(root), "AWS_ENDPOINT_URL": address, "PYTHONPATH": str(root)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            _observe(run, process, root, fault)
+        finally:
+            if process.poll() is None:
                 _kill_all(process.pid)
-            time.sleep(POLL_SECONDS)
-        release()
-    run.returncode = process.returncode
-    run.output = log.read_text(errors="replace")
-    log.unlink()
+            run.returncode = process.wait()
+        output.seek(0)
+        run.output = output.read().decode(errors="replace")
     return run
 
 
-@contextmanager
-def _started(root: Path, address: str, output: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The process of the run; at the end of the block it is killed with all its children."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchestration.run"],
-        cwd=root,
-        env={**environment(root), "AWS_ENDPOINT_URL": address, "PYTHONPATH": str(root)},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
+def _observe(
+    run: PipelineRun, process: "subprocess.Popen[bytes]", root: Path, fault: Fault | None
+) -> None:
+    """Record the steps until the run has ended, and inject the fault once."""
+    start = time.monotonic()
+    release: Callable[[], None] = lambda: None  # noqa: E731
+    while process.poll() is None:
+        now = time.monotonic() - start
+        steps = dict(_steps(process.pid))
+        for step in steps:
+            run.spans[step] = (run.spans.get(step, (now, now))[0], now)
+        if (
+            fault is not None
+            and fault.step in steps
+            and not run.injected
+            and (now >= run.spans[fault.step][0] + fault.delay)
+        ):
+            release = _inject(fault.kind, steps[fault.step], process.pid, root)
+            run.injected = True
+        if now > TIMEOUT:
+            run.timed_out = True
             _kill_all(process.pid)
-        process.wait()
+        time.sleep(POLL_SECONDS)
+    release()
 
 
 def _steps(pid: int) -> Iterator[tuple[str, int]]:
     """The name and the process id of each running step."""
     yield RUN, pid
-    try:
-        children = psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return
-    for child in children:
-        try:
+    for child in _children(pid):
+        with contextlib.suppress(psutil.Error):
             name = step_of(child.cmdline())
-        except psutil.Error:
-            continue
-        if name is not None:
-            yield name, child.pid
+            if name is not None:
+                yield name, child.pid
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def step_of(command: list[str]) -> str | None:
@@ -143,11 +134,7 @@ def _inject(kind: str, step: int, run: int, root: Path) -> Callable[[], None]:
 
 def _kill_all(pid: int) -> None:
     """Kill the run first, so that it cannot clean up after its children, as in a power failure."""
-    try:
-        children = psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return
-    for number in [pid, *(process.pid for process in children)]:
+    for number in [pid, *(child.pid for child in _children(pid))]:
         _kill(number)
 
 

@@ -14,14 +14,15 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class InputFile:
-    """One file; a `rejected` one must be rejected as a whole, for many broken lines or damaged bytes."""
+    """One file; `interactions` and `broken` lines are those that it adds: none if it was sent before or is `rejected`.
+
+    A file is rejected as a whole, for many broken lines or damaged bytes."""
 
     name: str
     content: bytes
     interactions: tuple[Interaction, ...] = ()
     broken: int = 0
     rejected: bool = False
-    repeats: bool = False  # the content of an earlier file
 
 
 @dataclass
@@ -33,9 +34,7 @@ class ExpectedInteractions:
     broken: int = 0
 
     def add(self, file: InputFile) -> None:
-        """Add a file; rejected and repeated ones change nothing."""
-        if file.rejected or file.repeats:
-            return
+        """Add what a file adds."""
         self.lines += len(file.interactions) + file.broken
         self.broken += file.broken
         for user, item, time in file.interactions:
@@ -74,7 +73,7 @@ class SyntheticDataset:
         cut = gzip.compress(_text([_row(interaction) for interaction in reversed(new)]), mtime=0)
         return [
             *valid,
-            InputFile(f"twice-{iteration}.jsonl", valid[0].content, repeats=True),
+            InputFile(f"twice-{iteration}.jsonl", valid[0].content),
             InputFile(broken.name, broken.content, rejected=True),
             InputFile(f"cut-{iteration}.jsonl.gz", cut[: len(cut) // 2], rejected=True),
         ]
@@ -99,8 +98,7 @@ def _file(name: str, interactions: list[Interaction], broken: list[str]) -> Inpu
         lines.insert(2 * place + 1, line)
     text = ("\n".join(lines) + "\n").encode()
     content = gzip.compress(text, mtime=0) if name.endswith(".gz") else text
-    rejected = len(broken) > 0.05 * len(lines)
-    return InputFile(name, content, tuple(interactions), len(broken), rejected)
+    return InputFile(name, content, tuple(interactions), len(broken))
 
 
 def _row(interaction: Interaction) -> Row:

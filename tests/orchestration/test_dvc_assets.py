@@ -9,7 +9,6 @@ import dagster as dg
 import yaml
 
 from orchestration.asset_metadata import check_result, gate_results, results_table
-from orchestration.code_version import code_version
 from orchestration.dvc_assets import CHECK, dvc_assets
 from orchestration.dvc_project import DvcProject
 from tests.orchestration.small_project import (
@@ -100,7 +99,7 @@ def test_group_pool_description_and_code_version_come_from_the_stage(built: Path
     assert words.pools == {"cpu"}
     assert words.description == "The words of the raw text"
     assert words.kinds == {"dvc"}
-    assert words.code_version == code_version(built, DvcProject(built).stage("words@south"))
+    assert words.code_version == DvcProject(built).stage("words@south").code_version(built)
     assert counts.pools == set()
     assert counts.code_version != words.code_version
 
@@ -124,7 +123,7 @@ def test_what_is_up_to_date_is_unchanged_and_keeps_the_version_of_the_lock(
     ]
     assert sorted(version(result, "words").split("+")) == sorted(lock_md5s(built)["words@north"])
     stage = DvcProject(built).stage("words@north")
-    assert version(result, "words", "code") == code_version(built, stage)
+    assert version(result, "words", "code") == stage.code_version(built)
     assert materialise(built, None).success
 
 

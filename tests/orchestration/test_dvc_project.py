@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestration.code_version import code_version
 from orchestration.dvc_project import DvcError, DvcProject
 from orchestration.dvc_stage import Output
 from tests.orchestration.small_project import (
@@ -134,7 +133,7 @@ def test_the_command_is_the_same_for_every_item(built: Path) -> None:
 
 def test_the_code_version_follows_code_and_command_and_not_data_or_knobs(root: Path) -> None:
     def version() -> str:
-        return code_version(root, DvcProject(root).stage(COUNTS))
+        return DvcProject(root).stage(COUNTS).code_version(root)
 
     first = version()
     change_params(root, counts={"add": 5})

@@ -21,8 +21,7 @@ from llmsrec.training.loop import MetricLog
 from studies.__main__ import COMMANDS, main
 from studies.case_study import cases
 from studies.config import Run, Settings
-from studies.shuffled import ShuffledTraining
-from studies.training import StudyDataset
+from studies.training import ShuffledTraining, StudyDataset
 from studies.warm_start import History, compared, show
 
 ROOT = Path(__file__).parents[2]

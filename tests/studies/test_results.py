@@ -23,7 +23,7 @@ from studies.published import paper_table, published_of, versus_paper
 from studies.results import study_result
 from studies.table import StudyResult
 from studies.tables import print_tables, table_specs
-from studies.variants import variant_of
+from studies.training import variant_of
 
 ROOT = Path(__file__).parents[2]
 NDCG = METRICS.index("ndcg@10")
