@@ -95,8 +95,7 @@ class UserKVCache:
         )
         layers: KeysValues = []
         states = model.soft_prompts.decoder.hidden_states(rows, layers)[:, 0].float()
-        ends = lengths - model.prompts.num_end_tokens
-        width = real.shape[1]
+        width, ends = real.shape[1], lengths - model.prompts.num_end_tokens
         places = zip(before.tolist(), ends.tolist(), strict=True)
         return states, [
             _slice_tokens(layers, row, [*range(start), *range(width, width + count)])
