@@ -32,7 +32,7 @@ from tests.pipeline.daemon import daemon
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3600),
     pytest.mark.filterwarnings("ignore:The ``noload`` loader"),  # MLflow with SQLAlchemy
     pytest.mark.filterwarnings("ignore:Operation with range"),  # MLflow on pandas 3
 ]
