@@ -280,7 +280,7 @@ def test_the_daemon_retrains_on_a_file_in_the_inbox_and_promotes_the_result(
     assert runs["retrain"].tags["dagster/schedule_name"] == f"retrain_{DATASET}"
     assert "2,209 built, 100 new ones needed" in runs["retrain"].tags["why"]
     assert (inbox / "done/purchases.csv").exists()
-    (arrived,) = (root / "data" / DATASET).glob("purchases.*.csv")
+    (arrived,) = (root / "data" / DATASET).glob(f"{DATASET}.*.csv")
     assert DvcProject(root).tracked_hash(f"data/{DATASET}/{arrived.name}") is not None
     assert outputs(root, DATASET) == outputs(tutorial.first.root, DATASET)
     decision = json.loads((root / f"reports/{DATASET}/promotion.json").read_text())
