@@ -34,7 +34,7 @@ from llmsrec.stages import pack_bundle
 
 K = 10
 RETURNING_USERS = 300
-START_TIMEOUT = 120  # seconds
+START_TIMEOUT = 600  # seconds; the machine may be busy
 
 
 @contextmanager

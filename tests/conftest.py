@@ -115,8 +115,11 @@ def with_texts(splits: Splits) -> Splits:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests start first, so that no worker is left with a long one at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Files with slow tests start first, and the longest before all, so that no worker is left with it at the end."""
+    longest = Path(__file__).parent / "pipeline"
+    items.sort(
+        key=lambda item: (longest not in item.path.parents, item.get_closest_marker("slow") is None)
+    )
 
 
 @pytest.fixture(scope="session")
