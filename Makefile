@@ -30,7 +30,7 @@ run: setup  ## build every asset of every dataset in params.yaml, print the resu
 test: setup $(SPARK) check  ## lint, types and tests
 	python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-test-robust: setup  ## the tests whose result could depend on the machine, run in ten ways, twice each (hours)
+test-robust: setup  ## all tests, twice each under two sets of conditions: kernels, threads, order, load, locale, user (hours)
 	@python -m tests.robust
 
 check: setup  ## ruff, mypy, import-linter

@@ -31,6 +31,7 @@ from llmsrec.stages import pack_bundle
 
 K = 10
 RETURNING_USERS = 300
+START_TIMEOUT = 600  # seconds; the machine may be busy
 
 
 @contextmanager
@@ -44,7 +45,7 @@ def served(model: Path | str) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as logs:
         processes = Processes(Path.cwd(), Path(logs))
         try:
-            processes.start(server)
+            processes.start(server, START_TIMEOUT)
             yield url
         finally:
             processes.stop()

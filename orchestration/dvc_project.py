@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import yaml
 
 from orchestration.child import run_child
-from orchestration.dvc_stage import Stage, read_stage, stage_address
+from orchestration.dvc_stage import ParsedFiles, Stage, read_stage, stage_address
 
 T = TypeVar("T")
 Log = Callable[[str], None]
@@ -71,7 +71,8 @@ class DvcProject:
         return self._read(self._stages)
 
     def stage(self, address: str) -> Stage:
-        return self.stages()[address]
+        """One stage; raises KeyError."""
+        return self._read(lambda: self._stages(address))[address]
 
     def is_stale(self, address: str, log: Log = lambda _: None) -> bool:
         """Whether `dvc repro --single-item` would run or restore this stage."""
@@ -150,18 +151,21 @@ class DvcProject:
 
         return self._read(read)
 
-    def _stages(self) -> dict[str, Stage]:
+    def _stages(self, address: str | None = None) -> dict[str, Stage]:
         from dvc.repo import Repo
         from networkx import topological_sort
 
         with Repo(str(self.root)) as repo:
             graph = repo.index.graph
             order = topological_sort(graph.reverse(copy=True))
-            files = [file.resolve() for file in self.pipelines]
+            pipelines = [file.resolve() for file in self.pipelines]
+            files = ParsedFiles(repo.fs)
             stages = [
-                read_stage(dvc_stage, graph, self.root, self.external)
+                read_stage(dvc_stage, graph, self.root, self.external, files)
                 for dvc_stage in order
-                if dvc_stage.cmd and Path(dvc_stage.path) in files
+                if dvc_stage.cmd
+                and Path(dvc_stage.path) in pipelines
+                and address in (None, stage_address(dvc_stage, self.root))
             ]
             return {stage.address: stage for stage in stages}
 

@@ -1,68 +1,61 @@
-"""Whether the tests' verdicts hang on the machine: `make test-robust` runs those that could, each way twice.
+"""Run the tests under other conditions of the machine, to show that no result depends on them: `make test-robust`.
 
-    python -m tests.robust [--times N] [NAME ...]
+    python -m tests.robust [NAME ...] [--times N] [--tests PATH ...]
 
-A line for each run: how, result, seconds. What pytest said is kept under scratch/robust/.
+Without a name, two runs of all tests combine all conditions, and each run is made twice: a run that passes shows that
+none of its conditions matters. Where one fails, give a single condition by name, and the failed test as PATH. A line
+is printed for each run; pytest's output is kept in scratch/robust/.
 """
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from reliability.project import CHECKOUT, tracked
+from reliability.project import CHECKOUT
 
-TRAININGS = [
-    "tests/sequential", "tests/training", "tests/student", "tests/systems", "tests/studies", "tests/stages",
-    "tests/evaluation", "tests/report", "tests/serving",
-]  # fmt: skip
-PROCESSES = [
-    "tests/orchestration", "tests/infra", "tests/reliability", "tests/training/test_distributed.py",
-    "tests/core/test_files.py", "tests/sources", "tests/arrivals", "tests/parsing/test_parse_cache.py",
-    "tests/test_cli.py",
-]  # fmt: skip
-LIGHT = [
-    "tests/data", "tests/parsing", "tests/preprocessing", "tests/evaluation", "tests/report", "tests/orchestration",
-    "tests/llm", "tests/test_cli.py",
-]  # fmt: skip
-BUSY = [sys.executable, "-c", "while True: pass"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--dist", "loadfile"]
+# A user namespace in which the process is not root. It still owns its files, wherever the interpreter is installed.
+UNPRIVILEGED = ["unshare", "--user", "--map-user=65534", "--map-group=65534"]
 
 
 @dataclass(frozen=True)
-class Way:
-    """How the tests of `paths` are run."""
+class Condition:
+    """What is different from `make test`."""
 
-    paths: list[str]
     env: dict[str, str] = field(default_factory=dict)
-    options: tuple[str, ...] = ("-n", "2")
-    busy: bool = False  # with one core kept busy beside them
-    user: str | None = None
+    options: tuple[str, ...] = ()  # of pytest
+    busy: bool = False  # one core is kept busy by another process
+    prefix: tuple[str, ...] = ()  # of the command
 
 
-WAYS = {
-    "kernels-default": Way(TRAININGS, {"ATEN_CPU_CAPABILITY": "default"}),
-    "kernels-avx2": Way(TRAININGS, {"ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "2"}),
-    "other-histories": Way(TRAININGS, {"MADE_UP": "7"}),
-    "random-order": Way([*TRAININGS, *PROCESSES], options=("-n", "2", "-p", "randomly")),
-    "one-worker": Way(PROCESSES, options=("-n", "1")),
-    "four-workers": Way(PROCESSES, options=("-n", "4")),
-    "busy-core": Way(PROCESSES, busy=True),
-    "c-locale": Way(LIGHT, {"LC_ALL": "C"}),
-    "auckland": Way(LIGHT, {"TZ": "Pacific/Auckland"}),
-    "not-root": Way(PROCESSES, user="nobody"),
+CONDITIONS = {
+    "kernels-default": Condition({"ATEN_CPU_CAPABILITY": "default"}),
+    "kernels-avx2": Condition({"ATEN_CPU_CAPABILITY": "avx2"}),
+    "one-thread": Condition({"OMP_NUM_THREADS": "1"}),
+    "two-threads": Condition({"OMP_NUM_THREADS": "2"}),
+    "other-histories": Condition({"MADE_UP": "7"}),
+    "random-order": Condition(options=("-p", "randomly")),
+    "one-worker": Condition(options=("-n", "1")),
+    "four-workers": Condition(options=("-n", "4")),
+    "busy-core": Condition(busy=True),
+    "c-locale": Condition({"LC_ALL": "C"}),
+    "auckland": Condition({"TZ": "Pacific/Auckland"}),
+    "not-root": Condition(prefix=tuple(UNPRIVILEGED)),
 }
+RUNS = {
+    "a": ["kernels-default", "two-threads", "other-histories", "random-order", "four-workers", "c-locale", "auckland"],
+    "b": ["kernels-avx2", "one-thread", "one-worker", "busy-core", "not-root"],
+}  # fmt: skip
 
 
 @contextmanager
 def a_busy_core() -> Iterator[None]:
-    process = subprocess.Popen(BUSY)
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield
     finally:
@@ -70,68 +63,40 @@ def a_busy_core() -> Iterator[None]:
         process.wait()
 
 
-@contextmanager
-def copy_for(user: str) -> Iterator[Path]:
-    """This checkout, uncommitted changes too, below a folder of the user's own."""
-    with tempfile.TemporaryDirectory(prefix="robust-") as folder:
-        root = Path(folder) / "checkout"
-        subprocess.run(["git", "clone", "--quiet", str(CHECKOUT), str(root)], check=True)
-        for name in tracked():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(CHECKOUT / name, root / name)
-        if (shared := CHECKOUT.parent / "shared").is_dir():
-            (root.parent / "shared").symlink_to(shared)
-        subprocess.run(["chown", "--recursive", user, folder], check=True)
-        yield root
-
-
-def may_start(user: str) -> bool:
-    """Not where the interpreter lies in root's home."""
+def usable(names: list[str]) -> list[str]:
+    """The conditions that can be had here; the others are named with the reason."""
+    if "not-root" not in names or os.geteuid() != 0:  # else nobody is root anyway
+        return [name for name in names if name != "not-root"]
     try:
-        subprocess.run([sys.executable, "-c", ""], user=user, extra_groups=[], check=True, cwd="/")
-    except (PermissionError, subprocess.CalledProcessError):
-        return False
-    return True
+        subprocess.run([*UNPRIVILEGED, "true"], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, "stderr", None) or error
+        print(f"skipped not-root: {' '.join(UNPRIVILEGED)} fails here: {reason}", flush=True)
+        return [name for name in names if name != "not-root"]
+    return names
 
 
-def run(name: str, way: Way, number: int) -> bool:
+def run(name: str, number: int, tests: list[str]) -> bool:
+    """Run the tests once; whether they passed."""
+    names = usable(RUNS.get(name, [name]))
+    if not names:
+        return True
+    conditions = [CONDITIONS[each] for each in names]
+    command = [part for one in conditions for part in one.prefix]
+    command += [*PYTEST, "-n", "2", *(part for one in conditions for part in one.options), *tests]
+    env = dict(os.environ)
+    for one in conditions:
+        env |= one.env
     log = CHECKOUT / "scratch" / "robust" / f"{name}-{number}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        *way.options,
-        *way.paths,
-    ]
-    user = way.user if os.geteuid() == 0 else None  # else nobody is root anyway
-    if user and not may_start(user):
-        print(f"{name:16} failed: {user} may not start {sys.executable}", flush=True)
-        return False
     start = time.monotonic()
-    with (
-        log.open("wb") as said,
-        copy_for(user) if user else nullcontext(CHECKOUT) as root,
-        a_busy_core() if way.busy else nullcontext(),
-    ):
-        paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-        env = {**os.environ, "PYTHONPATH": paths, **way.env}
-        env |= {"HOME": str(root.parent), "TMPDIR": str(root.parent)} if user else {}
-        done = subprocess.run(
-            command,
-            cwd=root,
-            env=env,
-            stdout=said,
-            stderr=said,
-            user=user,
-            extra_groups=[] if user else None,
-        )
-    (*_, last) = log.read_text(errors="replace").splitlines() or ["it said nothing"]
+    busy = any(one.busy for one in conditions)
+    with log.open("wb") as output, a_busy_core() if busy else nullcontext():
+        done = subprocess.run(command, cwd=CHECKOUT, env=env, stdout=output, stderr=output)
+    (*_, last) = log.read_text(errors="replace").splitlines() or ["no output"]
     verdict = "failed" if done.returncode else "passed"
-    print(f"{name:16} {verdict}  {time.monotonic() - start:5.0f} s  {last.strip('= ')}", flush=True)
+    seconds = time.monotonic() - start
+    print(f"{name:16} {verdict}  {seconds:5.0f} s  {last.strip('= ')}  ({log})", flush=True)
     return not done.returncode
 
 
@@ -139,13 +104,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(WAYS)}")
+    known = [*RUNS, *CONDITIONS]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}")
     parser.add_argument("--times", type=int, default=2)
+    parser.add_argument("--tests", nargs="+", metavar="PATH", default=["tests"])
     args = parser.parse_args()
-    if unknown := set(args.names) - set(WAYS):
-        parser.error(f"no way {', '.join(sorted(unknown))}; there are: {', '.join(WAYS)}")
-    names = args.names or list(WAYS)
-    results = [run(name, WAYS[name], n) for n in range(args.times) for name in names]
+    if unknown := set(args.names) - set(known):
+        parser.error(f"no condition {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    for name, conditions in RUNS.items():
+        print(f"run {name}: {', '.join(conditions)}")
+    names = args.names or list(RUNS)
+    results = [run(name, number, args.tests) for number in range(args.times) for name in names]
     return 0 if all(results) else 1
 
 

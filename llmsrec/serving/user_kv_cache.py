@@ -82,21 +82,17 @@ class UserKVCache:
         mask = causal.expand(len(new), -1, -1)
         if past is not None:
             mask = torch.cat([real[:, None].expand(-1, count, -1), mask], dim=2)
-        last = (before + lengths - 1)[
-            :, None
-        ]  # padding beside a longer row stays within the model's positions
-        positions = np.minimum(before[:, None] + np.arange(count), last)
+        columns = np.minimum(np.arange(count), lengths[:, None] - 1)  # padding needs no position
         rows = DecoderInput(
             model.soft_prompts.embed(torch.from_numpy(tokens), items),
-            positions=torch.from_numpy(positions).to(device),
+            positions=torch.from_numpy(before[:, None] + columns).to(device),
             columns=torch.from_numpy((tokens == UOUT).argmax(axis=1)[:, None]).to(device),
             mask=mask,
             past_key_values=past,
         )
         layers: KeysValues = []
         states = model.soft_prompts.decoder.hidden_states(rows, layers)[:, 0].float()
-        ends = lengths - model.prompts.num_end_tokens
-        width = real.shape[1]
+        width, ends = real.shape[1], lengths - model.prompts.num_end_tokens
         places = zip(before.tolist(), ends.tolist(), strict=True)
         return states, [
             _slice_tokens(layers, row, [*range(start), *range(width, width + count)])

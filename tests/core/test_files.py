@@ -38,29 +38,37 @@ with atomic_directory(path) as staging:
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
-# The process is killed at its n-th call that changes or flushes a file.
+# In each folder 0, 1, ... a process of its own writes `out`, until one is not killed; that of folder n is killed at its
+# n-th call that changes or flushes a file. The processes are forked: an import for each would take minutes.
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
 from llmsrec.core.files import atomic_directory
 
-path, remaining = Path(sys.argv[1]), int(sys.argv[2])
+def write(path, remaining):
+    def counting(call):
+        def counted(*arguments, **keywords):
+            nonlocal remaining
+            remaining -= 1
+            if remaining < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **keywords)
+        return counted
 
-def counting(call):
-    def counted(*arguments, **keywords):
-        global remaining
-        remaining -= 1
-        if remaining < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*arguments, **keywords)
-    return counted
+    with atomic_directory(path) as staging:
+        (staging / "deep").mkdir()
+        for name, text in {new}.items():
+            (staging / name).write_text(text)
+        for name in ("fsync", "replace", "rename", "unlink", "rmdir"):
+            setattr(os, name, counting(getattr(os, name)))
 
-with atomic_directory(path) as staging:
-    (staging / "deep").mkdir()
-    for name, text in {new}.items():
-        (staging / name).write_text(text)
-    for name in ("fsync", "replace", "rename", "unlink", "rmdir"):
-        setattr(os, name, counting(getattr(os, name)))
+for calls in range(100):
+    if not (child := os.fork()):
+        write(Path(sys.argv[1], str(calls), "out"), calls)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status != signal.SIGKILL:
+        sys.exit(status)
 """
 
 
@@ -152,16 +160,13 @@ def test_a_folder_keeps_its_old_content_when_the_writer_is_killed(tmp_path: Path
 
 
 def test_a_folder_is_never_partial_whenever_the_writer_is_killed(tmp_path: Path) -> None:
-    script = KILLED_AT.replace("{new}", repr(NEW))
-    for calls in range(100):
-        path = fill(tmp_path / str(calls) / "out", OLD)
-        killed = python(script, path, calls) == -signal.SIGKILL
-        content = contents(path) if path.exists() else {}
-        assert content in ({}, OLD, NEW), f"killed at call {calls}"
-        if not killed:
-            break
-    assert calls > 5
-    assert content == NEW
+    paths = [fill(tmp_path / str(calls) / "out", OLD) for calls in range(100)]
+    assert python(KILLED_AT.replace("{new}", repr(NEW)), tmp_path) == 0
+    results = [contents(path) if path.exists() else {} for path in paths]
+    assert all(content in ({}, OLD, NEW) for content in results)
+    assert results[0] == OLD
+    assert NEW in results[5:]
+    assert results[-1] == OLD, "the writer of an earlier folder was not killed"
 
 
 def test_json_round_trip(tmp_path: Path) -> None:

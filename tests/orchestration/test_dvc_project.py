@@ -67,6 +67,43 @@ def test_a_stage_is_read_with_all_that_its_asset_needs(built: Path) -> None:
     assert stage.params == {"counts": {"add": 0}}
 
 
+def test_params_are_those_that_dvc_reads_and_each_file_is_parsed_once(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dotted keys, keys and files that do not exist, and a file without keys, which means all of them."""
+    from dvc.repo import Repo
+    from dvc.utils import serialize
+
+    root = copy_project(built, tmp_path / "project")
+    params = "params: [counts.add, words, counts.absent, absent, more.yaml: [a.b], all.yaml: , none.yaml: [c]]"
+    text = (root / "dvc.yaml").read_text().replace("params: [counts]", params)
+    (root / "dvc.yaml").write_text(text)
+    (root / "more.yaml").write_text("a: {b: 1e-3, c: 2}\n")
+    (root / "all.yaml").write_text("x: on\n")
+    expected: dict[str, Any] = {}
+    with Repo(str(root)) as repo:
+        (stage,) = [stage for stage in repo.index.stages if getattr(stage, "name", None) == COUNTS]
+        for dependency in stage.params:
+            expected |= dependency.read_params()
+    assert expected == {
+        "counts.add": 0, "words": {"least": 1, "strict": True}, "a.b": 0.001, "x": "on",
+    }  # fmt: skip
+
+    parsed: list[str] = []
+    load_path = serialize.load_path
+
+    def counted(path: str, fs: Any) -> Any:
+        parsed.append(path)
+        return load_path(path, fs)
+
+    monkeypatch.setattr(serialize, "load_path", counted)
+    assert DvcProject(root).stages()[COUNTS].params == expected
+    assert {Path(path).name for path in parsed} == {
+        "dvc.yaml", "params.yaml", "more.yaml", "all.yaml",
+    }  # fmt: skip
+    assert len(parsed) == len(set(parsed))
+
+
 def test_a_tracked_folder_is_a_source_and_neither_code_nor_a_stage(built: Path) -> None:
     stage = DvcProject(built).stage(WORDS)
     assert stage.sources == ("data",)

@@ -192,7 +192,7 @@ def test_nothing_bought_is_answered_by_popularity(client: TestClient) -> None:
     for history in ([], None, "", " , "):
         assert posted(client, one(history=history))[1][0]["source"] == "popularity"
     two = {"dataframe_records": [{"history": HISTORY, "timestamps": TIMES}, {"history": ["I003"]}]}
-    assert [answer["source"] for answer in posted(client, two)[1]] == ["student", "student"]
+    assert [answer["source"] for answer in posted(client, two)[1]] == ["recommender", "recommender"]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_gates_of_the_asked_severity_must_hold(asked: str, severity: str, promot
 
 def test_a_promotion_names_the_gates_that_fail_without_stopping_it() -> None:
     assert decide(HOLD, None, knobs()).why.startswith("the gates hold and")
-    same = compare(evaluation([0] * 50), evaluation([0] * 50), 0.5, CONFIG)
+    same = compared(evaluation([0] * 50), evaluation([0] * 50), 0.5)
     for comparison in (None, same):
         decision = decide({"results": [gate("warn")]}, comparison, knobs(0.5))
         assert decision.promote

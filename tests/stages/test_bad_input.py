@@ -328,7 +328,7 @@ def test_an_earlier_output_survives_a_failure(folder: Path, params: Callable[...
         ({"store__jsonl": b""}, "store.jsonl holds no line of data"),
         (
             {"store__csv": b"user_id,item,rating\nu,i,5\n"},
-            "raw/store.csv, line 1: the header ['user_id', 'parent_asin', 'rating'] has no column "
+            "raw/store.csv, line 1: the header ['user_id', 'item', 'rating'] has no column "
             "'timestamp'",
         ),
         ({"store__csv": b"user_id,\xff\xfe,rating\n"}, "raw/store.csv, line 1"),

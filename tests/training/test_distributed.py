@@ -17,8 +17,10 @@ from llmsrec.core.config import from_mapping
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import load_backbone
 from llmsrec.sequential.trainer import CausalTrainer, TeacherConfig
+from llmsrec.stages import train_student
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.trainer import StudentTrainer, new_student
+from llmsrec.training import distributed
 from llmsrec.training.seeding import seed_torch
 
 ROOT = Path(__file__).parents[2]
@@ -64,35 +66,39 @@ def steps_of(folder: Path, document: dict[str, Any]) -> dict[str, list[float]]:
     return numbers
 
 
-def start_two(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
+@pytest.fixture(scope="module")
+def store(
+    tmp_path_factory: pytest.TempPathFactory, few_splits: Splits, small_backbone: Path
+) -> Path:
+    """The folders in which two processes, started once since that takes longest, have done all that `main` does."""
+    folder = tmp_path_factory.mktemp("store")
+    few_splits.save(folder / "splits")
+    (folder / "backbone").symlink_to(small_backbone)
+    seed_torch(0)
+    config = from_mapping(TeacherConfig, sections()["teacher"] | {"seed": 0}, "teacher")
+    config.build_network(few_splits.num_items).save(folder / "teacher")
+    (folder / "params.json").write_text(json.dumps(DOCUMENTS))
+    for name in ("whole", "cut"):
+        (folder / name).mkdir()
+        document = sections(item_vector_dropout=0.2)
+        (folder / name / "params.yaml").write_text(yaml.safe_dump(document))
+        for part in ("splits", "teacher", "backbone"):
+            (folder / name / part).symlink_to(folder / part)
     command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    return subprocess.Popen(
-        [*command, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "--max-restarts", "1", "-m", "tests.training.test_distributed", str(folder),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, start_new_session=True,
     )  # fmt: skip
-
-
-def ended_well(process: subprocess.Popen[str]) -> None:
     try:
-        said, _ = process.communicate(timeout=600)
+        output, _ = process.communicate(timeout=800)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise
-    assert process.returncode == 0, said
-
-
-@pytest.fixture
-def store(tmp_path: Path, few_splits: Splits, small_backbone: Path) -> Path:
-    few_splits.save(tmp_path / "splits")
-    (tmp_path / "backbone").symlink_to(small_backbone)
-    return tmp_path
+    assert process.returncode == 0, output
+    return folder
 
 
 PAPERS = {
@@ -101,16 +107,14 @@ PAPERS = {
     "catalogue_negatives": 0,
     "train_negatives": 3,
 }
+DOCUMENTS = {"strong": sections(), "paper": sections(**PAPERS)}
 
 
 @pytest.mark.slow
 def test_two_processes_have_the_numbers_of_one(store: Path) -> None:
     """Losses over the whole batch, uniformity and shared negatives among them, and every gradient; batches of five and
-    seven cannot be halved. Two kinds of student, one start of the processes: to start takes longer than the steps."""
-    documents = {"strong": sections(), "paper": sections(**PAPERS)}
-    single = {kind: steps_of(store, document) for kind, document in documents.items()}
-    (store / "params.json").write_text(json.dumps(documents))
-    ended_well(start_two(["-m", "tests.training.test_distributed", str(store)], ROOT))
+    seven cannot be halved. Two kinds of student."""
+    single = {kind: steps_of(store, document) for kind, document in DOCUMENTS.items()}
     results = [json.loads(file.read_text()) for file in sorted(store.glob("steps-*.json"))]
     assert len(results) == 2
     for result in results:
@@ -122,34 +126,21 @@ def test_two_processes_have_the_numbers_of_one(store: Path) -> None:
                 )
 
 
-def train_together(store: Path, out: str, *program: str) -> subprocess.Popen[str]:
-    """The stage in two processes, in a new folder."""
-    folder = store / out
-    folder.mkdir()
-    for name in ("splits", "teacher", "backbone"):
-        (folder / name).symlink_to(store / name)
-    document = sections(item_vector_dropout=0.2)
-    (folder / "params.yaml").write_text(yaml.safe_dump(document))
-    names = ("splits", "teacher", "backbone", "scratch", "out")
-    arguments = [part for name in names for part in (f"--{name}", name)]
-    arguments += ["--metrics", "metrics.json", "--curve", "curve.json"]
-    return start_two(["--max-restarts", "1", "-m", *program, *arguments], folder)
-
-
 @pytest.mark.slow
-def test_a_lost_process_restarts_from_the_last_checkpoint_with_the_same_bytes(
-    store: Path, few_splits: Splits
-) -> None:
+def test_a_lost_process_restarts_from_the_last_checkpoint_with_the_same_bytes(store: Path) -> None:
     """With dropout: what a step draws does not depend on the step that its process started from."""
-    seed_torch(0)
-    config = from_mapping(TeacherConfig, sections()["teacher"] | {"seed": 0}, "teacher")
-    config.build_network(few_splits.num_items).save(store / "teacher")
-    ended_well(train_together(store, "whole", "llmsrec.stages.train_student"))
-    ended_well(train_together(store, "cut", "tests.training.test_distributed", "lose"))
     assert (store / "cut/lost").read_text() == "the second"
     for file in ("out/model.safetensors", "curve.json", "metrics.json"):
         assert (store / "whole" / file).read_bytes() == (store / "cut" / file).read_bytes(), file
     assert not (store / "cut" / "scratch").exists()
+
+
+def train_in(folder: Path) -> None:
+    """The stage `student` in a folder with its inputs and params.yaml."""
+    os.chdir(folder)
+    names = ("splits", "teacher", "backbone", "scratch", "out")
+    arguments = [part for name in names for part in (f"--{name}", name)]
+    train_student.main([*arguments, "--metrics", "metrics.json", "--curve", "curve.json"])
 
 
 def lose_the_second() -> None:
@@ -167,21 +158,19 @@ def lose_the_second() -> None:
     StudentTrainer.step = fatal  # type: ignore[method-assign]
 
 
-def main(command: str, *arguments: str) -> None:
-    from llmsrec.stages import train_student
-    from llmsrec.training import distributed
-
-    if command == "lose":
-        lose_the_second()
-        train_student.main(list(arguments))
-        return
+def main(folder: Path) -> None:
+    """Compute steps, train without interruption, and train with a loss; after the loss only the last is done again."""
     distributed.init_process_group()
-    folder = Path(command)
-    documents = json.loads((folder / "params.json").read_text())
-    numbers = {kind: steps_of(folder, document) for kind, document in documents.items()}
-    (folder / f"steps-{distributed.rank()}.json").write_text(json.dumps(numbers))
+    if not (folder / "whole/out").exists():
+        documents = json.loads((folder / "params.json").read_text())
+        numbers = {kind: steps_of(folder, document) for kind, document in documents.items()}
+        (folder / f"steps-{distributed.rank()}.json").write_text(json.dumps(numbers))
+        train_in(folder / "whole")
+    os.chdir(folder / "cut")
+    lose_the_second()
+    train_in(folder / "cut")
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(Path(sys.argv[1]))
