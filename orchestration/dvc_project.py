@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,13 +154,14 @@ class DvcProject:
 
     def _stages(self, address: str | None = None) -> dict[str, Stage]:
         from dvc.repo import Repo
+        from dvc.utils.serialize import load_path
         from networkx import topological_sort
 
         with Repo(str(self.root)) as repo:
             graph = repo.index.graph
             order = topological_sort(graph.reverse(copy=True))
             pipelines = [file.resolve() for file in self.pipelines]
-            files = ParsedFiles(repo.fs)
+            files = ParsedFiles(partial(load_path, fs=repo.fs))
             stages = [
                 read_stage(dvc_stage, graph, self.root, self.external, files)
                 for dvc_stage in order

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,16 +53,14 @@ class Stage:
 class ParsedFiles:
     """The content of a DVC project's files, each parsed once: DVC's YAML parser takes a tenth of a second a file."""
 
-    def __init__(self, fs: Any) -> None:
-        self._fs = fs
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        self._parse = parse
         self._documents: dict[str, Any] = {}
 
     def load(self, path: str) -> Any:
         """The document in a file; raises DvcException."""
-        from dvc.utils.serialize import load_path
-
         if path not in self._documents:
-            self._documents[path] = load_path(path, self._fs)
+            self._documents[path] = self._parse(path)
         return self._documents[path]
 
     def params(self, dependency: Any) -> dict[str, Any]:
