@@ -19,7 +19,7 @@ from llmsrec.data.catalog import COLUMNS
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Candidates, Splits, Targets
 from llmsrec.preprocessing.candidates import contains, pair_keys
-from llmsrec.preprocessing.k_core import SplitsConfig
+from llmsrec.preprocessing.k_core import TARGETS_NEED, SplitsConfig
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read on import
 with warnings.catch_warnings():
@@ -133,14 +133,9 @@ def _targets(part: str, splits: Splits, targets: Targets, config: SplitsConfig) 
             "after_known": targets.positions - num_known[targets.users],
         }
     )
-    knob = (
-        "users need 3 purchases, see splits.user_threshold"
-        if config.split == "leave_one_out"
-        else "users need purchases before and after the cuts of splits.temporal_share; at one moment nothing is "
-        "before, so set splits.split to leave_one_out"
-    )
     expectations: list[Expectation] = [
-        (f"{part}_present", f"at least one {part} target; {knob}", gxe.ExpectTableRowCountToBeBetween(min_value=1)),
+        (f"{part}_present", f"at least one {part} target; {TARGETS_NEED[config.split]}",
+         gxe.ExpectTableRowCountToBeBetween(min_value=1)),
         (f"{part}_after_known", f"{part} targets come after all earlier parts",
          _between("after_known", 0)),
     ]  # fmt: skip

@@ -14,6 +14,10 @@ from llmsrec.relational.interactions import Interactions
 from llmsrec.relational.sql_engine import materialize, register, to_arrow
 
 TRAIN, VALID, TEST = 0, 1, 2
+TARGETS_NEED = {
+    "leave_one_out": "users need 3 purchases, see splits.user_threshold",
+    "global_temporal": "users need purchases before and after the cuts of splits.temporal_share, or leave_one_out",
+}
 PART_STRIDE = 2**48  # more than any source_order
 COLUMNS = ["user_id", "item_id", "timestamp", "part", "position", "first_row"]
 
