@@ -107,7 +107,7 @@ def load(
 
 def returning_users(recommender: Recommender, histories: Sequences) -> Iterator[Figure]:
     """A user returns with one more interaction: with the KV cache of the last request, or without."""
-    model = recommender.ranker.model
+    model = recommender.parts["student"].model
     grown = np.flatnonzero(histories.lengths > 1)[:RETURNING_USERS]
     within = histories.lengths[grown] <= model.config.window
     plain, cached, difference = np.zeros(len(grown)), np.zeros(len(grown)), 0.0
@@ -162,7 +162,7 @@ def figures(
 ) -> Iterator[Figure]:
     """`requests` of one row; then `clients` send requests for so many seconds."""
     artifacts = Path("artifacts") / dataset
-    if not (artifacts / "item_embeddings").exists():
+    if not (artifacts / "recommender").exists():
         raise SystemExit(f"error: {artifacts} is not trained: `make run` builds it")
     splits = Splits.load(artifacts / "splits")
     histories = splits.histories("test")

@@ -24,11 +24,11 @@ from llmsrec.parsing.ingest import order_interactions
 from llmsrec.preprocessing.k_core import SplitsConfig
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking.ranker import Ranker
+from llmsrec.recommender.fitted import RecommenderConfig, fit_recommender
 from llmsrec.relational.interactions import Interactions
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig
-from llmsrec.serving.item_embeddings import encode_catalog
 from llmsrec.serving.recommender import Recommendation, Recommender
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
@@ -170,8 +170,17 @@ def evaluate(
     )
 
 
-def save(student: LLMSRec, splits: Splits, folder: Folder) -> None:
-    """Write splits, teacher, student and item embeddings beside the backbone, so that `load(folder)` recommends.
+def save(
+    student: LLMSRec,
+    splits: Splits,
+    folder: Folder,
+    *,
+    params: Folder = "params.yaml",
+    **changes: Any,
+) -> None:
+    """Fit the recommender and write all beside the backbone, so that `load(folder)` recommends.
+
+    Written are splits, teacher, student and recommender; `changes` replace values of the section `recommender`.
 
     Raises ArtifactError where `folder/backbone` is not the student's backbone (`build_backbone` writes it)."""
     folder = Path(folder)
@@ -180,11 +189,9 @@ def save(student: LLMSRec, splits: Splits, folder: Folder) -> None:
     splits.save(folder / "splits")
     student.teacher.save(folder / "teacher")
     student.save_pretrained(folder / "student")
-    digests = {
-        "model_digest": sha256(folder / "student" / "model.safetensors"),
-        "data_digest": sha256(folder / "splits" / "items.parquet"),
-    }
-    encode_catalog(student, splits, **digests).save(folder / "item_embeddings")
+    config: RecommenderConfig = _config(RecommenderConfig, "recommender", params, changes)
+    digest = sha256(folder / "student" / "model.safetensors")
+    fit_recommender(student, splits, config, digest).save(folder / "recommender")
 
 
 def _config(kind: type, section: str, params: Folder, changes: dict[str, Any]) -> Any:

@@ -35,7 +35,7 @@ def recommend(
     bought = [item.strip() for item in history.split(",") if item.strip()]
     recommended = Recommender.load(artifacts / dataset).recommend(bought, k)
     if as_json:
-        source = "student" if bought else "popularity"
+        source = "recommender" if bought else "popularity"
         items = [asdict(item) for item in recommended]
         print(json.dumps({"dataset": dataset, "history": bought, "source": source, "items": items}))
         return

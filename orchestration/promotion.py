@@ -22,9 +22,9 @@ from orchestration.child import run_child
 from orchestration.dvc_assets import StageFailed
 from orchestration.dvc_project import DvcProject, Result
 from orchestration.mlflow_runs import MlflowRuns, ParentRun, TrackedRun, flatten
-from orchestration.registry import ROLLED_BACK, STUDENT, WHY, Registry, Version
+from orchestration.registry import MODEL_DIGEST, ROLLED_BACK, WHY, Registry, Version
 
-BUNDLE_STAGES = ("teacher", "backbone", "student", "item_embeddings")
+BUNDLE_STAGES = ("teacher", "backbone", "student", "recommender")
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class _Promotion:
         self.reports = Path("reports") / self.dataset
 
     def run(self) -> Decision:
-        student = _sha256(self.project.root / self.artifacts / "student" / "model.safetensors")
-        version = self.registry.version_of_student(student)
+        digest = _sha256(self.project.root / self.artifacts / "recommender" / "config.json")
+        version = self.registry.version_of_model(digest)
         champion = self.registry.version_by_alias("champion")
         if version is not None and champion is not None and version.number == champion.number:
             why = f"version {version.number} is the champion: {version.tags.get(WHY, '')}"
@@ -98,7 +98,7 @@ class _Promotion:
         parent = ParentRun(self.context.run.run_id, self.dataset)
         with self.tracker.start_run("champion", parent, {"promotion": self._parameters()}) as run:
             if version is None:
-                version = self._register(run, student)
+                version = self._register(run, digest)
             self.registry.set_challenger(version)
             decision = self._decide(version, champion)
             if _number(self.registry.version_by_alias("champion")) != _number(champion):
@@ -123,7 +123,7 @@ class _Promotion:
             _write(file, _document(decision))
         return decision
 
-    def _register(self, run: TrackedRun, student: str) -> Version:
+    def _register(self, run: TrackedRun, digest: str) -> Version:
         folder = Path("scratch") / self.dataset / "champion"
         self._run_stage("pack_bundle", ["--artifacts", str(self.artifacts), "--out", str(folder)])
         commit = self.tracker.commit()
@@ -132,7 +132,7 @@ class _Promotion:
             f"dvc_{name}": stages[f"{name}@{self.dataset}"].data_version
             for name in ("splits", *BUNDLE_STAGES)
         }
-        tags = {STUDENT: student, **({"git": commit} if commit else {}), **hashes}
+        tags = {MODEL_DIGEST: digest, **({"git": commit} if commit else {}), **hashes}
         return self.registry.register(self.project.root / folder, run.run_id, tags)
 
     def _decide(self, version: Version, champion: Version | None) -> Decision:

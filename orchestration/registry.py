@@ -20,7 +20,7 @@ from orchestration.mlflow_runs import tracking_uri
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "model"  # the folder of a run with the MLflow model
-STUDENT, BEFORE, ROLLED_BACK, WHY = "student", "champion_before", "rolled_back", "why"
+MODEL_DIGEST, BEFORE, ROLLED_BACK, WHY = "model_digest", "champion_before", "rolled_back", "why"
 
 
 class RegistryError(Exception):
@@ -69,9 +69,9 @@ class Registry:
             dict(version.tags),
         )
 
-    def version_of_student(self, student: str) -> Version | None:
-        """The version with the student weights of this sha256; the same weights are registered once."""
-        return next((v for v in self.versions() if v.tags.get(STUDENT) == student), None)
+    def version_of_model(self, digest: str) -> Version | None:
+        """The version of the recommender with this sha256; the same recommender is registered once."""
+        return next((v for v in self.versions() if v.tags.get(MODEL_DIGEST) == digest), None)
 
     def version_by_alias(self, alias: str) -> Version | None:
         """The version that an alias names, if any."""
@@ -156,7 +156,11 @@ class Registry:
         for version in self.versions():
             created = time.strftime("%Y-%m-%d %H:%M", time.localtime(version.created))
             tags = version.tags
-            words = [f"version {version.number}", created, f"student {tags.get(STUDENT, '?')[:12]}"]
+            words = [
+                f"version {version.number}",
+                created,
+                f"model {tags.get(MODEL_DIGEST, '?')[:12]}",
+            ]
             words += [f"git {tags.get('git', '')[:8] or '?'}", *version.aliases]
             words += [f"rolled back {tags[ROLLED_BACK]}"] if ROLLED_BACK in tags else []
             lines.append("  " + "  ".join(words))

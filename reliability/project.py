@@ -17,6 +17,7 @@ STAGES = [
     "teacher",
     "backbone",
     "student",
+    "recommender",
     "item_embeddings",
     "evaluation",
 ]

@@ -167,8 +167,8 @@ def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) ->
     from llmsrec.core.config import load_section
     from llmsrec.core.files import sha256
     from llmsrec.llm.backbone import load_backbone
+    from llmsrec.recommender.fitted import RecommenderConfig, fit_recommender
     from llmsrec.sequential.trainer import TeacherConfig, train_teacher
-    from llmsrec.serving.item_embeddings import encode_catalog
     from llmsrec.serving.leakage import TRAINING_INTERACTIONS, training_interactions
     from llmsrec.student.config import StudentConfig
     from llmsrec.student.trainer import train_student
@@ -193,11 +193,9 @@ def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) ->
     )  # fmt: skip
     student = train_student(taught, teacher, load_backbone(backbone), learning, log, fresh)
     student.save_pretrained(folder / "student")
-    digests = {
-        "model_digest": sha256(folder / "student" / "model.safetensors"),
-        "data_digest": sha256(folder / "splits" / "items.parquet"),
-    }
-    encode_catalog(student, splits, **digests).save(folder / "item_embeddings")
+    config = load_section(RecommenderConfig, "recommender", params)
+    digest = sha256(folder / "student" / "model.safetensors")
+    fit_recommender(student, splits, config, digest).save(folder / "recommender")
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,7 @@ def test_what_is_missing_is_named(interactions: pd.DataFrame, params: str, tmp_p
         llmsrec.split_interactions(interactions.drop(columns="timestamp"), params=params)
     with pytest.raises(llmsrec.ConfigError, match=r"splits\.thresholds is unknown"):
         llmsrec.split_interactions(interactions, params=params, thresholds=3)
-    with pytest.raises(llmsrec.ArtifactError, match="holds no trained student"):
+    with pytest.raises(llmsrec.ArtifactError, match="holds no trained recommender"):
         llmsrec.load(str(tmp_path))
     with pytest.raises(AttributeError, match="no attribute 'recommend'"):
         _ = llmsrec.recommend

@@ -178,13 +178,14 @@ def test_the_chain_leads_from_raw_reviews_to_the_champion(graph: Any) -> None:
         3: {"splits"},
         4: {"teacher", "backbone"},
         5: {"student", "trainings"},
-        6: {"item_embeddings", "study"},
-        7: {"evaluation"},
+        6: {"recommender", "study"},
+        7: {"item_embeddings", "evaluation"},
         8: {"champion"},
     }
     assert {"splits", "teacher", "backbone"} <= found["student"]
-    assert "student" in found["item_embeddings"]
-    assert {"student", "teacher", "item_embeddings"} <= found["evaluation"]
+    assert {"student", "teacher", "backbone"} <= found["recommender"]
+    assert {"recommender", "teacher"} <= found["item_embeddings"]
+    assert {"recommender", "student", "teacher"} <= found["evaluation"]
     assert found["study"] == {"splits", "trainings"}
 
 

@@ -20,6 +20,7 @@ from llmsrec.core.errors import ArtifactError, DataError
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
+from llmsrec.recommender.content import ContentRanker
 from llmsrec.serving.recommender import Recommender
 from llmsrec.student.model import LLMSRec
 from tests.conftest import train_store
@@ -78,18 +79,26 @@ def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
 HISTORY = ["I003", "I004", "I005"]
 
 
-def test_what_is_recommended_is_what_the_student_scores_highest(
+def test_recommended_is_what_has_the_highest_weighted_score(
     recommender: Recommender, artifacts: Path, splits: Splits
 ) -> None:
     model = LLMSRec.from_pretrained(artifacts / "tiny" / "student")
     bought = splits.catalog.indices(HISTORY)
     last_day = int(splits.sequences.timestamps.max())
+    history = from_rows([bought.tolist()], [[last_day] * 3])
     with torch.no_grad():
-        user = model.represent_users(from_rows([bought.tolist()], [[last_day] * 3]))
-        items = model.represent_items(np.arange(1, splits.num_items + 1))
+        user = model.represent_users(history)
+        student = model.represent_items(np.arange(1, splits.num_items + 1)) @ user[0]
+        teacher = (model.teacher.represent(history) @ model.teacher.item_table.T)[0, 1:]
+    content = ContentRanker.fit(splits.catalog, last=5).score(history)[0, 1:]
+    weights = json.loads((artifacts / "tiny" / "recommender" / "config.json").read_text())[
+        "weights"
+    ]
+    total = weights["teacher"] * teacher.numpy() + weights["student"] * student.numpy()
+    total += weights["content"] * content
     scores = {
         item_id: float(score)
-        for item_id, score in zip(splits.catalog.items["item_id"], items @ user[0], strict=True)
+        for item_id, score in zip(splits.catalog.items["item_id"], total, strict=True)
         if item_id not in HISTORY
     }
     found = recommender.recommend(HISTORY, 5)
@@ -113,7 +122,7 @@ def test_json_agrees_with_the_recommender(artifacts: Path, recommender: Recommen
     assert said == {
         "dataset": "tiny",
         "history": HISTORY,
-        "source": "student",
+        "source": "recommender",
         "items": [asdict(item) for item in recommender.recommend(HISTORY, 4)],
     }
 
@@ -174,7 +183,7 @@ def test_an_untrained_folder_says_what_to_do(
 ) -> None:
     said = refusal(monkeypatch, "recommend", "--dataset", "tiny", "--artifacts", str(tmp_path))
     assert said == (
-        f"error: {tmp_path}/tiny holds no trained student: build it first (`make run` or `dvc repro`)"
+        f"error: {tmp_path}/tiny holds no trained recommender: build it first (`make run` or `dvc repro`)"
     )
 
 
@@ -184,7 +193,6 @@ def test_an_untrained_folder_says_what_to_do(
         ("splits", "splits/items.parquet"),
         ("teacher", "teacher/config.json"),
         ("backbone", "backbone/backbone.json"),
-        ("item_embeddings", "item_embeddings/manifest.json"),
     ],
 )
 def test_a_part_that_is_not_there_is_named(
@@ -205,7 +213,7 @@ def test_item_vectors_of_another_student_are_refused(artifacts: Path, tmp_path: 
     with torch.no_grad():
         next(model.parameters()).add_(1)
     model.save_pretrained(tmp_path / "student")
-    with pytest.raises(ArtifactError, match=r"item_embeddings was made with another student"):
+    with pytest.raises(ArtifactError, match=r"recommender was made with another student"):
         Recommender.load(tmp_path)
 
 

@@ -16,7 +16,12 @@ from llmsrec.core.errors import ConfigError
 T = TypeVar("T")
 
 PARAMS, OPERATIONS = Path("params.yaml"), Path("operations.yaml")
-SEEDED = ("teacher", "backbone", "student")  # sections that share the top-level `seed`
+SEEDED = (
+    "teacher",
+    "backbone",
+    "student",
+    "recommender",
+)  # sections that share the top-level `seed`
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]

@@ -17,6 +17,8 @@ from llmsrec.ranking.ranker import Ranker, VectorRanker
 PROTOCOLS = ("sampled", "full")
 METRICS = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 COMPARED_PAIRS = [
+    ("recommender", "teacher_content"),
+    ("recommender", "teacher"),
     ("student", "teacher"),
     ("student", "popularity"),
     ("teacher", "markov"),

@@ -5,7 +5,6 @@ import torch
 
 from llmsrec.data.splits import Splits
 from llmsrec.report.projection import Projection, Vectors, project
-from llmsrec.serving.item_embeddings import ItemEmbeddings
 from llmsrec.student.model import LLMSRec
 from llmsrec.training.seeding import seed_torch
 
@@ -14,7 +13,7 @@ SAMPLE_SIZE = 300  # users, and items
 
 @torch.no_grad()
 def representation_maps(
-    student: LLMSRec, splits: Splits, embeddings: ItemEmbeddings, users: Vectors, seed: int
+    student: LLMSRec, splits: Splits, item_vectors: Vectors, users: Vectors, seed: int
 ) -> dict[str, Projection]:
     """Projections of a sample of test users and items, of the untrained and of the trained student."""
     draws = np.random.default_rng(seed)
@@ -29,4 +28,4 @@ def representation_maps(
         untrained.represent_users(histories).cpu().numpy(),
         untrained.represent_items(1 + items).cpu().numpy(),
     )
-    return {"before": before, "after": project(users[rows], embeddings.matrix[items])}
+    return {"before": before, "after": project(users[rows], item_vectors[1 + items])}

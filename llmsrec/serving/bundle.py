@@ -7,7 +7,7 @@ from llmsrec.core.errors import ArtifactError
 from llmsrec.core.files import atomic_directory, read_json, write_json
 
 CATALOG = "splits/items.parquet"
-PARTS = ("teacher", "backbone", "student", "item_embeddings")
+PARTS = ("teacher", "backbone", "student", "recommender")
 
 
 def pack_bundle(artifacts: Path, folder: Path) -> None:

@@ -1,98 +1,66 @@
-"""The vectors of all items as a Parquet table."""
+"""The items as the recommender sees them, in a Parquet table for other systems, such as a vector database.
+
+A recommendation's score is the dot product of a user's and an item's `vector`, plus that of their sparse vectors of
+words. The weights of the parts are contained in the item vectors.
+"""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float, Int
 
-from llmsrec.core.errors import ArtifactError
-from llmsrec.core.files import atomic_directory, read_json, sha256
-from llmsrec.data.splits import Splits
-from llmsrec.llm.ranker import encode_items
-from llmsrec.student.model import LLMSRec
-
-
-@dataclass(frozen=True)
-class ItemEmbeddings:
-    """Row r is item_index r + 1; `model` and `data` are hashes of the student and of the catalog.
-
-    `purchases` counts training interactions, for users with an empty history; `latest` is the last timestamp (ms), for
-    histories without timestamps."""
-
-    item_ids: list[str]
-    titles: list[str]
-    matrix: Float[np.ndarray, "items size"]
-    purchases: Int[np.ndarray, "items"]
-    latest: int
-    model: str
-    data: str
-
-    @property
-    def padded(self) -> Float[np.ndarray, "indices size"]:
-        """The vectors by item_index; row 0 is 0."""
-        return np.concatenate([np.zeros((1, self.matrix.shape[1]), self.matrix.dtype), self.matrix])
-
-    def save(self, folder: Path) -> None:
-        """items.parquet (parent_asin, title, vector, purchases) and manifest.json."""
-        size = self.matrix.shape[1]
-        flat = pa.array(self.matrix.astype(np.float32).ravel())
-        table = pa.table(
-            {
-                "parent_asin": self.item_ids,
-                "title": self.titles,
-                "vector": pa.FixedSizeListArray.from_arrays(flat, size),
-                "purchases": self.purchases,
-            }
-        )
-        with atomic_directory(folder) as aside:
-            pq.write_table(table, aside / "items.parquet")
-            manifest = {
-                "model": self.model,
-                "data": self.data,
-                "items": len(self.item_ids),
-                "latest": self.latest,
-                "dimensions": size,
-                "dtype": "float32",
-                "sha256": sha256(aside / "items.parquet"),
-            }
-            (aside / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path) -> "ItemEmbeddings":
-        """Raises ArtifactError if the table does not match the hash of its manifest."""
-        manifest = read_json(folder / "manifest.json")
-        if sha256(folder / "items.parquet") != manifest["sha256"]:
-            raise ArtifactError(
-                f"{folder / 'items.parquet'} does not match its manifest: rerun the export"
-            )
-        table = pq.read_table(folder / "items.parquet")
-        vectors = table["vector"].combine_chunks()
-        return cls(
-            table["parent_asin"].to_pylist(),
-            table["title"].to_pylist(),
-            vectors.values.to_numpy().reshape(len(table), manifest["dimensions"]),
-            table["purchases"].to_numpy(),
-            manifest["latest"],
-            manifest["model"],
-            manifest["data"],
-        )
+from llmsrec.core.files import atomic_directory, sha256
+from llmsrec.data.catalog import Catalog
+from llmsrec.recommender.content import ContentRanker
+from llmsrec.recommender.fitted import FittedRecommender
+from llmsrec.sequential.sasrec import SASRec
 
 
-def encode_catalog(
-    model: LLMSRec, splits: Splits, *, model_digest: str, data_digest: str
-) -> ItemEmbeddings:
-    """Encode every item with the student."""
-    catalog = splits.catalog
-    return ItemEmbeddings(
-        item_ids=catalog.items["item_id"].tolist(),
-        titles=catalog.titles[1:],
-        matrix=encode_items(model, catalog.num_items)[1:],
-        purchases=np.bincount(splits.train.items, minlength=splits.num_items + 1)[1:],
-        latest=int(splits.sequences.timestamps.max()),
-        model=model_digest,
-        data=data_digest,
-    )
+def export_items(
+    fitted: FittedRecommender,
+    teacher: SASRec,
+    catalog: Catalog,
+    folder: Path,
+    digests: dict[str, str],
+) -> None:
+    """Write items.parquet and manifest.json; row r is item_index r + 1.
+
+    The manifest names the columns of `vector` that belong to each part, and the words of the sparse vectors."""
+    dense = {
+        "teacher": teacher.item_table.cpu().numpy(),
+        "student": fitted.item_vectors,
+    }
+    dense = {name: fitted.weights[name] * dense[name] for name in dense if name in fitted.weights}
+    matrix = np.concatenate(list(dense.values()), axis=1)[1:].astype(np.float32)
+    ends = np.cumsum([part.shape[1] for part in dense.values()]).tolist()
+    columns: dict[str, Any] = {
+        "parent_asin": catalog.items["item_id"].tolist(),
+        "title": catalog.titles[1:],
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1]),
+        "purchases": fitted.purchases[1:],
+    }
+    manifest: dict[str, Any] = {
+        **digests,
+        "items": len(catalog),
+        "latest": fitted.latest,
+        "dtype": "float32",
+        "dimensions": matrix.shape[1],
+        "parts": dict(zip(dense, map(list, zip([0, *ends], ends, strict=False)), strict=True)),
+        "weights": fitted.weights,
+    }
+    if "content" in fitted.weights:
+        ranker = ContentRanker.fit(catalog, fitted.content_last)
+        words = ranker.items[1:]
+        words.sort_indices()
+        offsets = pa.array(words.indptr, pa.int32())
+        weights = (fitted.weights["content"] * words.data).astype(np.float32)
+        columns["words"] = pa.ListArray.from_arrays(offsets, pa.array(words.indices, pa.int32()))
+        columns["word_weights"] = pa.ListArray.from_arrays(offsets, pa.array(weights))
+        manifest["words"] = ranker.vectorizer.get_feature_names_out().tolist()
+    with atomic_directory(folder) as staging:
+        pq.write_table(pa.table(columns), staging / "items.parquet")
+        manifest["sha256"] = sha256(staging / "items.parquet")
+        (staging / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")

@@ -1,7 +1,7 @@
 """The model bundle as an MLflow model from code: MLflow runs this file to load the model and unpickles nothing.
 
 Input: a table with a column `history` (parent_asins, oldest first; a list, or a text separated by commas) and
-optionally `timestamps` (ms). Output: `items`, `scores` and `titles` of each row, best first; `source` (student, or
+optionally `timestamps` (ms). Output: `items`, `scores` and `titles` of each row, best first; `source` (recommender, or
 popularity if no item of the history is known) and `unknown`, the items that were ignored. Parameters: `k`, and
 `new_items` with `new_titles` for items that are not in the bundle's catalog.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # loading a model needs torch, saving one does not
     from llmsrec.serving.recommender import Recommendations, Recommender
 
 REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "pandas",
-         "pyarrow", "pydantic", "jaxtyping", "pyyaml")  # fmt: skip
+         "pyarrow", "pydantic", "jaxtyping", "pyyaml", "scikit-learn", "scipy")  # fmt: skip
 USER_CACHE_MB = "user_cache_mb"
 SIGNATURE = ModelSignature(
     inputs=Schema(

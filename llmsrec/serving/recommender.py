@@ -1,23 +1,27 @@
 """Recommendations from a model bundle or from the artifacts of a dataset."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from llmsrec.core.errors import ArtifactError, DataError
 from llmsrec.core.files import sha256
 from llmsrec.data.catalog import COLUMNS, Catalog
-from llmsrec.data.sequences import from_rows
-from llmsrec.llm.ranker import RetrievalRanker
+from llmsrec.data.sequences import Sequences, from_rows
+from llmsrec.ranking.ranker import Ranker
+from llmsrec.recommender.fitted import FittedRecommender
+from llmsrec.recommender.hybrid import HybridRanker
 from llmsrec.serving.bundle import CATALOG
-from llmsrec.serving.item_embeddings import ItemEmbeddings
-from llmsrec.serving.transfer import ranker_for_catalog
+from llmsrec.serving.transfer import rankers_for_catalog, shared_items
 from llmsrec.serving.user_kv_cache import UserKVCache
 from llmsrec.student.model import LLMSRec
+
+CHUNK = 64  # users whose scores of all items are in memory
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class UserHistory:
 
 @dataclass(frozen=True)
 class Recommendations:
-    """`unknown` are the items of the history that are not in the catalog; `source` is student or popularity."""
+    """`unknown` are the items of the history that are not in the catalog; `source` is recommender or popularity."""
 
     source: str
     unknown: list[str]
@@ -46,16 +50,13 @@ class Recommendations:
 
 
 class Recommender:
-    """Recommends by the student's scores, or by popularity to a user without known items."""
+    """Recommends by the weighted parts, or by popularity to a user without known items."""
 
     def __init__(
-        self,
-        catalog: Catalog,
-        ranker: RetrievalRanker,
-        purchases: Int[np.ndarray, "indices"],
-        latest: int,
+        self, catalog: Catalog, parts: dict[str, Ranker], fitted: FittedRecommender
     ) -> None:
-        self.catalog, self.ranker, self.purchases, self.latest = catalog, ranker, purchases, latest
+        self.catalog, self.parts, self.fitted = catalog, parts, fitted
+        self.ranker = HybridRanker(parts, fitted.weights)
 
     @classmethod
     def load(
@@ -63,27 +64,31 @@ class Recommender:
     ) -> "Recommender":
         """`user_cache_mb`: memory for the KV cache of returning users, for servers.
 
-        Raises ArtifactError if the folder has no student or has embeddings of another one."""
-        if not (folder / "student" / "config.json").exists():
+        Raises ArtifactError if the folder has no recommender or has one of another student."""
+        if not (folder / "recommender" / "config.json").exists():
             raise ArtifactError(
-                f"{folder} holds no trained student: build it first (`make run` or `dvc repro`)"
+                f"{folder} holds no trained recommender: build it first (`make run` or `dvc repro`)"
             )
         catalog = Catalog.load(folder / CATALOG)
         student = LLMSRec.from_pretrained(folder / "student", catalog=catalog, device=device)
-        embeddings = ItemEmbeddings.load(folder / "item_embeddings")
-        if embeddings.model != sha256(folder / "student" / "model.safetensors"):
+        fitted = FittedRecommender.load(folder / "recommender")
+        if fitted.student != sha256(folder / "student" / "model.safetensors"):
             raise ArtifactError(
-                f"{folder / 'item_embeddings'} was made with another student: run `dvc repro`"
+                f"{folder / 'recommender'} was made with another student: run `dvc repro`"
             )
-        purchases = np.concatenate([np.zeros(1, dtype=np.int64), embeddings.purchases])
         use_cache = user_cache_mb and not student.config.user_vector_in_prompt
         cache = UserKVCache(student, user_cache_mb) if use_cache else None
-        ranker = RetrievalRanker(student, embeddings.padded, cache.represent if cache else None)
-        return cls(catalog, ranker, purchases, embeddings.latest)
+        return cls(
+            catalog, fitted.rankers(student, catalog, cache.represent if cache else None), fitted
+        )
 
-    def for_catalog(self, catalog: Catalog) -> RetrievalRanker:
-        """A ranker of the items of another catalog."""
-        return ranker_for_catalog(self.ranker, self.catalog, catalog)
+    def for_catalog(self, catalog: Catalog) -> "Recommender":
+        """A recommender of the items of another catalog; items that it does not share count as never bought."""
+        purchases = np.zeros(len(catalog) + 1, dtype=np.int64)
+        old, new = shared_items(self.catalog, catalog)
+        purchases[new] = self.fitted.purchases[old]
+        parts = rankers_for_catalog(self.parts, self.catalog, catalog)
+        return Recommender(catalog, parts, replace(self.fitted, purchases=purchases))
 
     def with_new_items(self, new_items: dict[str, str]) -> "Recommender":
         """A recommender with additional items, given as id: title; items of the catalog stay unchanged."""
@@ -94,9 +99,7 @@ class Recommender:
         rows = pd.DataFrame("", index=range(len(new)), columns=COLUMNS)
         rows["item_id"], rows["title"] = list(new), list(new.values())
         rows["item_index"] = np.arange(len(old) + 1, len(old) + len(new) + 1)
-        catalog = Catalog(pd.concat([self.catalog.items, rows], ignore_index=True))
-        purchases = np.concatenate([self.purchases, np.zeros(len(new), dtype=np.int64)])
-        return Recommender(catalog, self.for_catalog(catalog), purchases, self.latest)
+        return self.for_catalog(Catalog(pd.concat([self.catalog.items, rows], ignore_index=True)))
 
     def recommend(self, history: list[str], k: int) -> list[Recommendation]:
         """The best k items that are not in the history (oldest first); an unknown item is a DataError."""
@@ -112,24 +115,27 @@ class Recommender:
         known = [self._known_items(user) for user in users]
         rows = [row for row, (items, _) in enumerate(known) if items]
         histories = from_rows([known[row][0] for row in rows], [known[row][1] for row in rows])
-        vectors = self.ranker.user_vectors(histories)
+        scored = dict(zip(rows, self._scores(histories), strict=True))
+        popularity = self.fitted.purchases.astype(np.float32)
         recommendations = []
         for row, user in enumerate(users):
-            items = known[row][0]
-            scores = self.purchases.astype(np.float32)
-            if items:
-                place = rows.index(row)
-                scores = self.ranker.score_users(vectors[place : place + 1])[0]
+            best = self._best(scored.get(row, popularity), known[row][0], k)
             unknown = [item for item in user.history if item not in self.catalog]
-            source = "student" if items else "popularity"
-            recommendations.append(Recommendations(source, unknown, self._best(scores, items, k)))
+            source = "recommender" if row in scored else "popularity"
+            recommendations.append(Recommendations(source, unknown, best))
         return recommendations
+
+    def _scores(self, histories: Sequences) -> Iterator[Float[np.ndarray, "indices"]]:
+        """A row of scores for each history, computed CHUNK users at a time."""
+        for start in range(0, len(histories), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(histories)))
+            yield from self.ranker.score(histories.take(rows))
 
     def _known_items(self, user: UserHistory) -> tuple[list[int], list[int]]:
         """Indices and timestamps of the items that are in the catalog."""
         history, times = user.history, user.timestamps
         if times is None:
-            times = [self.latest] * len(history)
+            times = [self.fitted.latest] * len(history)
         if len(times) != len(history):
             raise DataError(
                 f"{len(times)} timestamps for a history of {len(history)}: give one for each, or none"

@@ -13,6 +13,8 @@ from torch import Tensor
 from llmsrec.data.catalog import Catalog
 from llmsrec.llm.ranker import RetrievalRanker, encode
 from llmsrec.llm.retrieval import RetrievalModel
+from llmsrec.ranking.ranker import Ranker
+from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 
 
@@ -75,3 +77,15 @@ def ranker_for_catalog(
     rest = np.setdiff1d(np.arange(1, target.num_items + 1), new[same])
     vectors[rest] = encode(model, rest)
     return RetrievalRanker(model, vectors)
+
+
+def rankers_for_catalog(
+    parts: dict[str, Ranker], source: Catalog, target: Catalog
+) -> dict[str, Ranker]:
+    """The parts of a recommender for the items of `target`."""
+    student = ranker_for_catalog(parts["student"], source, target)
+    return {
+        "teacher": SequentialRanker(student.model.teacher),
+        "student": student,
+        "content": parts["content"].for_catalog(target),
+    }

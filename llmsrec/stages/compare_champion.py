@@ -29,10 +29,9 @@ def main(argv: list[str] | None = None) -> None:
     config = load_section(PromotionConfig, "promotion", OPERATIONS)
     evaluation = load_section(EvaluationConfig, "evaluation")
     gates = read_json(args.gates)
-    student = sha256(args.artifacts / "student" / "model.safetensors")
-    if gates.get("model") != student:
+    if gates.get("model") != sha256(args.artifacts / "recommender" / "config.json"):
         raise ArtifactError(
-            f"{args.gates} judges another student than {args.artifacts}: run the evaluation first"
+            f"{args.gates} judges another recommender than {args.artifacts}: run the evaluation first"
         )
     comparison, left_out = None, 0
     if args.champion:
@@ -60,7 +59,7 @@ def _evaluate(
 ) -> Evaluation:
     if not len(rows):
         raise DataError("the champion was trained on the targets of all test users")
-    ranker = Recommender.load(bundle, default_device()).for_catalog(splits.catalog)
+    ranker = Recommender.load(bundle, default_device()).for_catalog(splits.catalog).ranker
     return evaluate(ranker, splits, "test", rows=rows, scores_mb=config.scores_mb)
 
 

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from llmsrec.core.config import load_section
-from llmsrec.core.files import read_json, write_json
+from llmsrec.core.files import read_json, sha256, write_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import baselines
 from llmsrec.evaluation.per_user import EvaluationConfig, evaluate_all, summarise
 from llmsrec.llm.backbone import load_backbone
-from llmsrec.llm.ranker import RetrievalRanker
-from llmsrec.ranking.ranker import Ranker
+from llmsrec.recommender.fitted import FittedRecommender
 from llmsrec.report.cases import select_cases
 from llmsrec.report.gates import GatesConfig, evaluate_gates
 from llmsrec.report.page import Diagnostics, ReportContent, write_report
@@ -19,9 +18,7 @@ from llmsrec.report.plots import PRINT, ndcg_by_system, save_png
 from llmsrec.report.previous import previous_run
 from llmsrec.report.probes import metrics_by_group, sequence_diagnostics
 from llmsrec.report.representations import representation_maps
-from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.serving.item_embeddings import ItemEmbeddings
 from llmsrec.stages import run
 from llmsrec.student.model import LLMSRec
 from llmsrec.training.distributed import default_device
@@ -32,22 +29,23 @@ REPORTS = ("interactions", "splits", "teacher_training", "student_training")
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", required=True)
-    for name in ("splits", "teacher", "backbone", "student", "embeddings", "reports"):
+    for name in ("splits", "teacher", "backbone", "student", "recommender", "reports"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(EvaluationConfig, "evaluation")
     splits, reports = Splits.load(args.splits), args.reports
     student = load_student(args, splits)
-    embeddings = ItemEmbeddings.load(args.embeddings)
-    models: dict[str, Ranker] = {
-        "teacher": SequentialRanker(student.teacher),
-        "student": RetrievalRanker(student, embeddings.padded),
-    }
+    fitted, model = (
+        FittedRecommender.load(args.recommender),
+        sha256(args.recommender / "config.json"),
+    )
+    parts = fitted.rankers(student, splits.catalog)
+    models = parts | fitted.hybrids(parts)
     user_metrics = evaluate_all(baselines(splits, config.seed) | models, splits, config)
     metrics = {
         **summarise(user_metrics.table, splits, config, args.dataset),
         **sequence_diagnostics(user_metrics, splits, config),
-        "model": embeddings.model,
+        "model": model,
     }
     gates = evaluate_gates(user_metrics, load_section(GatesConfig, "gates"), config)
     vectors = user_metrics.users["student"]
@@ -55,11 +53,13 @@ def main(argv: list[str] | None = None) -> None:
         gates=gates["results"],
         groups=metrics_by_group(user_metrics.table, splits, config),
         similarity=user_metrics.similarity,
-        maps=representation_maps(student, splits, embeddings, vectors, config.seed),
-        cases=select_cases(models, splits, user_metrics.table),
-        previous=previous_run(reports, embeddings.model),
+        maps=representation_maps(student, splits, fitted.item_vectors, vectors, config.seed),
+        cases=select_cases(
+            {name: parts[name] for name in ("teacher", "student")}, splits, user_metrics.table
+        ),
+        previous=previous_run(reports, model),
     )
-    write_json(reports / "gates.json", gates | {"model": embeddings.model})
+    write_json(reports / "gates.json", gates | {"model": model})
     write_metrics(metrics, diagnostics, reports)
     content = report_content(reports, args.backbone)
     write_report(reports / "report.html", metrics, diagnostics, content)

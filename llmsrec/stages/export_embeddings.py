@@ -1,4 +1,4 @@
-"""Encode all items with the student; write the vectors here and, if `upload` is set, to S3."""
+"""Write the item vectors of the recommender here and, if `upload` is set, to S3."""
 
 import argparse
 from dataclasses import dataclass
@@ -6,14 +6,12 @@ from pathlib import Path
 
 from llmsrec.core.config import load_section
 from llmsrec.core.files import sha256
-from llmsrec.data.splits import Splits
-from llmsrec.llm.backbone import load_backbone
+from llmsrec.data.catalog import Catalog
+from llmsrec.recommender.fitted import FittedRecommender
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.serving.item_embeddings import encode_catalog
+from llmsrec.serving.item_embeddings import export_items
 from llmsrec.sources.s3 import upload
 from llmsrec.stages import run
-from llmsrec.student.model import LLMSRec
-from llmsrec.training.distributed import default_device
 
 
 @dataclass(frozen=True)
@@ -23,18 +21,19 @@ class EmbeddingsConfig:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits", "student", "teacher", "backbone", "out"):
+    for name in ("splits", "teacher", "recommender", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(EmbeddingsConfig, "embeddings")
-    splits = Splits.load(args.splits)
-    backbone = load_backbone(args.backbone, default_device())
-    model = LLMSRec.from_pretrained(
-        args.student, backbone=backbone, teacher=SASRec.load(args.teacher), catalog=splits.catalog
+    digests = {
+        "model": sha256(args.recommender / "config.json"),
+        "data": sha256(args.splits / "items.parquet"),
+    }
+    fitted, catalog = (
+        FittedRecommender.load(args.recommender),
+        Catalog.load(args.splits / "items.parquet"),
     )
-    digest = sha256(args.student / "model.safetensors")
-    data = sha256(args.splits / "items.parquet")
-    encode_catalog(model, splits, model_digest=digest, data_digest=data).save(args.out)
+    export_items(fitted, SASRec.load(args.teacher), catalog, args.out, digests)
     if config.upload:
         upload([args.out / "items.parquet", args.out / "manifest.json"], config.upload)
 

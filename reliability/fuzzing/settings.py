@@ -20,6 +20,7 @@ from llmsrec.evaluation.per_user import EvaluationConfig
 from llmsrec.llm.backbone import BackboneConfig
 from llmsrec.parsing.ingest import InteractionsConfig
 from llmsrec.preprocessing.k_core import SplitsConfig
+from llmsrec.recommender.fitted import RecommenderConfig
 from llmsrec.relational.sql_engine import RelationalConfig
 from llmsrec.report.gates import GatesConfig
 from llmsrec.sequential.trainer import TeacherConfig
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type[Any]] = {
     "teacher": TeacherConfig,
     "backbone": BackboneConfig,
     "student": StudentConfig,
+    "recommender": RecommenderConfig,
     "embeddings": EmbeddingsConfig,
     "evaluation": EvaluationConfig,
     "gates": GatesConfig,

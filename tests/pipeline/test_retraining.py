@@ -86,7 +86,7 @@ def test_a_file_in_the_inbox_becomes_a_model_that_answers(
     typed = json.loads(
         python(watched, "llmsrec.cli", "recommend", "--dataset", DATASET, "--history", history, "-k", "3", "--json")
     )  # fmt: skip
-    assert answer["source"] == typed["source"] == "student"
+    assert answer["source"] == typed["source"] == "recommender"
     assert answer["items"] == [item["item_id"] for item in typed["items"]]
 
 

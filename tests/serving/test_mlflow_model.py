@@ -100,7 +100,7 @@ def test_many_rows_are_answered_as_each_alone(loaded: Any) -> None:
         assert answer["items"] == alone["items"]
         assert answer["scores"] == pytest.approx(alone["scores"], abs=1e-5)
     assert [answer["source"] for answer in together] == [
-        "student", "student", "student", "popularity", "popularity", "student", "popularity",
+        "recommender", "recommender", "recommender", "popularity", "popularity", "recommender", "popularity",
     ]  # fmt: skip
     assert together[0]["items"] == together[1]["items"]
     assert together[5]["unknown"] == together[6]["unknown"] == ["B00X"]

@@ -21,6 +21,7 @@ from llmsrec.stages import (
     download,
     evaluate,
     export_embeddings,
+    fit_recommender,
     ingest,
     pack_bundle,
     train_student,
@@ -60,16 +61,22 @@ STAGES: dict[str, tuple[str, Any, str]] = {
         "--splits splits --teacher teacher --backbone backbone --out out --scratch scratch "
         "--metrics reports/m.json --curve reports/c.json",
     ),
+    "fit_recommender": (
+        "recommender",
+        fit_recommender.main,
+        "--splits splits --student student --teacher teacher --backbone backbone --out out "
+        "--metrics reports/m.json",
+    ),
     "export_embeddings": (
         "embeddings",
         export_embeddings.main,
-        "--splits splits --student student --teacher teacher --backbone backbone --out out",
+        "--splits splits --teacher teacher --recommender recommender --out out",
     ),
     "evaluate": (
         "evaluation",
         evaluate.main,
         "--dataset store --splits splits --teacher teacher --backbone backbone --student student "
-        "--embeddings item_embeddings --reports reports",
+        "--recommender recommender --reports reports",
     ),
     "pack_bundle": ("serving", pack_bundle.main, "--artifacts store --out out"),
     "compare_champion": (
@@ -185,6 +192,16 @@ def test_the_error_names_a_missing_key(
         ("evaluate", {"bootstrap": 0.5}, "evaluation.bootstrap is 0.5; expected a whole number"),
         ("export_embeddings", {"upload": 3}, "embeddings.upload is 3; expected a text"),
         (
+            "fit_recommender",
+            {"content_last": 0},
+            "recommender.content_last is 0; it must be at least 1",
+        ),
+        (
+            "fit_recommender",
+            {"parts": ["teacher", "markov"]},
+            "recommender.parts[1] is 'markov'; choose from teacher, student, content",
+        ),
+        (
             "compare_champion",
             {"gates": "some"},
             "promotion.gates is 'some'; choose from error, all, none",
@@ -214,7 +231,8 @@ def test_the_error_names_an_invalid_value(
         ("train_teacher", "splits/interactions.parquet"),
         ("build_backbone", "splits/items.parquet"),
         ("train_student", "splits/interactions.parquet"),
-        ("export_embeddings", "splits/interactions.parquet"),
+        ("fit_recommender", "splits/interactions.parquet"),
+        ("export_embeddings", "splits/items.parquet"),
         ("evaluate", "splits/interactions.parquet"),
         ("pack_bundle", "store/splits/items.parquet"),
         ("compare_champion", "gates.json"),
@@ -437,7 +455,7 @@ def trained(folder: Path, params: Callable[..., Path], markov_splits: Splits) ->
 
 
 @pytest.mark.usefixtures("trained")
-@pytest.mark.parametrize("name", ["train_student", "export_embeddings", "evaluate"])
+@pytest.mark.parametrize("name", ["train_student", "fit_recommender", "evaluate"])
 def test_the_error_names_a_missing_backbone(name: str, folder: Path) -> None:
     assert "backbone/backbone.json is missing: run the step that writes it" in error_of(name)
     assert not (folder / "out").exists()
@@ -456,7 +474,7 @@ def test_another_backbone_than_the_pinned_one_is_refused(
 
 
 @pytest.mark.usefixtures("trained")
-@pytest.mark.parametrize("name", ["export_embeddings", "evaluate"])
+@pytest.mark.parametrize("name", ["fit_recommender", "evaluate"])
 def test_the_error_names_a_missing_student(name: str, folder: Path, small_backbone: Path) -> None:
     (folder / "backbone").symlink_to(small_backbone)
     assert "student/config.json is missing: run the step that writes it" in error_of(name)

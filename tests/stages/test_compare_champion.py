@@ -27,8 +27,8 @@ def found(
     monkeypatch.chdir(tmp_path)
 
     def run(challenger: Path, champion: Path) -> dict:
-        student = sha256(challenger / "student/model.safetensors")
-        write_json(tmp_path / "gates.json", {"success": True, "results": [], "model": student})
+        model = sha256(challenger / "recommender/config.json")
+        write_json(tmp_path / "gates.json", {"success": True, "results": [], "model": model})
         compare_champion.main(["--artifacts", str(challenger), "--champion", str(champion),
                       "--gates", "gates.json", "--out", "found.json"])  # fmt: skip
         return read_json(tmp_path / "found.json")
@@ -65,25 +65,32 @@ def test_an_older_champion_ranks_today_s_catalog(
     items.loc[3, "title"] = "Something else"
     today = pd.concat([items, new], ignore_index=True)
     today["item_index"] = np.arange(1, len(today) + 1)
-    ranker = champion.for_catalog(Catalog(today))
-    before, after = (r.item_vectors[1:].numpy() for r in (champion.ranker, ranker))
+    moved_to = champion.for_catalog(Catalog(today))
+    first, second = (recommender.parts["student"] for recommender in (champion, moved_to))
+    before, after = (ranker.item_vectors[1:].numpy() for ranker in (first, second))
     same = np.delete(np.arange(40), 3)
     np.testing.assert_array_equal(after[same], before[::-1][same])
     assert not np.allclose(after[3], before[::-1][3])
-    table, taught = (m.model.teacher.item_table for m in (ranker, champion.ranker))
+    table, taught = (m.model.teacher.item_table for m in (second, first))
     np.testing.assert_allclose(table[-1], taught[1:].mean(dim=0), atol=1e-6)
     own = from_rows([[1, 2, 3], [9]])
     moved = replace(own, items=41 - own.items)
+    np.testing.assert_allclose(second.user_vectors(moved), first.user_vectors(own), atol=1e-4)
+    unchanged = np.delete(np.arange(1, 41), 3)
     np.testing.assert_allclose(
-        ranker.user_vectors(moved), champion.ranker.user_vectors(own), atol=1e-4
-    )
+        moved_to.ranker.score(moved)[:, unchanged],
+        champion.ranker.score(own)[:, 41 - unchanged],
+        rtol=1e-3, atol=1e-3,
+    )  # fmt: skip
+    assert moved_to.fitted.purchases[-1] == 0
+    assert moved_to.fitted.purchases.sum() == champion.fitted.purchases.sum()
 
 
-def test_gates_of_another_student_decide_nothing(
+def test_gates_of_another_recommender_decide_nothing(
     found: Callable[..., dict], tmp_path: Path, trained_store: Path
 ) -> None:
     write_json(tmp_path / "gates.json", {"success": True, "results": [], "model": "another"})
-    with pytest.raises(ArtifactError, match="judges another student"):
+    with pytest.raises(ArtifactError, match="judges another recommender"):
         compare_champion.main(
             ["--artifacts", str(trained_store), "--gates", "gates.json", "--out", "c.json"]
         )

@@ -1,0 +1,40 @@
+"""Encode the items and weigh teacher, student and item texts on the validation targets."""
+
+import argparse
+from pathlib import Path
+
+from llmsrec.core.config import load_section
+from llmsrec.core.files import sha256, write_json
+from llmsrec.data.splits import Splits
+from llmsrec.llm.backbone import load_backbone
+from llmsrec.recommender.fitted import RecommenderConfig, fit_recommender
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.stages import run
+from llmsrec.student.model import LLMSRec
+from llmsrec.training.distributed import default_device
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("splits", "teacher", "backbone", "student", "out", "metrics"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    args = parser.parse_args(argv)
+    config = load_section(RecommenderConfig, "recommender")
+    splits = Splits.load(args.splits)
+    student = LLMSRec.from_pretrained(
+        args.student,
+        backbone=load_backbone(args.backbone, default_device()),
+        teacher=SASRec.load(args.teacher),
+        catalog=splits.catalog,
+    )
+    digest = sha256(args.student / "model.safetensors")
+    fitted = fit_recommender(student, splits, config, digest)
+    fitted.save(args.out)
+    write_json(
+        args.metrics,
+        {"weights": fitted.weights, "weights_without_student": fitted.without_student},
+    )
+
+
+if __name__ == "__main__":
+    run(main)
