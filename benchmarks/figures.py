@@ -5,7 +5,6 @@ import inspect
 import json
 import multiprocessing
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -114,9 +113,3 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
     start = time.perf_counter()
     result = work()
     return result, time.perf_counter() - start
-
-
-def median_seconds(work: Callable[[], Any], repeats: int) -> float:
-    """The median of `repeats` calls, after one call to warm up."""
-    work()
-    return statistics.median(timed(work)[1] for _ in range(repeats))

@@ -14,19 +14,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaModel
+from transformers import LlamaModel
 
 from benchmarks.figures import Figure, run_benchmark, timed
-from benchmarks.synthetic import synthetic_splits, word_tokenizer
-from llmsrec.core.config import PARAMS, from_mapping, load_section, read_section
+from benchmarks.synthetic import Shape, student_trainer, synthetic_splits
 from llmsrec.data.splits import Splits
-from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.ranker import encode
-from llmsrec.sequential.sasrec import SASRec
-from llmsrec.sequential.trainer import TeacherConfig
-from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
-from llmsrec.student.trainer import StudentTrainer, new_student
+from llmsrec.student.trainer import StudentTrainer
 from llmsrec.training.distributed import init_process_group
 from llmsrec.training.seeding import generator, seed_torch
 
@@ -36,32 +31,6 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.02}  # relative error of all
 GRADIENT_FACTOR = (
     10  # a gradient is a difference of such vectors: on a CPU its error in bfloat16 is 0.07
 )
-
-
-@dataclass(frozen=True)
-class Shape:
-    layers: int
-    width: int
-    heads: int
-    key_heads: int
-    inner: int
-    vocabulary: int
-    batch_size: int  # users per step
-
-    def config(self) -> LlamaConfig:
-        """A Llama of this shape."""
-        return LlamaConfig(
-            vocab_size=self.vocabulary, hidden_size=self.width, num_hidden_layers=self.layers,
-            intermediate_size=self.inner, num_attention_heads=self.heads,
-            num_key_value_heads=self.key_heads, max_position_embeddings=4096,
-        )  # fmt: skip
-
-    @property
-    def layer_weights(self) -> int:
-        """The number of weights in the matrices of all layers."""
-        head = self.width // self.heads
-        attention = 2 * self.width * (self.heads + self.key_heads) * head
-        return self.layers * (attention + 3 * self.width * self.inner)
 
 
 SHAPES = {
@@ -75,18 +44,18 @@ DEFAULT_SHAPES = ("smollm2", "llama_3b") if torch.cuda.is_available() else ("tin
 @dataclass(frozen=True)
 class Measurement:
     count: int  # read-outs or items
-    seconds: float
     useful_flops: float
+    seconds: float
     peak_gb: float
 
     def mfu(self, matrix_rate: float) -> float:
         """Useful FLOPs per second, as a share of `matrix_rate`."""
         return self.useful_flops / self.seconds / matrix_rate
 
-    def line(self, name: str, unit: str, matrix_rate: float) -> str:
+    def line(self, name: str, matrix_rate: float) -> str:
         """All numbers in one line."""
         return (
-            f"  {name:26} {self.count / self.seconds:10,.0f} {unit}/s  {self.seconds:7.2f} s  "
+            f"  {name:26} {self.count / self.seconds:10,.0f}/s  {self.seconds:7.2f} s  "
             f"{self.useful_flops / self.seconds / 1e12:7.2f} TFLOP/s  MFU {self.mfu(matrix_rate):5.1%}  "
             f"peak {self.peak_gb:5.1f} GB"
         )
@@ -94,7 +63,7 @@ class Measurement:
 
 def build_student(
     shape: Shape, splits: Splits, device: torch.device, dtype: torch.dtype
-) -> tuple[LLMSRec, StudentConfig]:
+) -> StudentTrainer:
     """A student with random weights; those of the tiny shape are the same on every device."""
     seed_torch(0)
     # billions of weights are drawn on the device where they are used
@@ -102,20 +71,16 @@ def build_student(
         lm = LlamaModel(shape.config())
     for parameter in lm.parameters():  # `lm.to` would also round the rotary frequencies
         parameter.data = parameter.data.to(dtype)
-    teacher = SASRec(load_section(TeacherConfig, "teacher").network(splits.num_items))
-    changes = {"batch_size": shape.batch_size, "item_vector_dropout": 0.0}
-    config = from_mapping(StudentConfig, read_section("student", PARAMS) | changes, str(PARAMS))
     seed_torch(1)
-    lm = lm.eval().requires_grad_(False).to(device)
-    backbone = Backbone(lm, word_tokenizer(), "random")
-    return new_student(config, backbone, teacher.eval(), splits.catalog), config
+    changes = {"item_vector_dropout": 0.0, "batch_size": shape.batch_size}
+    return student_trainer(lm.to(device), splits, changes)
 
 
 def results(device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
     """User vectors, item vectors and gradients of a tiny student, on the CPU in float32."""
     splits, shape = synthetic_splits(), replace(SHAPES["tiny"], batch_size=16)
-    model, config = build_student(shape, splits, device, dtype)
-    trainer = StudentTrainer(model, splits, config)
+    trainer = build_student(shape, splits, device, dtype)
+    model = trainer.model
     with torch.no_grad():
         users = model.represent_users(splits.sequences.take(np.arange(16)))
         items = model.represent_items(np.arange(1, 33))
@@ -140,25 +105,27 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     for _ in range(3):
         left @ right
-    return 2 * size**3 * repeats / seconds(lambda: [left @ right for _ in range(repeats)], device)
+    seconds, _ = cost(lambda: [left @ right for _ in range(repeats)], device)
+    return 2 * size**3 * repeats / seconds
 
 
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """The time until the device has finished `work`."""
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    synchronize()
-    return timed(lambda: (work(), synchronize()))[1]
+def cost(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Seconds until the device has finished `work`, and the peak GB of its memory (NaN on a CPU)."""
+    if device.type != "cuda":
+        return timed(work)[1], float("nan")
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    _, seconds = timed(lambda: (work(), torch.cuda.synchronize()))
+    return seconds, torch.cuda.max_memory_allocated() / 1e9
 
 
-def training(model: LLMSRec, config: StudentConfig, splits: Splits, shape: Shape) -> Measurement:
+def training(trainer: StudentTrainer, layer_weights: int) -> Measurement:
     """Whole steps: building prompts, forward and backward pass, optimizer."""
-    device = model.backbone.device
-    trainer = StudentTrainer(model, splits, config)
+    model = trainer.model.train()
     for step in range(WARM_UP):
         trainer.step(step)
-    _reset_peak(device)
     steps = range(WARM_UP, WARM_UP + STEPS)
-    duration = seconds(lambda: [trainer.step(step) for step in steps], device)
+    spent = cost(lambda: [trainer.step(step) for step in steps], model.backbone.device)
     count, flops = 0, 0.0
     for step in steps:
         rows = trainer.epochs.batch(step)
@@ -168,60 +135,37 @@ def training(model: LLMSRec, config: StudentConfig, splits: Splits, shape: Shape
         items = trainer.pool.count + len(np.unique(trainer.targets[read_outs]))
         tokens = len(prompts.tokens) + items * len(model.prompts.item_suffix)
         count += len(read_outs)
-        flops += 4 * shape.layer_weights * tokens
-    return Measurement(count, duration, flops, _peak_gb(device))
+        flops += 4 * layer_weights * tokens
+    return Measurement(count, flops, *spent)
 
 
-def item_encoding(model: LLMSRec, num_items: int, shape: Shape) -> Measurement:
+def item_encoding(model: LLMSRec, num_items: int, layer_weights: int) -> Measurement:
     """All items, without cached texts."""
-    device, items = model.backbone.device, np.arange(1, num_items + 1)
+    items = np.arange(1, num_items + 1)
     model.eval()
     encode(model, items[:64])
-    _reset_peak(device)
-    duration = seconds(lambda: encode(model, items), device)
+    spent = cost(lambda: encode(model, items), model.backbone.device)
     tokens = model.prefixes.lengths[items].sum() + num_items * len(model.prompts.item_suffix)
-    return Measurement(num_items, duration, float(2 * shape.layer_weights * tokens), _peak_gb(device))  # fmt: skip
-
-
-def print_profile(model: LLMSRec, config: StudentConfig, splits: Splits) -> None:
-    """The kernels that take most time in a training step."""
-    trainer = StudentTrainer(model, splits, config)
-    trainer.step(0)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        trainer.step(1)
-    print(profile.key_averages().table("cuda_time_total", row_limit=8, max_name_column_width=60))
+    return Measurement(num_items, float(2 * layer_weights * tokens), *spent)
 
 
 def measure(name: str, device: torch.device, dtype: torch.dtype, rate: float) -> list[Figure]:
     """The MFU of item encoding and of training, at the shape `name`."""
     shape, splits = SHAPES[name], synthetic_splits()
-    model, config = build_student(shape, splits, device, dtype)
-    millions = shape.layer_weights / 1e6
-    print(f"{name}: {millions:,.0f}M weights in layers, {config.batch_size} users per step")
+    trainer, weights = build_student(shape, splits, device, dtype), shape.layer_weights
+    print(f"{name}: {weights / 1e6:,.0f}M weights in layers, {shape.batch_size} users per step")
     measured = {
-        "item encoding": (item_encoding(model, splits.num_items, shape), "items"),
-        "training": (training(model, config, splits, shape), "read-outs"),
+        "item encoding": item_encoding(trainer.model, splits.num_items, weights),
+        "training": training(trainer, weights),
     }
-    if model.cache_prefixes(config.prefix_cache_gb):
-        cached = training(model, config, splits, shape)
-        measured["training, cached item texts"] = (cached, "read-outs")
-    for what, (measurement, unit) in measured.items():
-        print(measurement.line(what, unit, rate), flush=True)
-    if device.type == "cuda":
-        print_profile(model, config, splits)
+    if trainer.model.cache_prefixes(trainer.config.prefix_cache_gb):
+        measured["training, cached item texts"] = training(trainer, weights)
+    for what, measurement in measured.items():
+        print(measurement.line(what, rate), flush=True)
     return [
         Figure(f"gpu, {name}: {what}, MFU", measurement.mfu(rate), GOAL)
-        for what, (measurement, _) in measured.items()
+        for what, measurement in measured.items()
     ]
-
-
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _peak_gb(device: torch.device) -> float:
-    return torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")
 
 
 def figures(shapes: tuple[str, ...] = DEFAULT_SHAPES) -> Iterator[Figure]:

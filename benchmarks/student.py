@@ -5,35 +5,22 @@ Both give the same loss and the same vectors; this is checked before anything is
 
 import ctypes
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from resource import getpagesize
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
-from benchmarks.figures import (
-    Figure,
-    in_own_process,
-    median_seconds,
-    peak_bytes,
-    run_benchmark,
-    timed,
-)
+from benchmarks.figures import Figure, in_own_process, peak_bytes, run_benchmark, timed
+from benchmarks.gpu import matrix_rate
 from benchmarks.released import WINDOW, Released
-from benchmarks.synthetic import ITEMS, synthetic_splits, word_tokenizer
-from llmsrec.core.config import from_mapping, load_section, read_section
+from benchmarks.synthetic import Shape, student_trainer, synthetic_splits
 from llmsrec.data.splits import Splits
-from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.ranker import RetrievalRanker, encode_items
-from llmsrec.sequential.sasrec import SASRec
-from llmsrec.sequential.trainer import TeacherConfig
-from llmsrec.student.config import StudentConfig
-from llmsrec.student.trainer import StudentTrainer, new_student
+from llmsrec.student.trainer import StudentTrainer
 from llmsrec.training.seeding import generator
 
 BATCH, NEGATIVES = 20, 3
@@ -50,38 +37,27 @@ GOALS = {  # of read-outs/s, over the released way in float32
 }
 
 
-@dataclass(frozen=True)
-class Shape:
-    layers: int
-    width: int
-    vocabulary: int
-    dtype: str = "float32"
+def llama(layers: int, width: int, vocabulary: int) -> Shape:
+    """Heads of 64 and inner layers of 8/3 of the width."""
+    return Shape(layers, width, width // 64, width // 64, width * 8 // 3, vocabulary, BATCH)
 
 
-def build(shape: Shape, examples: str) -> tuple[Released, StudentTrainer, Splits]:
+def build(
+    shape: Shape, dtype: str = "float32", examples: str = "last_item"
+) -> tuple[Released, StudentTrainer, Splits]:
     """Both implementations around one language model of random weights."""
     torch.manual_seed(0)
     splits = synthetic_splits()
-    lm = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=shape.vocabulary, hidden_size=shape.width, num_hidden_layers=shape.layers,
-            intermediate_size=shape.width * 8 // 3, num_attention_heads=shape.width // 64,
-            num_key_value_heads=shape.width // 64,
-        )
-    )  # fmt: skip
-    lm.eval().requires_grad_(False).to(getattr(torch, shape.dtype))
-    teacher = SASRec(load_section(TeacherConfig, "teacher").network(ITEMS))
-    values = read_section("student", Path("params.yaml")) | SAME_AS_RELEASED
-    config = from_mapping(StudentConfig, values | {"examples": examples}, "params.yaml")
-    backbone = Backbone(lm.model, word_tokenizer(), "random")
-    trainer = StudentTrainer(new_student(config, backbone, teacher, splits.catalog), splits, config)
+    lm = LlamaForCausalLM(shape.config())
+    lm.eval().requires_grad_(False).to(getattr(torch, dtype))
+    trainer = student_trainer(lm.model, splits, {**SAME_AS_RELEASED, "examples": examples})
     return Released(lm, trainer, splits.catalog.titles), trainer, splits
 
 
 def check(shape: Shape) -> None:
     """Check that both implementations give the same losses and vectors."""
     for examples in ("last_item", "auto_regressive"):
-        released, trainer, splits = build(shape, examples)
+        released, trainer, splits = build(shape, examples=examples)
         rows = np.arange(4)
         with torch.no_grad():
             ours = trainer.losses(rows, generator(0))["loss"]
@@ -95,9 +71,9 @@ def check(shape: Shape) -> None:
                 torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
 
 
-def training(shape: Shape, way: str, examples: str, steps: int) -> dict[str, float]:
+def training(shape: Shape, way: str, dtype: str, examples: str, steps: int) -> dict[str, float]:
     """Read-outs per second. A released step has 20 read-outs; a step of ours has those of 20 users."""
-    released, trainer, _ = build(shape, examples)
+    released, trainer, _ = build(shape, dtype, examples)
     trainer.model.cache_prefixes(4.0)
     order = generator(1).permutation(len(trainer.users))
 
@@ -113,14 +89,18 @@ def training(shape: Shape, way: str, examples: str, steps: int) -> dict[str, flo
     with FlopCounterMode(display=False) as counter:
         counted = step(1)
     read_outs, seconds = timed(lambda: sum(step(number) for number in range(2, 2 + steps)))
-    flops = counter.get_total_flops() / counted
-    return {"rate": read_outs / seconds, "flops": flops, "bytes": peak, "matrix": matrix_rate(shape)}  # fmt: skip
+    return {
+        "rate": read_outs / seconds,
+        "flops": counter.get_total_flops() / counted,
+        "bytes": peak,
+        "matrix": matrix_rate(torch.device("cpu"), getattr(torch, dtype)),
+    }
 
 
 @torch.no_grad()
-def validation(shape: Shape, way: str) -> dict[str, float]:
+def validation(shape: Shape, way: str, dtype: str) -> dict[str, float]:
     """Seconds to encode the first items and users."""
-    released, trainer, splits = build(shape, "last_item")
+    released, trainer, splits = build(shape, dtype)
     model, num_items, num_users = trainer.model.eval(), VALIDATED["items"], VALIDATED["users"]
     histories = splits.sequences.take(np.arange(num_users))
     model.cache_prefixes(4.0)
@@ -139,14 +119,6 @@ def validation(shape: Shape, way: str) -> dict[str, float]:
 
 def _batches(count: int, size: int) -> list[np.ndarray]:
     return np.split(np.arange(count), range(size, count, size))
-
-
-def matrix_rate(shape: Shape) -> float:
-    """FLOPs per second of the layers' largest matrix product."""
-    dtype = getattr(torch, shape.dtype)
-    x, weight = (torch.randn(n, shape.width).to(dtype) for n in (4096, shape.width * 8 // 3))
-    seconds = median_seconds(lambda: functional.linear(x, weight), repeats=10)
-    return 2 * len(x) * len(weight) * shape.width / seconds
 
 
 def peak_increase(work: Callable[[], Any]) -> int:
@@ -168,8 +140,9 @@ def side_by_side(
     """Per dtype of ours: the dtype, the measurements of the released implementation and ours, in separate processes."""
     measured = {}
     for way, dtype in (("released", "float32"), ("ours", "float32"), ("ours", "bfloat16")):
-        shape = Shape(8, 512, vocabulary, dtype)
-        measured[way] = in_own_process(work, shape, way, *arguments).result
+        measured[way] = in_own_process(
+            work, llama(8, 512, vocabulary), way, dtype, *arguments
+        ).result
         print(f"    {f'{way}, {dtype}':20} {show(measured[way])}", flush=True)
         if way == "ours":
             yield dtype, measured["released"], measured["ours"]
@@ -207,7 +180,7 @@ def compare(vocabulary: int, steps: int) -> Iterator[Figure]:
 
 def figures(vocabularies: tuple[int, ...] = (32_000, 128_000), steps: int = 3) -> Iterator[Figure]:
     """`steps` of each implementation are timed."""
-    check(Shape(2, 128, 8_000))
+    check(llama(2, 128, 8_000))
     for vocabulary in vocabularies:
         print(f"\n8 layers of 512, {vocabulary:,} words, {torch.get_num_threads()} threads")
         yield from compare(vocabulary, steps)

@@ -1,14 +1,23 @@
-"""Random histories and titles with the lengths of Amazon's, and a tokenizer of their words."""
+"""Random histories and titles with the lengths of Amazon's, a tokenizer of their words, and students around a Llama."""
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
+from llmsrec.core.config import PARAMS, from_mapping, load_section, read_section
 from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Splits
+from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.prompts import ITEM_END, ITEM_START, USER_END, USER_START
+from llmsrec.sequential.sasrec import SASRec
+from llmsrec.sequential.trainer import TeacherConfig
+from llmsrec.student.config import StudentConfig
+from llmsrec.student.trainer import StudentTrainer, new_student
 
 USERS, ITEMS = 600, 1_500
 WORDS, DAY = 4_000, 86_400_000
@@ -51,3 +60,40 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     )
     core.pre_tokenizer = split
     return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="?", pad_token="?")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a Llama, and the number of users in a step of its student's training."""
+
+    layers: int
+    width: int
+    heads: int
+    key_heads: int
+    inner: int
+    vocabulary: int
+    batch_size: int
+
+    def config(self) -> LlamaConfig:
+        """A Llama of this shape."""
+        return LlamaConfig(
+            vocab_size=self.vocabulary, hidden_size=self.width, num_hidden_layers=self.layers,
+            intermediate_size=self.inner, num_attention_heads=self.heads,
+            num_key_value_heads=self.key_heads, max_position_embeddings=4096,
+        )  # fmt: skip
+
+    @property
+    def layer_weights(self) -> int:
+        """The number of weights in the matrices of all layers."""
+        head = self.width // self.heads
+        attention = 2 * self.width * (self.heads + self.key_heads) * head
+        return self.layers * (attention + 3 * self.width * self.inner)
+
+
+def student_trainer(lm: LlamaModel, splits: Splits, changes: dict[str, Any]) -> StudentTrainer:
+    """The training of a student around a language model, with the settings of params.yaml but for `changes`."""
+    teacher = SASRec(load_section(TeacherConfig, "teacher").network(splits.num_items))
+    config = from_mapping(StudentConfig, read_section("student", PARAMS) | changes, str(PARAMS))
+    backbone = Backbone(lm.eval().requires_grad_(False), word_tokenizer(), "random")
+    model = new_student(config, backbone, teacher.eval(), splits.catalog)
+    return StudentTrainer(model, splits, config)

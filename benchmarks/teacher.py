@@ -1,17 +1,17 @@
 """Training and evaluation of SASRec: this project against the public PyTorch ports, same network and batch size.
 
-The ports sample each user in Python, in worker processes behind a queue, pad every history to the full width, and
+The ports sample each user in Python, in worker processes, pad every history to the full width, and
 evaluate with one forward pass per user. This file implements both on synthetic histories with lengths like Amazon's.
 """
 
 import random
 from collections.abc import Iterator
-from multiprocessing import get_context
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
 
 from benchmarks.figures import Figure, run_benchmark, timed
 from benchmarks.synthetic import synthetic_histories
@@ -43,44 +43,29 @@ def plain_sample(history: list[int], num_items: int, width: int) -> tuple[np.nda
     return inputs, positives, negatives
 
 
-def plain_worker(histories: list[list[int]], width: int, batch_size: int, queue: Any) -> None:
-    while True:
-        chosen = [random.choice(histories) for _ in range(batch_size)]
-        samples = [plain_sample(history, ITEMS, width) for history in chosen]
-        queue.put([np.stack(column) for column in zip(*samples, strict=True)])
+class PlainSamples(IterableDataset[tuple[np.ndarray, ...]]):
+    """Samples of random users without end, each made by a loop."""
 
+    def __init__(self, histories: list[list[int]], width: int) -> None:
+        self.histories, self.width = histories, width
 
-def plain_batches(histories: list[list[int]], width: int, batch_size: int) -> Iterator[list[Any]]:
-    context = get_context("spawn")
-    queue = context.Queue(maxsize=WORKERS * 10)
-    workers = [
-        context.Process(
-            target=plain_worker, args=(histories, width, batch_size, queue), daemon=True
-        )
-        for _ in range(WORKERS)
-    ]
-    for worker in workers:
-        worker.start()
-    try:
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
         while True:
-            yield queue.get()
-    finally:
-        for worker in workers:
-            worker.terminate()
+            yield plain_sample(random.choice(self.histories), ITEMS, self.width)
 
 
 def plain_training(model: SASRec, train: Sequences, config: TeacherConfig, steps: int) -> float:
     """Interactions per second."""
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98))
     histories = [train[row].tolist() for row in range(len(train))]
-    batches = plain_batches(histories, config.max_length, config.batch_size)
+    samples = PlainSamples(histories, config.max_length)
+    batches = iter(DataLoader(samples, config.batch_size, num_workers=WORKERS, prefetch_factor=10))
     model.train()
 
-    def step(inputs: np.ndarray, positives: np.ndarray, negatives: np.ndarray) -> int:
-        states = model(torch.from_numpy(inputs))
-        table, mask = model.item_embedding, torch.from_numpy(positives != 0)
-        positive = (states * table(torch.from_numpy(positives))).sum(-1)[mask]
-        negative = (states * table(torch.from_numpy(negatives))).sum(-1)[mask]
+    def step(inputs: Tensor, positives: Tensor, negatives: Tensor) -> int:
+        states, mask, table = model(inputs), positives != 0, model.item_embedding
+        positive = (states * table(positives)).sum(-1)[mask]
+        negative = (states * table(negatives)).sum(-1)[mask]
         loss = functional.softplus(-positive).mean() + functional.softplus(negative).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -90,7 +75,6 @@ def plain_training(model: SASRec, train: Sequences, config: TeacherConfig, steps
     for _ in range(2):  # warm-up
         step(*next(batches))
     trained, seconds = timed(lambda: sum(step(*next(batches)) for _ in range(steps)))
-    batches.close()
     return trained / seconds
 
 

@@ -28,12 +28,10 @@ def server_account() -> str | None:
     """The user to run the server as if this process is root, which Postgres refuses; None otherwise."""
     if os.geteuid() != 0:
         return None
+    known = {user.pw_name for user in pwd.getpwall()}
     for name in ("postgres", "nobody"):
-        try:
-            pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return name
+        if name in known:
+            return name
     raise StackError("Postgres does not run as root, and there is no user `postgres` or `nobody`")
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -63,33 +62,27 @@ class Processes:
 
     def start(self, service: Service, timeout: float = 120) -> None:
         """Start a service and wait until it is ready; raises StackError after `timeout` seconds or at its end."""
-        account: dict[str, Any] = {}
-        if service.account is not None:
-            account = {"user": service.account, "group": service.account, "extra_groups": []}
+        user = service.account
         with self.log(service.name).open("ab") as log:
             process = subprocess.Popen(
                 service.command,
-                cwd="/"
-                if service.account
-                else self.root,  # the project may not be accessible to another user
+                cwd="/" if user else self.root,  # another user may have no access to the project
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **service.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which stops them in order
-                **account,
+                user=user,
+                group=user,
+                extra_groups=[] if user else None,
             )
         self.running[service.name] = process
         deadline = time.monotonic() + timeout
         while not service.ready():
-            if process.poll() is not None:
-                raise StackError(
-                    f"{service.name} ended during its start:\n{self.tail(service.name)}"
-                )
-            if time.monotonic() > deadline:
-                raise StackError(
-                    f"{service.name} is not ready after {timeout:.0f} s:\n{self.tail(service.name)}"
-                )
+            ended = process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                what = "ended during its start" if ended else f"is not ready after {timeout:.0f} s"
+                raise StackError(f"{service.name} {what}:\n{self.tail(service.name)}")
             time.sleep(0.2)
 
     def ended(self) -> str | None:

@@ -9,16 +9,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
 
 from orchestration.asset_metadata import markdown_table
 from orchestration.child import run_child
-from orchestration.dvc_assets import StageFailed
 from orchestration.dvc_project import DvcError, DvcProject, Result
-from orchestration.raw_reviews import FOLDER
+from orchestration.raw_reviews import FOLDER, data_asset
 
 STAGE = "llmsrec.stages.arrivals"
 JOB = "take_arrivals"
@@ -38,47 +38,21 @@ def arrivals_asset(
 ) -> dg.AssetsDefinition:
     """The asset `arrivals`, partitioned by dataset; `inboxes` has the inbox of each dataset that has one."""
 
-    @dg.asset(
-        name="arrivals",
-        deps=["raw_reviews"],
-        description="New files of the inbox, validated and added to the raw files under the hash of their content",
-        group_name="data",
-        pool="cpu",
-        partitions_def=dg.StaticPartitionsDefinition(datasets),
-        kinds={"dvc"},
-    )
-    def arrivals(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
-        dataset = context.partition_key
-        inbox = inboxes.get(dataset, {})
-        result = Result("unchanged", 0.0, ())
-        files: list[dict[str, Any]] = []
+    def ingest(context: dg.AssetExecutionContext) -> tuple[Result, dict[str, Any]]:
+        inbox = inboxes.get(context.partition_key, {})
+        result, files = Result("unchanged", 0.0, ()), []
         if inbox.get("source") is not None:
             push = bool(inbox.get("push"))
-            result, files = ingest_arrivals(project, dataset, push, context.log.info)
-        if result.outcome == "failed":
-            raise StageFailed(f"arrivals@{dataset}", result)
-        yield dg.MaterializeResult(
-            metadata=_metadata(result, inbox, files),
-            data_version=dg.DataVersion(project.tracked_hash(f"{FOLDER}/{dataset}") or "none"),
-        )
+            result, files = ingest_arrivals(project, context.partition_key, push, context.log.info)
+        counts = Counter(row["status"] for row in files)
+        return result, {
+            "inbox": str(inbox.get("source")),
+            **{status: counts[status] for status in ("accepted", "known", "rejected", "waiting")},
+            "files": dg.MetadataValue.md(files_table(files)),
+        }
 
-    return arrivals
-
-
-def _metadata(
-    result: Result, inbox: Mapping[str, Any], files: list[dict[str, Any]]
-) -> dict[str, Any]:
-    counts = {
-        status: sum(row["status"] == status for row in files)
-        for status in ("accepted", "known", "rejected", "waiting")
-    }
-    return {
-        "outcome": result.outcome,
-        "seconds": round(result.seconds, 1),
-        "inbox": str(inbox.get("source")),
-        **counts,
-        "files": dg.MetadataValue.md(files_table(files)),
-    }
+    description = "New files of the inbox, validated and added to the raw files under the hash of their content"
+    return data_asset(project, "arrivals", datasets, description, ingest, ("raw_reviews",))
 
 
 def ingest_arrivals(
@@ -118,16 +92,10 @@ def ingest_arrivals(
 def files_table(files: list[dict[str, Any]]) -> str:
     """A Markdown table with a row for each file of the inbox."""
     rows = [
-        (
-            row["file"]["name"],
-            row["status"],
-            row["target"],
-            row["lines"],
-            row["rejects"],
-            row["reason"],
-        )
+        (row["file"]["name"], row["status"], row["target"], row["lines"], row["rejects"],
+         (row["reason"] or "").partition("\n")[0])
         for row in files
-    ]
+    ]  # fmt: skip
     return markdown_table(["file", "status", "stored as", "lines", "broken", "reason"], rows)
 
 

@@ -157,16 +157,13 @@ class DvcProject:
         with Repo(str(self.root)) as repo:
             graph = repo.index.graph
             order = topological_sort(graph.reverse(copy=True))
+            files = [file.resolve() for file in self.pipelines]
             stages = [
                 read_stage(dvc_stage, graph, self.root, self.external)
                 for dvc_stage in order
-                if self._is_included(dvc_stage)
+                if dvc_stage.cmd and Path(dvc_stage.path) in files
             ]
             return {stage.address: stage for stage in stages}
-
-    def _is_included(self, dvc_stage: Any) -> bool:
-        files = [file.resolve() for file in self.pipelines]
-        return bool(dvc_stage.cmd) and Path(dvc_stage.path) in files
 
     def _dvc(
         self, arguments: list[str], log: Log, env: Mapping[str, str] | None = None

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,53 +17,61 @@ FOLDER = "data"
 Listing = dict[str, tuple[int, int]]
 
 
+def data_asset(
+    project: DvcProject,
+    name: str,
+    datasets: list[str],
+    description: str,
+    ingest: Callable[[dg.AssetExecutionContext], tuple[Result, dict[str, Any]]],
+    deps: tuple[str, ...] = (),
+) -> dg.AssetsDefinition:
+    """An asset that fills the raw files of each dataset; `ingest` returns its result and metadata to show."""
+
+    @dg.asset(
+        name=name,
+        deps=deps,
+        description=description,
+        group_name="data",
+        pool="cpu",
+        partitions_def=dg.StaticPartitionsDefinition(datasets),
+        kinds={"dvc"},
+    )
+    def materialise(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        dataset = context.partition_key
+        result, metadata = ingest(context)
+        if result.outcome == "failed":
+            raise StageFailed(f"{name}@{dataset}", result)
+        return dg.MaterializeResult(
+            metadata={"outcome": result.outcome, "seconds": round(result.seconds, 1), **metadata},
+            data_version=dg.DataVersion(project.tracked_hash(f"{FOLDER}/{dataset}") or "none"),
+        )
+
+    return materialise
+
+
 def raw_reviews_asset(
     project: DvcProject, datasets: Mapping[str, str], tracker: MlflowRuns | None = None
 ) -> dg.AssetsDefinition:
     """The asset `raw_reviews`, partitioned by dataset."""
 
-    @dg.asset(
-        name="raw_reviews",
-        description="Raw review and item files, downloaded or generated, verified and never changed; "
-        "`data.dvc` holds their hashes",
-        group_name="data",
-        pool="cpu",
-        partitions_def=dg.StaticPartitionsDefinition(list(datasets)),
-        kinds={"dvc"},
-    )
-    def raw_reviews(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
-        dataset = context.partition_key
-        source = str(datasets[dataset])
-        url = None
-        start = time.time()
+    def ingest(context: dg.AssetExecutionContext) -> tuple[Result, dict[str, Any]]:
+        dataset, start = context.partition_key, time.time()
         result = fetch(context, project, dataset)
+        metadata: dict[str, Any] = {"source": str(datasets[dataset])}
         if tracker is not None and result.outcome != "unchanged":
             parent = ParentRun(context.run.run_id, dataset)
-            with tracker.start_run("raw_reviews", parent, {"source": source}, start) as run:
-                run.outcome, url = result.outcome, run.url
+            with tracker.start_run("raw_reviews", parent, dict(metadata), start) as run:
+                run.outcome = result.outcome
                 run.metrics["seconds"] = result.seconds
                 run.tags["dvc_hash"] = project.tracked_hash(f"{FOLDER}/{dataset}") or "none"
-        if result.outcome == "failed":
-            raise StageFailed(f"raw_reviews@{dataset}", result)
-        yield dg.MaterializeResult(
-            metadata=_metadata(result, source, url, project.root / FOLDER / dataset),
-            data_version=dg.DataVersion(project.tracked_hash(f"{FOLDER}/{dataset}") or "none"),
-        )
+                metadata["mlflow_run"] = dg.MetadataValue.url(run.url)
+        files = listing(project.root / FOLDER / dataset)
+        sizes = {Path(name).name: dg.MetadataValue.int(size) for name, (size, _) in files.items()}
+        return result, metadata | sizes
 
-    return raw_reviews
-
-
-def _metadata(result: Result, source: str, url: str | None, folder: Path) -> dict[str, Any]:
-    return {
-        "outcome": result.outcome,
-        "seconds": round(result.seconds, 1),
-        "source": source,
-        **({"mlflow_run": dg.MetadataValue.url(url)} if url else {}),
-        **{
-            Path(name).name: dg.MetadataValue.int(size)
-            for name, (size, _) in listing(folder).items()
-        },
-    }
+    description = "Raw review and item files, downloaded or generated, verified and never changed; "
+    description += "`data.dvc` holds their hashes"
+    return data_asset(project, "raw_reviews", list(datasets), description, ingest)
 
 
 def fetch(context: dg.AssetExecutionContext, project: DvcProject, dataset: str) -> Result:

@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 import dagster as dg
 
 FOLDER = "locks"
-POLL_SECONDS, LOG_SECONDS = 0.5, 30.0  # while waiting for the lock of a dataset
 KILLED = "The process of this run ended unexpectedly: it was killed, or the machine went down"
 _descriptors: dict[str, int] = {}  # of the locks that this process holds, by file name
 
@@ -38,9 +36,7 @@ def lock_run(run_id: str) -> Callable[[], None]:
         return lambda: None
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run_id}.run"
-    unlocked = path.with_suffix(
-        ".new"
-    )  # renamed once it is locked, so that no process sees it unlocked
+    unlocked = path.with_suffix(".new")  # renamed once locked: no process sees it unlocked
     _descriptors[path.name] = _open(unlocked)
     fcntl.flock(_descriptors[path.name], fcntl.LOCK_EX)
     os.replace(unlocked, path)
@@ -54,13 +50,10 @@ def lock_dataset(partition: str, log: Callable[[str], None]) -> Callable[[], Non
         return lambda: None
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(partition.encode()).hexdigest()[:16] + ".dataset"
-    descriptor, logged = _open(folder / name), float("-inf")
-    while not _try_lock(descriptor):
-        if time.monotonic() - logged >= LOG_SECONDS:
-            logged = time.monotonic()
-            log(f"another run of {partition} is in progress; waiting for its end")
-        time.sleep(POLL_SECONDS)
-    _descriptors[name] = descriptor
+    _descriptors[name] = descriptor = _open(folder / name)
+    if not _try_lock(descriptor):
+        log(f"another run of {partition} is in progress; waiting for its end")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
     return lambda: os.close(_descriptors.pop(name))
 
 
