@@ -88,7 +88,9 @@ class Recommender:
         old, new = shared_items(self.catalog, catalog)
         purchases[new] = self.fitted.purchases[old]
         parts = rankers_for_catalog(self.parts, self.catalog, catalog)
-        return Recommender(catalog, parts, replace(self.fitted, purchases=purchases))
+        vectors = parts["student"].item_vectors.cpu().numpy()
+        fitted = replace(self.fitted, purchases=purchases, item_vectors=vectors)
+        return Recommender(catalog, parts, fitted)
 
     def with_new_items(self, new_items: dict[str, str]) -> "Recommender":
         """A recommender with additional items, given as id: title; items of the catalog stay unchanged."""

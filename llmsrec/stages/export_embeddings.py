@@ -25,14 +25,12 @@ def main(argv: list[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args(argv)
     config = load_section(EmbeddingsConfig, "embeddings")
+    catalog = Catalog.load(args.splits / "items.parquet")
+    fitted = FittedRecommender.load(args.recommender)
     digests = {
         "model": sha256(args.recommender / "config.json"),
         "data": sha256(args.splits / "items.parquet"),
     }
-    fitted, catalog = (
-        FittedRecommender.load(args.recommender),
-        Catalog.load(args.splits / "items.parquet"),
-    )
     export_items(fitted, SASRec.load(args.teacher), catalog, args.out, digests)
     if config.upload:
         upload([args.out / "items.parquet", args.out / "manifest.json"], config.upload)
