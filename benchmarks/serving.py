@@ -7,7 +7,6 @@ for `--seconds`; the server handles one at a time. References of the ratios: the
 same recommendations without HTTP and MLflow.
 """
 
-import os
 import sys
 import tempfile
 import time
@@ -36,22 +35,11 @@ RETURNING_USERS = 300
 @contextmanager
 def served(model: Path | str) -> Iterator[str]:
     """The address of a new server, which is stopped at the end of the block."""
-    port, here = free_port(), str(Path(sys.executable).parent)
+    port = free_port()
     url = f"http://{HOST}:{port}"
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        str(model),
-        "--port",
-        str(port),
-    ]
-    command += ["--env-manager", "local", "--host", HOST]
-    path = os.pathsep.join([here, os.environ["PATH"]])
-    server = Service("server", command, lambda: responds(f"{url}/ping"), {"PATH": path})
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model)]
+    command += ["--port", str(port), "--host", HOST, "--env-manager", "local"]
+    server = Service("server", command, lambda: responds(f"{url}/ping"))
     with tempfile.TemporaryDirectory() as logs:
         processes = Processes(Path.cwd(), Path(logs))
         try:

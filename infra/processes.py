@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from orchestration.child import stop_group
+from orchestration.child import same_python, stop_group
 
 HOST = "127.0.0.1"
 
@@ -67,7 +67,7 @@ class Processes:
             process = subprocess.Popen(
                 service.command,
                 cwd="/" if user else self.root,  # another user may have no access to the project
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **service.env},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **same_python(), **service.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

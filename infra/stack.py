@@ -4,7 +4,6 @@ Postgres, an S3 API (moto, in memory), MLflow on both, a code server, Dagster's 
 The data of the services are deleted when they stop; the outputs of stages stay in the project.
 """
 
-import os
 import secrets
 import signal
 import sys
@@ -180,7 +179,6 @@ def _interrupt(*_: Any) -> None:
 def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore SIGINT
         signal.signal(number, _interrupt)
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     try:
         with new_home() as home:
             stack = Stack(ROOT, home, webserver=3000, mlflow=5000)

@@ -24,7 +24,7 @@ def run_child(
     process = subprocess.Popen(
         command,
         cwd=root,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **_same_python(), **(env or {})},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **same_python(), **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -60,6 +60,6 @@ def stop_group(process: subprocess.Popen[Any]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _same_python() -> dict[str, str]:
+def same_python() -> dict[str, str]:
     """A PATH where `python` in a stage's command is the running interpreter."""
     return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
