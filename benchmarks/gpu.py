@@ -121,7 +121,7 @@ def cost(work: Callable[[], object], device: torch.device) -> tuple[float, float
 
 def training(trainer: StudentTrainer, layer_weights: int) -> Measurement:
     """Whole steps: building prompts, forward and backward pass, optimizer."""
-    model = trainer.model.train()
+    model = trainer.model
     for step in range(WARM_UP):
         trainer.step(step)
     steps = range(WARM_UP, WARM_UP + STEPS)

@@ -89,11 +89,13 @@ def training(shape: Shape, way: str, dtype: str, examples: str, steps: int) -> d
     with FlopCounterMode(display=False) as counter:
         counted = step(1)
     read_outs, seconds = timed(lambda: sum(step(number) for number in range(2, 2 + steps)))
+    rate, flops = read_outs / seconds, counter.get_total_flops() / counted
+    share = rate * flops / matrix_rate(torch.device("cpu"), getattr(torch, dtype))
     return {
-        "rate": read_outs / seconds,
-        "flops": counter.get_total_flops() / counted,
-        "bytes": peak,
-        "matrix": matrix_rate(torch.device("cpu"), getattr(torch, dtype)),
+        "read-outs/s": rate,
+        "GFLOP each": flops / 1e9,
+        "of the matrix rate": share,
+        "MB a step": peak / 1e6,
     }
 
 
@@ -108,12 +110,10 @@ def validation(shape: Shape, way: str, dtype: str) -> dict[str, float]:
         vectors, items = timed(lambda: encode_items(model, num_items))
         _, users = timed(lambda: RetrievalRanker(model, vectors).user_vectors(histories))
     else:
-        sizes = BATCH * (1 + NEGATIVES), BATCH
-        batches = [
-            _batches(count, size) for count, size in zip((num_items, num_users), sizes, strict=True)
-        ]
-        _, items = timed(lambda: [released.items(1 + rows) for rows in batches[0]])
-        _, users = timed(lambda: [released.users(histories.take(rows)) for rows in batches[1]])
+        size = BATCH * (1 + NEGATIVES)
+        _, items = timed(lambda: [released.items(1 + rows) for rows in _batches(num_items, size)])
+        parts = [histories.take(rows) for rows in _batches(num_users, BATCH)]
+        _, users = timed(lambda: [released.users(part) for part in parts])
     return {"items/s": num_items / items, "users/s": num_users / users, "seconds": items + users}
 
 
@@ -132,47 +132,30 @@ def peak_increase(work: Callable[[], Any]) -> int:
 
 
 def side_by_side(
-    vocabulary: int,
-    show: Callable[[dict[str, float]], str],
-    work: Callable[..., Any],
-    *arguments: Any,
+    vocabulary: int, work: Callable[..., dict[str, float]], *arguments: Any
 ) -> Iterator[tuple[str, dict[str, float], dict[str, float]]]:
     """Per dtype of ours: the dtype, the measurements of the released implementation and ours, in separate processes."""
-    measured = {}
+    measured, shape = {}, llama(8, 512, vocabulary)
     for way, dtype in (("released", "float32"), ("ours", "float32"), ("ours", "bfloat16")):
-        measured[way] = in_own_process(
-            work, llama(8, 512, vocabulary), way, dtype, *arguments
-        ).result
-        print(f"    {f'{way}, {dtype}':20} {show(measured[way])}", flush=True)
+        measured[way] = in_own_process(work, shape, way, dtype, *arguments).result
+        numbers = ", ".join(f"{value:,.4g} {what}" for what, value in measured[way].items())
+        print(f"    {f'{way}, {dtype}':20} {numbers}", flush=True)
         if way == "ours":
             yield dtype, measured["released"], measured["ours"]
-
-
-def show_training(measured: dict[str, float]) -> str:
-    share = measured["rate"] * measured["flops"] / measured["matrix"]
-    return (
-        f"{measured['rate']:8.2f} read-outs/s  {measured['flops'] / 1e9:7.1f} GFLOP each  "
-        f"{share:5.0%} of the matrix rate  {measured['bytes'] / 1e6:7,.0f} MB per step"
-    )
-
-
-def show_validation(measured: dict[str, float]) -> str:
-    rates = f"{measured['items/s']:8.2f} items/s  {measured['users/s']:8.2f} users/s"
-    return f"{rates}  {measured['seconds']:6.1f} s together"
 
 
 def compare(vocabulary: int, steps: int) -> Iterator[Figure]:
     name = f"student, {vocabulary // 1000}k words"
     for examples, goals in GOALS.items():
         print(f"  training, {examples}", flush=True)
-        for dtype, released, ours in side_by_side(
-            vocabulary, show_training, training, examples, steps
-        ):
+        for dtype, released, ours in side_by_side(vocabulary, training, examples, steps):
             what = f"{name}, {examples}, {dtype}"
-            yield Figure(f"{what}: rate", ours["rate"] / released["rate"], goals[dtype])
-            yield Figure(f"{what}: peak memory", released["bytes"] / ours["bytes"], 3)
+            yield Figure(
+                f"{what}: rate", ours["read-outs/s"] / released["read-outs/s"], goals[dtype]
+            )
+            yield Figure(f"{what}: peak memory", released["MB a step"] / ours["MB a step"], 3)
     print("  validation", flush=True)
-    for dtype, released, ours in side_by_side(vocabulary, show_validation, validation):
+    for dtype, released, ours in side_by_side(vocabulary, validation):
         what = f"{name}, {dtype}"
         yield Figure(f"{what}: items/s", ours["items/s"] / released["items/s"], 12)
         yield Figure(f"{what}: validation", released["seconds"] / ours["seconds"], 10)
