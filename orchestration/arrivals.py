@@ -40,7 +40,8 @@ def arrivals_asset(
 
     def ingest(context: dg.AssetExecutionContext) -> tuple[Result, dict[str, Any]]:
         inbox = inboxes.get(context.partition_key, {})
-        result, files = Result("unchanged", 0.0, ()), []
+        result = Result("unchanged", 0.0, ())
+        files: list[dict[str, Any]] = []
         if inbox.get("source") is not None:
             push = bool(inbox.get("push"))
             result, files = ingest_arrivals(project, context.partition_key, push, context.log.info)
