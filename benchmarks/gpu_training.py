@@ -6,8 +6,8 @@
 params.yaml; `--set` changes some of the student's. The same command resumes from the last validation. The tables are
 those of the best student so far. docs/howto/gpu.md lists the packages that it needs. It also runs on a CPU.
 
-`--out` gets teacher/, student/, table.csv (one row per number, with its interval), ranks.npz (the ranks of each test
-user), vectors.npz (the student's vectors, in half precision) and run.json (device, steps, seconds).
+`--out` gets teacher/, student/, recommender/, table.csv (one row per number, with its interval), ranks.npz (the ranks
+of each test user), vectors.npz (the student's vectors, in half precision) and run.json (device, steps, seconds).
 """
 
 import argparse
@@ -18,27 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 
-from benchmarks.hybrids import (
-    HYBRIDS,
-    BothRanks,
-    ScoredPart,
-    TitleOverlap,
-    Weights,
-    best_weights,
-    metrics_table,
-    ranks_of,
-    vector_scores,
-)
+from benchmarks.figures import timed
 from llmsrec.core.config import PARAMS, from_mapping, load_section, read_section
 from llmsrec.core.errors import ConfigError, LLMSRecError
-from llmsrec.core.files import write_json
-from llmsrec.data.splits import Part, Splits
+from llmsrec.core.files import sha256, write_json
+from llmsrec.data.splits import Splits
+from llmsrec.evaluation.bootstrap import interval, resampled_means
 from llmsrec.llm.backbone import Backbone, load_encoder
-from llmsrec.llm.ranker import RetrievalRanker, encode_items
-from llmsrec.sequential.ranker import SequentialRanker
+from llmsrec.llm.ranker import RetrievalRanker
+from llmsrec.ranking.metrics import Ranks, hit_rate, ndcg
+from llmsrec.ranking.protocol import Evaluation, evaluate
+from llmsrec.recommender.fitted import RecommenderConfig, fit_recommender
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig, train_teacher
 from llmsrec.student.config import StudentConfig
@@ -50,6 +44,7 @@ from llmsrec.training.loop import MetricLog
 from llmsrec.training.seeding import generator, seed_torch
 
 RESAMPLES = 1_000
+METRICS = {"ndcg@10": ndcg, "hr@10": hit_rate}
 
 
 class TimeIsUpError(Exception):
@@ -138,60 +133,67 @@ def train_slice(
     return model, {"steps": state["step"], "finished": finished, **state["stopping"]}
 
 
-class Systems:
-    """Teacher, student and title overlap, to score the users of a part."""
+def compare(run: Run, student: LLMSRec) -> dict[str, Evaluation]:
+    """Test ranks of each part, of the recommender, and of teacher and student with shuffled histories.
 
-    def __init__(self, run: Run, teacher: SASRec, student: LLMSRec) -> None:
-        self.splits = run.splits
-        self.content = TitleOverlap(run.splits.catalog.titles)
-        self.teacher = SequentialRanker(teacher.to(run.device))
-        self.student = RetrievalRanker(student, encode_items(student, run.splits.num_items))
-
-    def scored(self, part: Part, *, shuffled: bool = False) -> ScoredPart:
-        """The scores of all systems, with shuffled histories if requested."""
-        histories = self.splits.histories(part)
-        if shuffled:
-            histories = histories.shuffled(generator(0, 0))
-        scores = {
-            "teacher": vector_scores(self.teacher, histories),
-            "student": vector_scores(self.student, histories),
-            "content": self.content.scores(histories),
-        }
-        return ScoredPart(self.splits, part, scores)
-
-
-def compare(systems: Systems) -> tuple[dict[str, BothRanks], dict[str, Weights]]:
-    """Test ranks of each system, of the hybrids, and of teacher and student with shuffled histories; the weights."""
-    valid, test = systems.scored("valid"), systems.scored("test")
-    weights = {" + ".join(names): best_weights(valid, names) for names in HYBRIDS}
-    single = {name: {name: 1.0} for name in ("teacher", "student", "content")}
-    every = single | weights
-    ranks = dict(zip(every, ranks_of(test, list(every.values())), strict=True))
-    shuffled = systems.scored("test", shuffled=True)
+    Also writes the recommender and the student's vectors."""
+    splits, config = run.splits, load_section(RecommenderConfig, "recommender", run.params)
+    fitted = fit_recommender(
+        student, splits, config, sha256(run.out / "student" / "model.safetensors")
+    )
+    fitted.save(run.out / "recommender")
+    parts = fitted.rankers(student, splits.catalog)
+    shuffled = splits.histories("test").shuffled(generator(0, 0))
+    ranks = {
+        name: evaluate(ranker, splits, "test")
+        for name, ranker in (parts | fitted.hybrids(parts)).items()
+    }
     for name in ("teacher", "student"):
-        ranks[f"{name}, shuffled"] = ranks_of(shuffled, [single[name]])[0]
-    return ranks, weights
+        ranks[f"{name}, shuffled"] = evaluate(parts[name], splits, "test", histories=shuffled)
+    ranker = parts["student"]
+    assert isinstance(ranker, RetrievalRanker)
+    vectors = {
+        "valid": ranker.user_vectors(splits.histories("valid")),
+        "test": ranks["student"].users,
+        "items": fitted.item_vectors,
+    }
+    save_arrays(run.out / "vectors.npz", vectors, np.float16)
+    return ranks
 
 
-def save_comparison(run: Run, systems: Systems, labels: dict[str, Any]) -> None:
-    """Write table.csv, ranks.npz and vectors.npz; `labels` are columns of the table."""
-    ranks, weights = compare(systems)
-    rows = metrics_table(ranks, weights, RESAMPLES).assign(**labels)
-    rows.to_csv(run.out / "table.csv", index=False)
-    columns = ["system", "protocol", "metric", "value", "low", "high", "weights"]
-    print(rows[columns].to_string(index=False, float_format="%.4f"), flush=True)
-    arrays: dict[str, Any] = {
-        f"{name}/{protocol}/{field}": getattr(getattr(both, protocol), field).astype(np.int32)
-        for name, both in ranks.items()
+def save_comparison(run: Run, student: LLMSRec, labels: dict[str, Any]) -> None:
+    """Write table.csv and ranks.npz; `labels` are columns of the table."""
+    ranks = {
+        (name, protocol): getattr(both, protocol)
+        for name, both in compare(run, student).items()
         for protocol in ("sampled", "full")
+    }
+    rows = metrics_table(ranks).assign(**labels)
+    rows.to_csv(run.out / "table.csv", index=False)
+    print(rows.to_string(index=False, float_format="%.4f"), flush=True)
+    arrays = {
+        f"{name}/{protocol}/{field}": getattr(one, field)
+        for (name, protocol), one in ranks.items()
         for field in ("better", "ties")
     }
-    np.savez_compressed(run.out / "ranks.npz", **arrays)
-    users = {part: run.splits.histories(part) for part in ("valid", "test")}
-    vectors = {part: systems.student.user_vectors(rows) for part, rows in users.items()}
-    vectors["items"] = systems.student.item_vectors.cpu().numpy()
-    halves: dict[str, Any] = {name: matrix.astype(np.float16) for name, matrix in vectors.items()}
-    np.savez_compressed(run.out / "vectors.npz", **halves)
+    save_arrays(run.out / "ranks.npz", arrays, np.int32)
+
+
+def metrics_table(ranks: dict[tuple[str, str], Ranks]) -> pd.DataFrame:
+    """A row per system, protocol and metric, with its interval over users."""
+    keys = [(*key, metric) for key in ranks for metric in METRICS]
+    values = np.column_stack(
+        [METRICS[metric](ranks[name, protocol], 10) for name, protocol, metric in keys]
+    )
+    drawn = resampled_means(values, RESAMPLES, seed=0)
+    means = [interval(float(values[:, at].mean()), drawn[:, at]) for at in range(len(keys))]
+    table = pd.DataFrame(keys, columns=["system", "protocol", "metric"])
+    return table.join(pd.DataFrame([mean.as_dict() for mean in means])).assign(users=len(values))
+
+
+def save_arrays(file: Path, arrays: dict[str, np.ndarray], dtype: type[Any]) -> None:
+    converted: dict[str, Any] = {name: array.astype(dtype) for name, array in arrays.items()}
+    np.savez_compressed(file, **converted)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -215,17 +217,15 @@ def main(argv: list[str]) -> None:
     changes = {key: yaml.safe_load(value) for key, _, value in parts}
     args.out.mkdir(parents=True, exist_ok=True)
     run = Run(Splits.load(args.splits), args.params, changes, args.out, init_process_group())
-    clock = [time.monotonic()]
-    teacher = run.teacher()
-    clock.append(time.monotonic())
+    teacher, teacher_seconds = timed(run.teacher)
     backbone = open_backbone(args.backbone, args.layers, run.device)
-    student, progress = train_slice(run, teacher, backbone, args.minutes)
-    clock.append(time.monotonic())
+    (student, progress), student_seconds = timed(
+        lambda: train_slice(run, teacher, backbone, args.minutes)
+    )
     labels = {"backbone": args.backbone.name, "layers": args.layers or "all", "seed": run.student.seed,
               "steps": progress["steps"], "finished": progress["finished"]}  # fmt: skip
-    save_comparison(run, Systems(run, teacher, student), labels)
-    clock.append(time.monotonic())
-    seconds = dict(zip(("teacher", "student", "comparison"), np.diff(clock).tolist(), strict=True))
+    _, comparison = timed(lambda: save_comparison(run, student, labels))
+    seconds = {"teacher": teacher_seconds, "student": student_seconds, "comparison": comparison}
     name = torch.cuda.get_device_name() if run.device.type == "cuda" else "cpu"
     write_json(args.out / "run.json", {"device": name, **labels, **progress, "seconds": seconds})
 

@@ -16,8 +16,6 @@ from packaging.utils import canonicalize_name
 
 from benchmarks import gpu_training
 from benchmarks.gpu import SHAPES, check
-from benchmarks.hybrids import ScoredPart, TitleOverlap, best_weights, ranks_of, z_scores
-from llmsrec.data.sequences import from_rows
 from llmsrec.data.splits import Splits
 
 ROOT = Path(__file__).parents[1]
@@ -78,38 +76,6 @@ def test_the_shapes_have_the_sizes_of_their_models() -> None:
     assert sizes["llama_3b"] == pytest.approx(2818.6, abs=0.1)  # of 3,212.7 million, 394.0 are
 
 
-def test_title_overlap_is_the_cosine_with_the_last_purchases() -> None:
-    content = TitleOverlap(["", "red wooden train", "blue wooden train", "chess set", "blue kite"])
-    scores = content.scores(from_rows([[1], [3, 3, 4, 4, 4, 1], [4, 3]]))(np.arange(3))
-    assert scores[:, 0].tolist() == [0, 0, 0]
-    assert scores[0].argmax() == 1
-    assert scores[0, 2] > 0 == scores[0, 3]
-    later = content.scores(from_rows([[3, 4, 4, 4, 1]]))(np.arange(1))
-    np.testing.assert_allclose(scores[1], later[0])  # a sixth purchase back does not count
-
-
-def test_z_scores_leave_the_padding_out() -> None:
-    standardised = z_scores(np.array([[99.0, 1, 2, 3], [99.0, 5, 5, 5]], dtype=np.float32))
-    np.testing.assert_allclose(standardised[0, 1:], np.array([-1, 0, 1]) * 1.5**0.5, rtol=1e-5)
-    np.testing.assert_allclose(standardised[1, 1:], 0)
-
-
-def test_the_weights_that_rank_best_are_chosen(markov_splits: Splits) -> None:
-    """One system knows the target, one ranks at random: the weight of the first is positive."""
-    candidates = markov_splits.candidates["valid"]
-    size = (len(candidates), markov_splits.num_items + 1)
-    knows = np.zeros(size, dtype=np.float32)
-    knows[np.arange(len(candidates)), candidates.targets] = 1
-    noise = np.random.default_rng(0).random(size).astype(np.float32)
-    scores = {"noise": lambda rows: noise[rows], "knows": lambda rows: knows[rows]}
-    scored = ScoredPart(markov_splits, "valid", scores)
-    weights = best_weights(scored, ("noise", "knows"))
-    assert weights["knows"] > 0
-    best, alone = ranks_of(scored, [weights, {"noise": 1.0}])
-    assert (best.full.better == 0).mean() > 0.95
-    assert (alone.full.better == 0).mean() < 0.2
-
-
 def test_the_same_command_resumes(
     tmp_path: Path, markov_splits: Splits, small_backbone: Path, params: Callable[..., Path]
 ) -> None:
@@ -131,8 +97,7 @@ def test_the_same_command_resumes(
     assert sliced["finished"].all()
     pd.testing.assert_frame_equal(sliced, whole)
     assert set(sliced["system"]) == {
-        "teacher", "student", "content", "teacher + content", "student + content",
-        "teacher + student", "teacher + student + content", "teacher, shuffled", "student, shuffled",
+        "teacher", "student", "content", "teacher_content", "recommender", "teacher, shuffled", "student, shuffled",
     }  # fmt: skip
     ranks = np.load(tmp_path / "whole" / "ranks.npz")
     better = ranks["student/full/better"]

@@ -1,8 +1,6 @@
 """Write the item vectors of the recommender here and, if `upload` is set, to S3."""
 
-import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 from llmsrec.core.config import load_section
 from llmsrec.core.files import sha256
@@ -11,7 +9,7 @@ from llmsrec.recommender.fitted import FittedRecommender
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.serving.item_embeddings import export_items
 from llmsrec.sources.s3 import upload
-from llmsrec.stages import run
+from llmsrec.stages import paths, run
 
 
 @dataclass(frozen=True)
@@ -20,10 +18,7 @@ class EmbeddingsConfig:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits", "teacher", "recommender", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    args = parser.parse_args(argv)
+    args = paths(__doc__, argv, "splits", "teacher", "recommender", "out")
     config = load_section(EmbeddingsConfig, "embeddings")
     catalog = Catalog.load(args.splits / "items.parquet")
     fitted = FittedRecommender.load(args.recommender)

@@ -1,24 +1,18 @@
 """Encode the items and weigh teacher, student and item texts on the validation targets."""
 
-import argparse
-from pathlib import Path
-
 from llmsrec.core.config import load_section
 from llmsrec.core.files import sha256, write_json
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import load_backbone
 from llmsrec.recommender.fitted import RecommenderConfig, fit_recommender
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.stages import run
+from llmsrec.stages import paths, run
 from llmsrec.student.model import LLMSRec
 from llmsrec.training.distributed import default_device
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits", "teacher", "backbone", "student", "out", "metrics"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    args = parser.parse_args(argv)
+    args = paths(__doc__, argv, "splits", "teacher", "backbone", "student", "out", "metrics")
     config = load_section(RecommenderConfig, "recommender")
     splits = Splits.load(args.splits)
     student = LLMSRec.from_pretrained(

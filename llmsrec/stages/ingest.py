@@ -1,22 +1,14 @@
 """Raw files -> interactions."""
 
-import argparse
-from pathlib import Path
-
 from llmsrec.core.config import load_section
 from llmsrec.core.files import write_json
 from llmsrec.parsing.ingest import InteractionsConfig, ingest
 from llmsrec.relational.sql_engine import RelationalConfig
-from llmsrec.stages import run
+from llmsrec.stages import paths, run
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--raw", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scratch", type=Path, required=True, help="folder of the parse cache")
-    parser.add_argument("--metrics", type=Path, required=True)
-    args = parser.parse_args(argv)
+    args = paths(__doc__, argv, "raw", "out", "scratch", "metrics")
     counts = ingest(
         args.raw,
         args.out,

@@ -1,6 +1,5 @@
 """A trained folder -> an MLflow model, ready to be registered."""
 
-import argparse
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.serving import mlflow_model
 from llmsrec.serving.bundle import CATALOG, pack_bundle
 from llmsrec.serving.leakage import TRAINING_INTERACTIONS, training_interactions
-from llmsrec.stages import run
+from llmsrec.stages import paths, run
 
 
 @dataclass(frozen=True)
@@ -23,10 +22,7 @@ class ServingConfig:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--artifacts", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args(argv)
+    args = paths(__doc__, argv, "artifacts", "out")
     config = load_section(ServingConfig, "serving", OPERATIONS)
     with tempfile.TemporaryDirectory() as scratch, atomic_directory(args.out) as aside:
         bundle = Path(scratch) / "bundle"

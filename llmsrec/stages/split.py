@@ -1,8 +1,5 @@
 """Interactions -> validated splits."""
 
-import argparse
-from pathlib import Path
-
 from llmsrec.core.config import load_section
 from llmsrec.core.files import write_json
 from llmsrec.preprocessing.expectations import validate
@@ -10,14 +7,11 @@ from llmsrec.preprocessing.k_core import SplitsConfig
 from llmsrec.preprocessing.splitting import split, split_statistics
 from llmsrec.relational.interactions import Interactions
 from llmsrec.relational.sql_engine import RelationalConfig, engine
-from llmsrec.stages import run
+from llmsrec.stages import paths, run
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("interactions", "out", "scratch", "metrics", "expectations", "docs"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    args = parser.parse_args(argv)
+    args = paths(__doc__, argv, "interactions", "out", "scratch", "metrics", "expectations", "docs")
     config = load_section(SplitsConfig, "splits")
     relational = load_section(RelationalConfig, "relational")
     with engine(relational, args.scratch) as connection:

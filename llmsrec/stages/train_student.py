@@ -1,14 +1,11 @@
 """Stage `student`: train LLM-SRec on the splits, with the teacher and the backbone."""
 
-import argparse
-from pathlib import Path
-
 from llmsrec.core.config import load_section
 from llmsrec.core.files import write_json
 from llmsrec.data.splits import Splits
 from llmsrec.llm.backbone import load_backbone
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.stages import run
+from llmsrec.stages import paths, run
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.trainer import train_student
 from llmsrec.training import distributed
@@ -17,10 +14,9 @@ from llmsrec.training.loop import MetricLog
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits", "teacher", "backbone", "out", "scratch", "metrics", "curve"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    args = parser.parse_args(argv)
+    args = paths(
+        __doc__, argv, "splits", "teacher", "backbone", "out", "scratch", "metrics", "curve"
+    )
     config = load_section(StudentConfig, "student")
     splits = Splits.load(args.splits)
     teacher = SASRec.load(args.teacher)

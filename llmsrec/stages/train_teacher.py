@@ -1,23 +1,17 @@
 """Stage `teacher`: train SASRec on the splits."""
 
-import argparse
-from pathlib import Path
-
 from llmsrec.core.config import load_section
 from llmsrec.core.files import write_json
 from llmsrec.data.splits import Splits
 from llmsrec.sequential.trainer import TeacherConfig, train_teacher
-from llmsrec.stages import run
+from llmsrec.stages import paths, run
 from llmsrec.training import distributed
 from llmsrec.training.checkpoints import Checkpoints, fingerprint
 from llmsrec.training.loop import MetricLog
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("splits", "out", "scratch", "metrics", "curve"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    args = parser.parse_args(argv)
+    args = paths(__doc__, argv, "splits", "out", "scratch", "metrics", "curve")
     config = load_section(TeacherConfig, "teacher")
     splits = Splits.load(args.splits)
     log = MetricLog(args.curve)

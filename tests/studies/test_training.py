@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from llmsrec.core.errors import ConfigError
 from llmsrec.core.files import write_json
@@ -153,7 +154,7 @@ def test_a_key_covers_all_that_a_training_reads(project: Path, change: Callable[
     """Descriptions and the number type of the backbone too, and the weights in a folder whatever its name."""
     encoder = project / "encoder"
     encoder.mkdir()
-    (encoder / "model.safetensors").write_bytes(b"one")
+    save_file({"weight": np.zeros(1)}, encoder / "model.safetensors")
     change(systems={"sasrec_text": {"encoder": "encoder", "max_tokens": 8, "adapter_size": 4}})
     run = Run("sasrec_text", "original", 0)
 
@@ -166,9 +167,9 @@ def test_a_key_covers_all_that_a_training_reads(project: Path, change: Callable[
     items = inputs.splits.catalog.items.copy()
     items.loc[3, "description"] = "Of another kind."
     assert key_of(replace(inputs, splits=replace(inputs.splits, catalog=Catalog(items)))) != first
-    (encoder / "model.safetensors").write_bytes(b"two")
+    save_file({"weight": np.ones(1)}, encoder / "model.safetensors")
     assert key_of() != first
-    (encoder / "model.safetensors").write_bytes(b"one")
+    save_file({"weight": np.zeros(1)}, encoder / "model.safetensors")
     assert key_of() == first
     backbone = project / "artifacts/tiny/backbone"
     backbone.unlink()
