@@ -35,7 +35,7 @@ from llmsrec.serving.transfer import (
 from studies.commands import add_seeds_and_changes, parser_of, print_table, save, with_interval
 from studies.config import Run, settings_of
 from studies.published import paper_table, published_in, versus_paper
-from studies.results import numbers
+from studies.results import Users, numbers
 from studies.training import StudyDataset
 
 SHOWN = ("hr@10", "ndcg@10")
@@ -68,15 +68,17 @@ def with_random_vectors(teacher: SASRec, num_items: int, seed: int) -> SASRec:
     return with_item_vectors(teacher, rows)
 
 
-def tidy(pair: str, values: dict[str, np.ndarray], source: StudyDataset) -> list[dict[str, Any]]:
-    """A row for each model and metric; `values` are by seed, user and metric."""
+def tidy(
+    pair: str, values: dict[str, np.ndarray], users: Users, source: StudyDataset
+) -> list[dict[str, Any]]:
+    """A row for each model and metric; `values` are by seed, target and metric, `users` the users of the targets."""
     paper, rows = paper_table(), []
     for model, table in values.items():
         resamples, seed = source.protocol.bootstrap, source.task.evaluation.seed
-        drawn = resampled_means(table.mean(axis=0), resamples, seed)
+        drawn = resampled_means(table.mean(axis=0), resamples, seed, users)
         for metric in SHOWN:
             at = METRICS.index(metric)
-            row = numbers(table[:, :, at], drawn[:, at])
+            row = numbers(table[:, :, at], drawn[:, at], users)
             name = "SASRec" if model.startswith("sasrec") else "LLM-SRec"
             published = published_in(paper, pair, "Table7", name, metric, {"cross_domain"})
             rows.append(
@@ -105,7 +107,8 @@ def main(argv: list[str]) -> None:
             ranks = evaluate(ranker, target, "test", full=False, scores_mb=scores_mb)
             values.setdefault(name, []).append(per_user(ranks.sampled))
     pair = f"{args.source}->{args.target}"
-    rows = tidy(pair, {name: np.stack(seeds) for name, seeds in values.items()}, source)
+    users = target.evaluated("test").users
+    rows = tidy(pair, {name: np.stack(seeds) for name, seeds in values.items()}, users, source)
     both, _ = shared_items(source.splits.catalog, target.catalog)
     cells = {name: [name] for name in values}
     for row in rows:

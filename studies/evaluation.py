@@ -81,6 +81,17 @@ class EvaluationTask:
         draws = np.random.default_rng((self.evaluation.seed, total))
         return np.sort(draws.choice(total, count, replace=False))
 
+    @property
+    def users(self) -> Int[np.ndarray, "targets"]:
+        """The user of each evaluated target; with `temporal_target: successive` a user has several."""
+        return self.splits.evaluated(self.part).users
+
+    @property
+    def title_users(self) -> Int[np.ndarray, "targets"]:
+        """The user of each target of title generation."""
+        rows = self.splits.generation_candidates[self.part].rows[self.rows]
+        return self.splits.targets[self.part].users[rows]
+
     def histories(self, *, shuffled: bool) -> list[Sequences]:
         """The original histories; with `shuffled`, their permutations follow."""
         permuted = shuffled_histories(self.splits, self.part, self.evaluation) if shuffled else []

@@ -1,16 +1,16 @@
 """Results of runs -> one tidy table: a row for each number and each paired difference, with its 95% interval.
 
-Intervals resample users; seeds are averaged before. A difference is tested by a paired bootstrap over the same users;
-p values are corrected by Holm for all tests of a family, group and protocol (specification 9). p is no smaller than
-2 / (resamples + 1)."""
+Intervals resample users, each with all its targets; seeds are averaged before. A difference is tested by a paired
+bootstrap over the same users; p values are corrected by Holm for all tests of a family, group and protocol
+(specification 9). p is no smaller than 2 / (resamples + 1)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from llmsrec.evaluation.bootstrap import holm, interval, resampled_means, two_sided_p
 from llmsrec.evaluation.per_user import METRICS, PROTOCOLS
@@ -26,6 +26,14 @@ GROUP_METRICS = ("ndcg@10", "hr@10", "ndcg@20", "hr@20")
 
 Columns = dict[Cell, Float[np.ndarray, "seeds users"]]
 Pair = tuple[Cell, Cell]
+Users = Int[np.ndarray, "targets"]  # the user of each value of a column
+
+
+class Group(NamedTuple):
+    """The evaluated targets of a group, by user."""
+
+    name: str
+    users: Users
 
 
 def study_result(
@@ -48,8 +56,8 @@ def study_result(
         "summary": study.summary,
         "alpha": protocol.alpha,
         "bootstrap": protocol.bootstrap,
-        "users": len(task.splits.candidates[task.part]),
-        "generation_users": len(task.rows),
+        "users": len(np.unique(task.users)),
+        "generation_users": len(np.unique(task.title_users)),
         "items": task.splits.num_items,
         "candidates": task.splits.candidates[task.part].items.shape[1],
         "generation_candidates": task.splits.generation_candidates[task.part].items.shape[1],
@@ -97,22 +105,23 @@ class TableBuilder:
     def rows(self, results: Mapping[Run, RunResult]) -> Iterator[Row]:
         """Means and differences over all users, then those of the groups of users."""
         everyone, titles = columns_of(results)
-        for columns in (everyone, titles):
+        users = self.task.users
+        for columns, owners in ((everyone, users), (titles, self.task.title_users)):
             if columns:
-                yield from self.group_rows("all", columns)
+                yield from self.group_rows(Group("all", owners), columns)
         grouped = {cell: v for cell, v in everyone.items() if cell.metric in GROUP_METRICS}
         families = all_groups(self.task.splits, self.task.part)
-        for group, mask in {**families["target"], **families["transitions"]}.items():
+        for name, mask in {**families["target"], **families["transitions"]}.items():
             if mask.any() and grouped:
-                yield from self.group_rows(group, masked(grouped, mask))
+                yield from self.group_rows(Group(name, users[mask]), masked(grouped, mask))
 
-    def group_rows(self, group: str, columns: Columns) -> Iterator[Row]:
+    def group_rows(self, group: Group, columns: Columns) -> Iterator[Row]:
         means = {cell: values.mean(axis=0) for cell, values in columns.items()}
-        resampled = self._resample(np.stack(list(means.values()), axis=1))
+        resampled = self._resample(np.stack(list(means.values()), axis=1), group.users)
         drawn = dict(zip(columns, resampled.T, strict=True))
         for cell, values in columns.items():
             row = self._row(group, cell, values, drawn[cell])
-            paper = published_of(self.paper, self.dataset, group, **cell._asdict())
+            paper = published_of(self.paper, self.dataset, group.name, **cell._asdict())
             versus = versus_paper(self.dataset, paper, row["low"], row["high"])
             yield Row(**row, paper=paper, versus_paper=versus)
         for protocol, metric in TESTED:
@@ -143,11 +152,12 @@ class TableBuilder:
         return [(cell, references[0]) for cell in cells if references and cell != references[0]]
 
     def _tests(
-        self, group: str, family: str, pairs: list[Pair], columns: Columns, drawn: Columns
+        self, group: Group, family: str, pairs: list[Pair], columns: Columns, drawn: Columns
     ) -> Iterator[Row]:
         # a difference is resampled as a column of its own: that of equal systems is exactly 0
         gaps = [columns[first] - columns[second] for first, second in pairs]
-        resampled = self._resample(np.stack([gap.mean(axis=0) for gap in gaps], axis=1))
+        each = np.stack([gap.mean(axis=0) for gap in gaps], axis=1)
+        resampled = self._resample(each, group.users)
         p = np.array([two_sided_p(column) for column in resampled.T])
         rows = zip(pairs, gaps, resampled.T, p, holm(p), strict=True)
         for (first, second), gap, column, plain, corrected in rows:
@@ -161,26 +171,31 @@ class TableBuilder:
             )  # fmt: skip
 
     def _row(
-        self, group: str, cell: Cell, values: Float[np.ndarray, "seeds users"], drawn: np.ndarray
+        self, group: Group, cell: Cell, values: Float[np.ndarray, "seeds users"], drawn: np.ndarray
     ) -> dict[str, Any]:
-        place = {"dataset": self.dataset, "group": group, **cell._asdict()}
-        return place | numbers(values, drawn)
+        place = {"dataset": self.dataset, "group": group.name, **cell._asdict()}
+        return place | numbers(values, drawn, group.users)
 
-    def _resample(self, columns: Float[np.ndarray, "users columns"]) -> np.ndarray:
-        return resampled_means(columns, self.protocol.bootstrap, self.task.evaluation.seed)
+    def _resample(
+        self, columns: Float[np.ndarray, "targets columns"], users: Users
+    ) -> Float[np.ndarray, "resamples columns"]:
+        seed = self.task.evaluation.seed
+        return resampled_means(columns, self.protocol.bootstrap, seed, users)
 
 
 def numbers(
-    values: Float[np.ndarray, "seeds users"], drawn: Float[np.ndarray, "resamples"]
+    values: Float[np.ndarray, "seeds targets"],
+    drawn: Float[np.ndarray, "resamples"],
+    users: Users,
 ) -> dict[str, Any]:
-    """The mean over seeds and users with its interval from resampled means, and the range over seeds."""
+    """The mean over seeds and targets with its interval from resampled means, and the range over seeds."""
     seeds = values.mean(axis=1)
     return {
         **interval(float(values.mean(axis=0).mean()), drawn).as_dict(),
         "lowest_seed": float(seeds.min()),
         "highest_seed": float(seeds.max()),
         "seeds": len(values),
-        "users": values.shape[1],
+        "users": len(np.unique(users)),
     }
 
 

@@ -123,15 +123,16 @@ def compared(history: History, until: pd.Timestamp, months: int, seed: int) -> l
     values = {start: user_metrics(student, now) for start, (student, _) in runs.items()}
     protocol_config = history.settings.load(Protocol, "protocol")
     evaluation, rows = history.settings.load(EvaluationConfig, "evaluation"), []
+    users = now.evaluated("test").users
     for model, protocol in product(MODELS, PROTOCOLS):
         columns = {start: values[start][model, protocol][None] for start in runs}
         columns["warm - fresh"] = columns["warm"] - columns["fresh"]
         for start, column in columns.items():
-            drawn = resampled_means(column.T, protocol_config.bootstrap, evaluation.seed)
+            drawn = resampled_means(column.T, protocol_config.bootstrap, evaluation.seed, users)
             seconds = runs[start][1][model] if start in runs else np.nan
             rows.append(
                 {"system": model, "start": start, "protocol": protocol, "metric": "ndcg@10", "seed": seed,
-                 **numbers(column, drawn[:, 0]), "seconds": seconds,
+                 **numbers(column, drawn[:, 0], users), "seconds": seconds,
                  "new_share": new / len(now.sequences.items)}
             )  # fmt: skip
     return rows

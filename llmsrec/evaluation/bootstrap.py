@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 CHUNK_VALUES = 1 << 24  # weights in memory at a time: 64 MB
 
@@ -19,19 +19,39 @@ class Interval:
 
 
 def resampled_means(
-    values: Float[np.ndarray, "users columns"], resamples: int, seed: int
+    values: Float[np.ndarray, "targets columns"],
+    resamples: int,
+    seed: int,
+    users: Int[np.ndarray, "targets"] | None = None,
 ) -> Float[np.ndarray, "resamples columns"]:
-    """Column means of each resample: the number of times a user is drawn, times its values."""
-    users, exact = len(values), values.astype(np.float32)
+    """Column means of each resample of the users. A drawn user brings all its targets, since they are not independent.
+
+    `users` is the user of each target; without it each target is that of another user."""
+    sums, sizes = _by_user(values.astype(np.float32), users)
+    num_users = len(sizes)
     generator = np.random.default_rng(seed)
     means = np.empty((resamples, values.shape[1]))
-    size = max(1, CHUNK_VALUES // users)
+    size = max(1, CHUNK_VALUES // num_users)
     for start in range(0, resamples, size):
         count = min(size, resamples - start)
-        drawn = generator.integers(0, users, size=(count, users), dtype=np.int32)
-        weights = np.stack([np.bincount(row, minlength=users) for row in drawn]).astype(np.float32)
-        means[start : start + count] = weights @ exact / users
+        drawn = generator.integers(0, num_users, size=(count, num_users), dtype=np.int32)
+        times = np.stack([np.bincount(row, minlength=num_users) for row in drawn]).astype(
+            np.float32
+        )
+        means[start : start + count] = times @ sums / (times @ sizes)[:, None]
     return means
+
+
+def _by_user(
+    values: Float[np.ndarray, "targets columns"], users: Int[np.ndarray, "targets"] | None
+) -> tuple[Float[np.ndarray, "users columns"], Float[np.ndarray, "users"]]:
+    """The sum over each user's targets, and their number."""
+    if users is None or len(np.unique(users)) == len(users):
+        return values, np.ones(len(values), np.float32)
+    _, owners, sizes = np.unique(users, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(sizes), values.shape[1]), np.float32)
+    np.add.at(sums, owners, values)
+    return sums, sizes.astype(np.float32)
 
 
 def interval(value: float, means: Float[np.ndarray, "resamples"]) -> Interval:

@@ -9,9 +9,6 @@ from torch.nn import functional
 
 Norm = Literal["original", "pre", "post"]
 Layers = Literal["standard", "ligr"]
-LIGR_EXPANSION = (
-    4  # inner size of the feed-forward network over the embedding size, as in eSASRec's code
-)
 
 
 @dataclass(frozen=True)
@@ -26,6 +23,7 @@ class SASRecConfig:
     norm: Norm
     max_length: int
     layers: Layers
+    ligr_multiplier: int  # inner size of a LiGR feed-forward network over `embedding_size`
 
 
 class Block(nn.Module):
@@ -70,7 +68,8 @@ class LigrBlock(nn.Module):
 
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
-        size, inner_size = config.embedding_size, LIGR_EXPANSION * config.embedding_size
+        size = config.embedding_size
+        inner_size = config.ligr_multiplier * size
         self.num_heads, self.dropout = config.num_heads, config.dropout
         self.attention_norm = nn.LayerNorm(size, eps=1e-8)
         self.attention_gate = nn.Linear(size, size)

@@ -111,6 +111,7 @@ class SequenceTraining:
     keep_best: bool
     validate_every: Count
     validation_users: Count | None
+    validation_ranking: Literal["sampled", "full"]
     patience: Count
     seed: int
 

@@ -27,6 +27,7 @@ from llmsrec.sequential.network import (
     SequenceTraining,
 )
 from llmsrec.sequential.ranker import SequentialRanker
+from llmsrec.sequential.sampled_scores import sampled_scores
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.training import distributed
 from llmsrec.training.batches import NegativeSampler, bucket_by_length
@@ -45,6 +46,7 @@ class TeacherConfig(CausalTraining):
     dropout: Share
     norm: Norm
     layers: Layers
+    ligr_multiplier: Count
     loss: Literal["bce", "ce", "gbce", "sampled_softmax"]
     negatives: Count
     gbce_t: Share
@@ -64,6 +66,7 @@ class TeacherConfig(CausalTraining):
             self.norm,
             self.max_length,
             self.layers,
+            self.ligr_multiplier,
         )
 
     def build_network(self, num_items: int) -> SASRec:
@@ -89,8 +92,7 @@ class TeacherLoss:
         count = 1 if config.loss == "bce" else config.negatives
         drawn = self.negatives.draw(batch.users, count, draws)
         positive = (states * table[batch.targets]).sum(-1)
-        vectors = table[torch.from_numpy(drawn).to(states.device)]
-        negative = torch.einsum("nd,nkd->nk", states, vectors)
+        negative = sampled_scores(states, table, torch.from_numpy(drawn).to(states.device))
         if config.loss == "bce":
             return binary_loss(positive, negative)
         if config.loss == "sampled_softmax":
@@ -201,4 +203,7 @@ def training_histories(splits: Splits, holdout: bool) -> Sequences:
 
 def validate(model: SequenceNetwork, splits: Splits, config: SequenceTraining) -> dict[str, float]:
     """NDCG@10 and HR@10 of the validation sample."""
-    return validation_metrics(SequentialRanker(model), splits, config.validation_users, config.seed)
+    full = config.validation_ranking == "full"
+    return validation_metrics(
+        SequentialRanker(model), splits, config.validation_users, config.seed, full=full
+    )

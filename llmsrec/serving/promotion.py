@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Int
 
 from llmsrec.core.config import Share
 from llmsrec.evaluation.bootstrap import interval, resampled_means
@@ -30,15 +31,22 @@ class Decision:
 
 
 def compare(
-    challenger: Evaluation, champion: Evaluation, margin: float, config: EvaluationConfig
+    challenger: Evaluation,
+    champion: Evaluation,
+    users: Int[np.ndarray, "targets"],
+    margin: float,
+    config: EvaluationConfig,
 ) -> dict[str, dict[str, Any]]:
-    """NDCG@10 by protocol; `allowed` is the distance of the challenger to the margin, negative beyond it."""
+    """NDCG@10 by protocol; `users` is the user of each target.
+
+    `allowed` is the distance of the challenger to the margin, negative beyond it."""
     comparison = {}
     for protocol in ("sampled", "full"):
         ranks = [getattr(evaluation, protocol) for evaluation in (challenger, champion)]
         new, old = (ndcg(part, 10) for part in ranks)
         gap, allowed = new - old, new - (1 - margin) * old
-        means = resampled_means(np.column_stack([gap, allowed]), config.bootstrap, config.seed)
+        columns = np.column_stack([gap, allowed])
+        means = resampled_means(columns, config.bootstrap, config.seed, users)
         comparison[protocol] = {
             "challenger": float(new.mean()),
             "champion": float(old.mean()),

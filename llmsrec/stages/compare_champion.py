@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> None:
         left_out = len(splits.candidates["test"]) - len(rows)
         bundles = (args.artifacts, args.champion)
         challenger, champion = (_evaluate(each, splits, rows, evaluation) for each in bundles)
-        comparison = compare(challenger, champion, config.margin, evaluation)
+        users = splits.evaluated("test").users[rows]
+        comparison = compare(challenger, champion, users, config.margin, evaluation)
     decision = decide(gates, comparison, config)
     note = f"; without {left_out:,} users whose target it was trained on" if left_out else ""
     write_json(

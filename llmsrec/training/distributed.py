@@ -40,8 +40,6 @@ def _configure_cuda() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same sums in every run
     # shapes differ from step to step, and cuDNN's attention makes a plan for each shape
     torch.backends.cuda.enable_cudnn_sdp(False)
-    # deterministic algorithms would otherwise write all new memory twice
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def default_device() -> torch.device:

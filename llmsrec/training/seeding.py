@@ -14,4 +14,6 @@ def seed_torch(seed: int) -> None:
 
     The same seed gives the same numbers on one kind of processor with one number of threads."""
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # deterministic algorithms would otherwise write all new memory twice
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(seed)

@@ -11,11 +11,13 @@ from llmsrec.training.seeding import generator
 
 
 def validation_metrics(
-    ranker: Ranker, splits: Splits, users: int | None, seed: int
+    ranker: Ranker, splits: Splits, users: int | None, seed: int, *, full: bool = False
 ) -> dict[str, float]:
-    """NDCG@10 and HR@10 of a sample of `users` (None is all) among their stored valid candidates."""
+    """NDCG@10 and HR@10 of a sample of `users` (None is all) among their stored valid candidates, or among all
+    items with `full`."""
     rows = validation_rows(len(splits.candidates["valid"]), users, seed)
-    ranks = evaluate(ranker, splits, "valid", rows=rows, full=False).sampled
+    evaluation = evaluate(ranker, splits, "valid", rows=rows, full=full)
+    ranks = evaluation.sampled if evaluation.full is None else evaluation.full
     return {"ndcg@10": float(ndcg(ranks, 10).mean()), "hr@10": float(hit_rate(ranks, 10).mean())}
 
 

@@ -32,6 +32,38 @@ def test_the_means_are_those_of_a_loop_with_the_same_draws(
     np.testing.assert_allclose(found, slow_means(values, 50, seed=7), atol=1e-6)
 
 
+@pytest.mark.parametrize("held", [1, 1 << 20])
+def test_a_drawn_user_brings_all_its_targets(monkeypatch: pytest.MonkeyPatch, held: int) -> None:
+    """Against concatenated rows of the drawn users; the rows of a user need not be neighbours."""
+    monkeypatch.setattr(bootstrap, "CHUNK_VALUES", held)
+    draws = np.random.default_rng(1)
+    users = draws.integers(100, 109, size=40)
+    values, owners = draws.random((40, 3)), np.unique(users)
+    generator, slow = np.random.default_rng(7), []
+    for _ in range(50):
+        drawn = owners[generator.integers(0, len(owners), size=len(owners), dtype=np.int32)]
+        slow.append(np.concatenate([values[users == user] for user in drawn]).mean(axis=0))
+    np.testing.assert_allclose(resampled_means(values, 50, 7, users), slow, atol=1e-6)
+
+
+def test_targets_of_one_user_are_no_independent_evidence() -> None:
+    """The analytic standard error of a mean over users of equal size is that of the means of the users."""
+    draws = np.random.default_rng(2)
+    of_user = draws.normal(size=200)
+    values = np.repeat(of_user, 5)[:, None] + 0.1 * draws.normal(size=(1000, 1))
+    users = np.repeat(np.arange(200), 5)
+    by_user = resampled_means(values, 2000, 0, users).std()
+    expected = values.reshape(200, 5).mean(axis=1).std() / 200**0.5
+    assert by_user == pytest.approx(expected, rel=0.1)
+    assert resampled_means(values, 2000, 0).std() < 0.6 * expected
+
+
+def test_one_target_each_changes_no_bit() -> None:
+    values = np.random.default_rng(3).random((31, 2))
+    plain = resampled_means(values, 40, 5)
+    assert (resampled_means(values, 40, 5, np.arange(31) + 7) == plain).all()
+
+
 def test_another_seed_draws_other_users() -> None:
     values = np.random.default_rng(0).random((23, 1))
     first, again, other = (resampled_means(values, 20, seed) for seed in (1, 1, 2))

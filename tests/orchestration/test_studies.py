@@ -134,7 +134,7 @@ def shop(few_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     artifacts = root / "artifacts" / "tiny"
     replace(few_splits, generation_candidates=few_splits.candidates).save(artifacts / "splits")
     torch.manual_seed(0)
-    SASRec(SASRecConfig(few_splits.num_items, 8, 1, 1, 0.1, "pre", 32, "standard")).save(
+    SASRec(SASRecConfig(few_splits.num_items, 8, 1, 1, 0.1, "pre", 32, "standard", 4)).save(
         artifacts / "teacher"
     )
     write_json(artifacts / "backbone" / "backbone.json", {"revision": "none", "dtype": "float32"})

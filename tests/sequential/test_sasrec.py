@@ -24,6 +24,7 @@ def network(**changes: Any) -> SASRec:
     values: dict[str, Any] = {
         "num_items": ITEMS, "embedding_size": 8, "num_blocks": 2, "num_heads": 1,
         "dropout": 0.5, "norm": "original", "max_length": 12, "layers": "standard",
+        "ligr_multiplier": 4,
     }  # fmt: skip
     torch.manual_seed(1)
     model = SASRec(SASRecConfig(**{**values, **changes})).eval()

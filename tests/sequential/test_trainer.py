@@ -50,7 +50,8 @@ def teacher_config(**changes: Any) -> TeacherConfig:
         "embedding_size": 16, "num_blocks": 1, "num_heads": 1, "dropout": 0.2, "norm": "pre", "layers": "standard",
         "max_length": 10, "loss": "ce", "negatives": 4, "gbce_t": 0.75, "holdout": False,
         "epochs": 4, "batch_size": 64, "learning_rate": 0.01, "sampling": "shuffle", "keep_best": True,
-        "validate_every": 1, "validation_users": 50, "patience": 10, "seed": 3,
+        "validate_every": 1, "validation_users": 50, "validation_ranking": "sampled", "patience": 10, "seed": 3,
+        "ligr_multiplier": 4,
     }  # fmt: skip
     return TeacherConfig(**{**values, **changes})
 

@@ -21,6 +21,11 @@ def evaluation(better: list[int]) -> Evaluation:
     return Evaluation(ranks, ranks, np.empty((len(places), 0)))
 
 
+def compared(challenger: Evaluation, champion: Evaluation, margin: float) -> dict[str, Any]:
+    """Each target is that of another user."""
+    return compare(challenger, champion, np.arange(len(challenger.sampled)), margin, CONFIG)
+
+
 def gate(severity: str) -> dict[str, Any]:
     return {"name": "order", "success": False, "severity": severity, "observed": "it lost 0.0"}
 
@@ -30,7 +35,7 @@ def knobs(margin: float = 0.0, gates: Any = "error") -> PromotionConfig:
 
 
 def test_numbers_are_means_over_the_same_users() -> None:
-    found = compare(evaluation([0, 1]), evaluation([0, 0]), 0.0, CONFIG)["full"]
+    found = compared(evaluation([0, 1]), evaluation([0, 0]), 0.0)["full"]
     second = 1 / math.log2(3)
     assert found["challenger"] == pytest.approx((1 + second) / 2)
     assert found["champion"] == 1
@@ -58,7 +63,7 @@ def test_gates_of_the_asked_severity_must_hold(asked: str, severity: str, promot
 
 
 def test_who_is_worse_for_sure_is_refused_with_the_numbers() -> None:
-    comparison = compare(evaluation([1] * 50), evaluation([0] * 50), 0.0, CONFIG)
+    comparison = compared(evaluation([1] * 50), evaluation([0] * 50), 0.0)
     decision = decide(HOLD, comparison, knobs())
     assert not decision.promote
     assert "worse than the champion: sampled NDCG@10 0.6309 against 1.0000 (-0.3691" in decision.why
@@ -67,7 +72,7 @@ def test_who_is_worse_for_sure_is_refused_with_the_numbers() -> None:
 def test_a_loss_beyond_the_margin_must_be_ruled_out() -> None:
     """Forty users, as often better as worse: nothing is shown, and a tenth of the champion is within the noise."""
     for margin, promote in ((0.1, False), (0.5, True)):
-        mixed = compare(evaluation([0, 3] * 20), evaluation([3, 0] * 20), margin, CONFIG)
+        mixed = compared(evaluation([0, 3] * 20), evaluation([3, 0] * 20), margin)
         assert mixed["sampled"]["difference"]["low"] < 0 < mixed["sampled"]["difference"]["high"]
         decision = decide(HOLD, mixed, knobs(margin))
         assert decision.promote is promote
@@ -75,14 +80,25 @@ def test_a_loss_beyond_the_margin_must_be_ruled_out() -> None:
         assert ("cannot be ruled out" in decision.why) is not promote
 
 
+def test_more_targets_of_the_same_users_rule_out_no_more() -> None:
+    """Forty users with a hundred targets each, all of them alike, are forty users."""
+    new, old = evaluation([0] * 2000 + [3] * 2000), evaluation([3] * 2000 + [0] * 2000)
+    clustered = compare(new, old, np.repeat(np.arange(40), 100), 0.1, CONFIG)
+    assert not decide(HOLD, clustered, knobs(0.1)).promote
+    few = compared(evaluation([0] * 20 + [3] * 20), evaluation([3] * 20 + [0] * 20), 0.1)
+    for side in ("low", "high"):
+        one, other = (found["full"]["allowed"][side] for found in (clustered, few))
+        assert one == pytest.approx(other, abs=1e-6)
+
+
 def test_more_users_rule_out_more() -> None:
-    mixed = compare(evaluation([0, 3] * 2000), evaluation([3, 0] * 2000), 0.1, CONFIG)
+    mixed = compared(evaluation([0, 3] * 2000), evaluation([3, 0] * 2000), 0.1)
     assert decide(HOLD, mixed, knobs(0.1)).promote
 
 
 def test_a_small_loss_that_is_shown_is_refused_within_the_margin_too() -> None:
     places = [0] * 90 + [1] * 10
-    loss = compare(evaluation(places), evaluation([0] * 100), 0.5, CONFIG)
+    loss = compared(evaluation(places), evaluation([0] * 100), 0.5)
     decision = decide(HOLD, loss, knobs(0.5))
     assert not decision.promote
     assert "worse than the champion: sampled NDCG@10 0.9631 against 1.0000" in decision.why

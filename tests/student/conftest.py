@@ -25,7 +25,7 @@ def tokenizer(markov_splits: Splits) -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def teacher(markov_splits: Splits) -> SASRec:
     torch.manual_seed(1)
-    config = SASRecConfig(markov_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard")
+    config = SASRecConfig(markov_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard", 4)
     return SASRec(config).eval().requires_grad_(False)
 
 

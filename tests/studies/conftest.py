@@ -30,7 +30,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) -> 
     splits = replace(markov_splits, generation_candidates=markov_splits.candidates)
     splits.save(folder / "splits")
     torch.manual_seed(0)
-    SASRec(SASRecConfig(splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard")).save(
+    SASRec(SASRecConfig(splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard", 4)).save(
         folder / "teacher"
     )
     write_json(folder / "backbone" / "backbone.json", {"revision": "none", "dtype": "float32"})

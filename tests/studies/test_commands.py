@@ -46,7 +46,7 @@ def trained(
     for name in ("home", "abroad"):
         folder = tmp_path / "artifacts" / name
         markov_splits.save(folder / "splits")
-        SASRec(SASRecConfig(markov_splits.num_items, 8, 1, 1, 0.1, "pre", 32, "standard")).save(
+        SASRec(SASRecConfig(markov_splits.num_items, 8, 1, 1, 0.1, "pre", 32, "standard", 4)).save(
             folder / "teacher"
         )
         (folder / "backbone").symlink_to(small_backbone)

@@ -109,6 +109,38 @@ def test_a_row_is_the_mean_over_seeds_and_users(
     assert at.loc[("sasrec", *plain, "sampled", "ndcg@10"), "paper"] == 0.3451
 
 
+def test_users_with_several_targets_are_resampled_whole(task: EvaluationTask) -> None:
+    """Ten targets of each of thirty users, all worth the same, as with `temporal_target: successive`."""
+    splits, levels = task.splits, np.random.default_rng(0).random(30)
+    owners = splits.targets["test"].users // 10
+    targets = replace(splits.targets["test"], users=owners, positions=np.ones_like(owners))
+    task = replace(task, splits=replace(splits, targets={**splits.targets, "test": targets}))
+    table = np.repeat(levels[owners][:, None], len(METRICS), axis=1)
+    values = {"original_sampled": table, "original_full": table / 2}
+    study = replace(STUDY, systems=("sasrec", "llmsrec"), orders=("original",), seeds=(0,))
+    results = {
+        run: RunResult(
+            {name: v * (1 + (run.system == "sasrec")) for name, v in values.items()}, FACTS
+        )
+        for run in study.runs
+    }
+    rows = {
+        (row.system, row.protocol): row
+        for row in tabulated(results, task, study).rows
+        if (row.group, row.metric, row.family) in (("all", "ndcg@10", "reference"),)
+    }
+    draws = np.random.default_rng(task.evaluation.seed)
+    drawn = [
+        levels[draws.integers(0, 30, 30, dtype=np.int32)].mean() for _ in range(PROTOCOL.bootstrap)
+    ]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    for protocol, scale in (("sampled", 1), ("full", 0.5)):
+        row = rows["sasrec", protocol]
+        assert row.users == 30
+        assert row.low == pytest.approx(scale * low, abs=1e-6)
+        assert row.high == pytest.approx(scale * high, abs=1e-6)
+
+
 def test_groups_are_means_and_differences_of_their_own_users(result: StudyResult) -> None:
     """Two groups that divide the users average to all of them."""
     table = result.table

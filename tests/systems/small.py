@@ -53,5 +53,5 @@ def small_system(name: str, teacher: dict[str, Any] | None = None, **own: Any) -
 
 def small_inputs(splits: Splits, backbone: Path, seed: int = 3) -> TrainingInput:
     torch.manual_seed(0)
-    config = SASRecConfig(splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard")
+    config = SASRecConfig(splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard", 4)
     return TrainingInput(splits, SASRec(config).eval(), backbone, seed)

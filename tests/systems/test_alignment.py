@@ -21,7 +21,7 @@ CONFIG = AlignmentConfig("backbone", 32, False, 1, 64, 1e-2, None)
 @pytest.fixture
 def inputs(markov_splits: Splits, small_backbone: Path) -> TrainingInput:
     torch.manual_seed(1)
-    teacher = SASRec(SASRecConfig(markov_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard"))
+    teacher = SASRec(SASRecConfig(markov_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard", 4))
     return TrainingInput(
         markov_splits, teacher.eval().requires_grad_(False), small_backbone, seed=0
     )

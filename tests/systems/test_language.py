@@ -73,7 +73,7 @@ def titled(few_splits: Splits) -> Splits:
 @pytest.fixture
 def inputs(titled: Splits, small_backbone: Path) -> TrainingInput:
     torch.manual_seed(1)
-    teacher = SASRec(SASRecConfig(titled.num_items, TEACHER, 1, 1, 0.1, "pre", 32, "standard"))
+    teacher = SASRec(SASRecConfig(titled.num_items, TEACHER, 1, 1, 0.1, "pre", 32, "standard", 4))
     return TrainingInput(titled, teacher.eval().requires_grad_(False), small_backbone, seed=0)
 
 

@@ -109,7 +109,7 @@ def config(**changes: Any) -> RecformerConfig:
 @pytest.fixture(scope="module")
 def inputs(few_splits: Splits, small_backbone: Path) -> TrainingInput:
     teacher = SASRec(
-        SASRecConfig(few_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard")
+        SASRecConfig(few_splits.num_items, 16, 1, 1, 0.1, "pre", 32, "standard", 4)
     ).eval()
     return TrainingInput(few_splits, teacher, small_backbone, seed=3)
 
