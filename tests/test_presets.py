@@ -8,6 +8,7 @@ import yaml
 
 from llmsrec import presets
 from llmsrec.core.errors import ConfigError
+from llmsrec.sequential.network import SequenceTraining
 from studies.config import Settings
 from studies.variants import variant_of
 
@@ -69,6 +70,25 @@ def test_the_settings_of_every_variant_suit_a_preset(name: str) -> None:
     presets.apply(name)
     for variant in Settings().section("systems"):
         variant_of(variant, Settings())
+
+
+LAST_EPOCH = {"sasrec", "sasrec_paper"}  # the paper's SASRec keeps its last epoch (specification 4.1)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_the_patience_of_every_rival_is_live(name: str) -> None:
+    """It selects its best epoch, and stops before the last one if there is nothing more to gain."""
+    presets.apply(name)
+    trainings = {}
+    for variant in Settings().section("systems"):
+        config = getattr(variant_of(variant, Settings()).system, "config", None)
+        if isinstance(config, SequenceTraining) and variant not in LAST_EPOCH:
+            trainings[variant] = config
+    assert {"gru4rec", "nextitnet", "bert4rec", "gsasrec", "esasrec"} <= trainings.keys()
+    for variant, config in trainings.items():
+        assert config.keep_best, variant
+        assert config.patience * config.validate_every < config.epochs, variant
 
 
 @pytest.mark.usefixtures("project")
