@@ -72,7 +72,10 @@ def test_the_settings_of_every_variant_suit_a_preset(name: str) -> None:
         variant_of(variant, Settings())
 
 
-LAST_EPOCH = {"sasrec", "sasrec_paper"}  # the paper's SASRec keeps its last epoch (specification 4.1)
+LAST_EPOCH = {
+    "sasrec",
+    "sasrec_paper",
+}  # the paper's SASRec keeps its last epoch (specification 4.1)
 
 
 @pytest.mark.usefixtures("project")

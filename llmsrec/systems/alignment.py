@@ -34,7 +34,8 @@ class AlignmentConfig:
     finetune_text: bool
     epochs: Count
     batch_size: Count
-    learning_rate: Amount
+    learning_rate: Amount  # of the two autoencoders
+    text_learning_rate: Amount  # of the text encoder
     validation_users: Count | None
 
 
@@ -55,6 +56,22 @@ class Alignment(nn.Module):
 
     def text_codes(self, texts: Float[Tensor, "items text"]) -> Float[Tensor, "items codes"]:
         return self.text_in(texts).sigmoid()
+
+
+def unit_table(teacher: SequenceNetwork) -> Float[Tensor, "indices size"]:
+    """The teacher's item table with a standard deviation of 1.
+
+    The terms of the loss have fixed weights: with the small values of a table trained by cross-entropy, the error of
+    the rebuilt items would be negligible beside the other terms."""
+    return teacher.item_table / teacher.item_table[1:].std()
+
+
+@torch.no_grad()
+def explained_variance(alignment: Alignment, table: Float[Tensor, "indices size"]) -> float:
+    """The share of the variance of the items' vectors that their rebuilt vectors explain; 1 is all."""
+    items = table[1:]
+    error = alignment.item_out(alignment.item_codes(items)) - items
+    return 1 - float(error.square().sum() / (items - items.mean(dim=0)).square().sum())
 
 
 def alignment_loss(
@@ -89,7 +106,7 @@ class AlignmentTrainer(GradientTrainer):
     ) -> None:
         self.alignment, self.texts, self.inputs, self.config = alignment, texts, inputs, config
         splits, teacher, self.seed = inputs.splits, inputs.teacher, inputs.seed
-        self.table = teacher.item_table
+        self.table = unit_table(teacher)
         train: Sequences = splits.train
         self.users = trainable_users(train)
         self.epochs = Epochs(np.arange(len(self.users)), config.batch_size, self.seed, 1)
@@ -99,8 +116,15 @@ class AlignmentTrainer(GradientTrainer):
             train.take(self.users, ends)
         )  # computed once: the teacher is frozen
         self.negatives = NegativeSampler(train, splits.num_items)
+        texts_of, maps = [], []
+        for name, parameter in alignment.named_parameters():
+            (texts_of if name.startswith("encoder.") else maps).append(parameter)
+        slower = config.text_learning_rate / config.learning_rate
+        groups = [{"params": maps}, {"params": texts_of, "lr_multiplier": slower}]
         self.optimizer = torch.optim.Adam(
-            alignment.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
+            [group for group in groups if group["params"]],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
         )
 
     @property
@@ -127,7 +151,7 @@ class _Rebuilt(DotProductRanker):
     """A ranker of the teacher's user vectors and items rebuilt from their codes."""
 
     def __init__(self, alignment: Alignment, teacher: SequenceNetwork) -> None:
-        super().__init__(alignment.item_out(alignment.item_codes(teacher.item_table)))
+        super().__init__(alignment.item_out(alignment.item_codes(unit_table(teacher))))
         self.teacher = teacher
 
     def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users size"]:
@@ -141,7 +165,8 @@ def training_stage(trainer: AlignmentTrainer) -> tuple[AlignmentTrainer, Trainin
     @torch.no_grad()
     def validate() -> dict[str, float]:
         ranker = _Rebuilt(trainer.alignment, trainer.inputs.teacher)
-        return validation_metrics(ranker, splits, config.validation_users, trainer.seed)
+        metrics = validation_metrics(ranker, splits, config.validation_users, trainer.seed)
+        return metrics | {"explained": explained_variance(trainer.alignment, trainer.table)}
 
     eval_steps = epoch_steps(config.epochs, 1, steps)
     return trainer, TrainingPlan(

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.soft_prompts import PromptModel
-from llmsrec.systems.alignment import Alignment, AlignmentConfig, AlignmentTrainer, training_stage
+from llmsrec.systems.alignment import (
+    Alignment,
+    AlignmentConfig,
+    AlignmentTrainer,
+    training_stage,
+    unit_table,
+)
 from llmsrec.systems.language import LanguageRanker, LanguageWriter
 from llmsrec.systems.system import Model, Stage, TrainingInput
 from llmsrec.systems.text_vectors import encoder_of, mean_states, text_vectors, texts_of, tokenised
@@ -37,7 +43,7 @@ class ALLMRecNetwork(nn.Module):
         self.alignment.eval()
         everything = np.arange(inputs.splits.num_items + 1)
         bought = np.isin(everything, inputs.splits.train.items)
-        codes = self.alignment.item_codes(inputs.teacher.item_table.to(inputs.device))
+        codes = self.alignment.item_codes(unit_table(inputs.teacher).to(inputs.device))
         cold = everything[1:][~bought[1:]]
         if len(cold):
             codes[torch.from_numpy(cold)] = self.alignment.text_codes(self.texts(cold))

@@ -10,12 +10,20 @@ from torch.nn import functional
 
 from llmsrec.data.splits import Splits
 from llmsrec.sequential.sasrec import SASRec, SASRecConfig
-from llmsrec.systems.alignment import Alignment, AlignmentConfig, AlignmentTrainer, alignment_loss
+from llmsrec.systems.alignment import (
+    Alignment,
+    AlignmentConfig,
+    AlignmentTrainer,
+    alignment_loss,
+    explained_variance,
+    training_stage,
+    unit_table,
+)
 from llmsrec.systems.allmrec import ALLMRecNetwork
 from llmsrec.systems.system import TrainingInput
 from tests.systems.small import parameters, system_from
 
-CONFIG = AlignmentConfig("backbone", 32, False, 1, 64, 1e-2, None)
+CONFIG = AlignmentConfig("backbone", 32, False, 1, 64, 1e-2, 1e-4, None)
 
 
 @pytest.fixture
@@ -79,6 +87,50 @@ def test_the_teacher_stays_and_items_and_texts_grow_alike(inputs: TrainingInput)
     assert inputs.teacher.digest == digest
 
 
+@pytest.mark.parametrize("spread", [0.02, 1.0, 50.0])
+def test_the_codes_explain_the_item_table_whatever_its_spread(
+    inputs: TrainingInput, spread: float
+) -> None:
+    """With the settings of studies/params.yaml and a few hundred steps, as a small dataset has them."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        table = inputs.teacher.item_embedding.weight
+        table[1:] = torch.randn(table[1:].shape) * torch.linspace(2, 0.2, 16) * spread
+    config = system_from(parameters(), "allmrec").alignment
+    alignment = Alignment(16, 5, 128, None)
+    vectors = torch.randn(inputs.splits.num_items + 1, 5)
+    trainer, plan = training_stage(
+        AlignmentTrainer(alignment, lambda items: vectors[torch.from_numpy(items)], inputs, config)
+    )
+    start = explained_variance(alignment, trainer.table)
+    for step in range(400):
+        trainer.step(step)
+    metrics = plan.validate()
+    assert start < 0.2
+    assert metrics["explained"] > 0.9
+    items = unit_table(inputs.teacher)[1:]
+    rebuilt = alignment.item_out(alignment.item_codes(items)).detach()
+    residual = (rebuilt - items).var(dim=0, correction=0) + (rebuilt - items).mean(dim=0) ** 2
+    expected = 1 - residual.sum() / items.var(dim=0, correction=0).sum()
+    assert metrics["explained"] == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_the_text_encoder_takes_smaller_steps_than_the_autoencoders(inputs: TrainingInput) -> None:
+    """Adam's first step is the learning rate; a rate that suits new maps would undo a pre-trained encoder."""
+    torch.manual_seed(4)
+    encoder = torch.nn.Linear(5, 5)
+    alignment = Alignment(16, 5, 4, encoder)
+    raw = torch.randn(inputs.splits.num_items + 1, 5)
+    trainer = AlignmentTrainer(
+        alignment, lambda items: encoder(raw[torch.from_numpy(items)]), inputs, CONFIG
+    )
+    before = {name: part.detach().clone() for name, part in alignment.named_parameters()}
+    trainer.step(0)
+    for name, part in alignment.named_parameters():
+        rate = CONFIG.text_learning_rate if name.startswith("encoder.") else CONFIG.learning_rate
+        assert (part - before[name]).abs().max().item() == pytest.approx(rate, rel=0.01)
+
+
 def test_an_item_that_nobody_bought_is_known_by_its_text(inputs: TrainingInput) -> None:
     train = inputs.splits.train
     item = int(train[0][0])
@@ -95,4 +147,4 @@ def test_an_item_that_nobody_bought_is_known_by_its_text(inputs: TrainingInput) 
     assert item in cold
     text = alignment.text_codes(network.texts(np.array([item])))[0]
     torch.testing.assert_close(table[item], text)
-    torch.testing.assert_close(table[warm], alignment.item_codes(inputs.teacher.item_table)[warm])
+    torch.testing.assert_close(table[warm], alignment.item_codes(unit_table(inputs.teacher))[warm])
