@@ -217,6 +217,17 @@ def test_every_epoch_draws_its_own_users_and_negatives(
         assert np.concatenate(epoch).shape == (positions, count)
 
 
+def test_validation_may_rank_among_all_items(markov_splits: Splits) -> None:
+    for ranking in ("sampled", "full"):
+        model, log = trained(
+            markov_splits, epochs=1, validation_users=None, validation_ranking=ranking
+        )
+        found = evaluate(SequentialRanker(model), markov_splits, "valid")
+        ranks = getattr(found, ranking)
+        assert log.rows[-1]["ndcg@10"] == pytest.approx(ndcg(ranks, 10).mean())
+        assert log.rows[-1]["hr@10"] == pytest.approx(hit_rate(ranks, 10).mean())
+
+
 def test_validation_users_are_a_fixed_sample() -> None:
     rows = validation_rows(1000, 100, 5)
     assert (rows == validation_rows(1000, 100, 5)).all()
