@@ -46,8 +46,11 @@ def system_from(document: dict[str, Any], name: str) -> Any:
 def small_system(name: str, teacher: dict[str, Any] | None = None, **own: Any) -> Any:
     """The system with short trainings; `teacher` changes the section of that name, `own` its own settings."""
     document = parameters()
-    document["teacher"] |= TEACHER | (teacher or {})
-    document["systems"][name] = document["systems"][name] | SYSTEMS.get(name, {}) | own
+    shorter = TEACHER | (teacher or {})
+    document["teacher"] |= shorter
+    entry = document["systems"][name]
+    entry |= {key: value for key, value in shorter.items() if key in entry}
+    entry |= SYSTEMS.get(name, {}) | own
     return system_from(document, name)
 
 
