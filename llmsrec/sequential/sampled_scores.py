@@ -28,15 +28,16 @@ class _SampledScores(torch.autograd.Function):
         ctx.save_for_backward(states, table, items)
         (_, count), width = items.shape, states.shape[1]
         size = max(1, GATHERED_VALUES // max(1, count * width))
-        buffer = states.new_empty(
-            min(size, len(items)) * count, width
-        )  # reused: new memory is slow
-        scores = []
-        for part, ids in zip(states.split(size), items.split(size), strict=True):
+        rows = min(size, len(items))
+        buffer = states.new_empty(rows * count, width)  # reused: new memory is slow
+        scores = states.new_empty(items.shape)
+        for start in range(0, len(items), size):
+            part, ids = states[start : start + size], items[start : start + size]
             gathered = buffer[: ids.numel()]
             torch.index_select(table, 0, ids.reshape(-1), out=gathered)
-            scores.append(torch.einsum("nd,nkd->nk", part, gathered.view(*ids.shape, width)))
-        return torch.cat(scores)
+            vectors = gathered.view(*ids.shape, width)
+            scores[start : start + size] = torch.einsum("nd,nkd->nk", part, vectors)
+        return scores
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:

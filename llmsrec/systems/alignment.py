@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,16 +117,15 @@ class AlignmentTrainer(GradientTrainer):
             train.take(self.users, ends)
         )  # computed once: the teacher is frozen
         self.negatives = NegativeSampler(train, splits.num_items)
-        texts_of, maps = [], []
-        for name, parameter in alignment.named_parameters():
-            (texts_of if name.startswith("encoder.") else maps).append(parameter)
-        slower = config.text_learning_rate / config.learning_rate
-        groups = [{"params": maps}, {"params": texts_of, "lr_multiplier": slower}]
-        self.optimizer = torch.optim.Adam(
-            [group for group in groups if group["params"]],
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-        )
+        encoder = getattr(alignment, "encoder", None)
+        maps = [
+            part for name, part in alignment.named_parameters() if not name.startswith("encoder.")
+        ]
+        groups: list[dict[str, Any]] = [{"params": maps}]
+        if encoder is not None:
+            slower = config.text_learning_rate / config.learning_rate
+            groups.append({"params": list(encoder.parameters()), "lr_multiplier": slower})
+        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, betas=(0.9, 0.98))
 
     @property
     def network(self) -> nn.Module:
