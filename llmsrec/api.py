@@ -161,8 +161,8 @@ def evaluate(
 
     One row for each ranker, protocol and metric: value, and the bounds low and high of its 95% bootstrap interval."""
     config: EvaluationConfig = _config(EvaluationConfig, "evaluation", params, changes)
-    table = evaluate_all(rankers, splits, config).table
-    systems = summarise(table, splits, config, "")["systems"]
+    found = evaluate_all(rankers, splits, config)
+    systems = summarise(found.table, splits, config, "", found.user_indices)["systems"]
     return pd.DataFrame(
         [
             {"system": system, "protocol": protocol, "metric": metric, **interval}

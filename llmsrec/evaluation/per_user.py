@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from llmsrec.core.config import Count, Natural
 from llmsrec.data.sequences import Sequences
@@ -42,12 +42,14 @@ class UserMetrics:
     """Values of each test user in the order of the stored candidates, by system.
 
     `similarity` is the cosine of a user and the same user shuffled (specification E5), `users` are the vectors of the
-    systems that have some, `lists` the first items among all."""
+    systems that have some, `lists` the first items among all.
+    `user_indices` is the user of each row; None: all differ."""
 
     table: MetricTable
     similarity: dict[str, Float[np.ndarray, "users"]]
     users: dict[str, Float[np.ndarray, "users _"]]
     lists: dict[str, Lists]
+    user_indices: Int[np.ndarray, "users"] | None = None
 
 
 def evaluate_all(
@@ -77,7 +79,7 @@ def evaluate_all(
         )
         for name, ranker in rankers.items()
     }
-    return UserMetrics(table, similarity, vectors, lists)
+    return UserMetrics(table, similarity, vectors, lists, splits.evaluated("test").users)
 
 
 def _shuffled(
@@ -119,16 +121,22 @@ def per_user(ranks: Ranks) -> Float[np.ndarray, "users metrics"]:
 
 
 def summarise(
-    table: MetricTable, splits: Splits, config: EvaluationConfig, dataset: str
+    table: MetricTable,
+    splits: Splits,
+    config: EvaluationConfig,
+    dataset: str,
+    users: Int[np.ndarray, "users"] | None = None,
 ) -> dict[str, Any]:
-    """The content of metrics.json: each mean with its 95% interval, and the paired differences."""
+    """The content of metrics.json: each mean with its 95% interval, and the paired differences.
+
+    `users` is the user of each row, all of whose rows are drawn together; None: all differ."""
     keys = [(system, protocol) for system in table for protocol in PROTOCOLS]
     pairs = compared_pairs(table)
     # a difference is a column of its own: it is exactly 0 for equal systems, whatever a product rounds
     values = np.column_stack(
         [*(table[system][protocol] for system, protocol in keys), *_ndcg_differences(table, pairs)]
     )
-    resampled = resampled_means(values, config.bootstrap, config.seed)
+    resampled = resampled_means(values, config.bootstrap, config.seed, users)
     intervals = [
         interval(float(mean), column)
         for mean, column in zip(values.mean(axis=0), resampled.T, strict=True)
@@ -142,7 +150,7 @@ def summarise(
     ]
     return {
         "dataset": dataset,
-        "users": len(values),
+        "users": len(values) if users is None else len(np.unique(users)),
         "items": splits.num_items,
         "candidates": splits.candidates["test"].items.shape[1],
         "shuffles": config.shuffles,

@@ -110,8 +110,8 @@ def _order(metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig) -
             for name in ("student", "teacher")
         )
         margin, teacher_cost = (
-            _interval(student - share * teacher, config),
-            _interval(teacher, config),
+            _interval(student - share * teacher, metrics, config),
+            _interval(teacher, metrics, config),
         )
         observed = f"{place} shuffling costs the student {student.mean():.4f} of NDCG@10"
         if teacher_cost.low > 0:
@@ -125,7 +125,7 @@ def _order(metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig) -
 
 
 def _similarity(metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig) -> Judged:
-    margin = _interval(gates.similarity - metrics.similarity["student"], config)
+    margin = _interval(gates.similarity - metrics.similarity["student"], metrics, config)
     mean = float(metrics.similarity["student"].mean())
     condition = f"cosine of a user with the same user shuffled is at most {gates.similarity}"
     return condition, [Finding(margin.high >= 0, margin, f"the mean cosine is {mean:.3f}")]
@@ -144,7 +144,7 @@ def _not_below(
         columns = {rival: _ndcg(metrics, rival, protocol) for rival in rivals}
         best = max(columns, key=lambda rival: columns[rival].mean())
         student = _ndcg(metrics, "student", protocol)
-        margin = _interval(student - (1 - allowed) * columns[best], config)
+        margin = _interval(student - (1 - allowed) * columns[best], metrics, config)
         observed = (
             f"NDCG@10 {place} is {student.mean():.4f} for the student, "
             f"{columns[best].mean():.4f} for {label(best)}"
@@ -160,7 +160,7 @@ def _worth(metrics: UserMetrics, config: EvaluationConfig) -> Judged:
     findings = []
     for protocol, place in PLACES.items():
         values = [_ndcg(metrics, name, protocol) for name in ("recommender", "teacher_content")]
-        margin = _interval(values[0] - values[1], config)
+        margin = _interval(values[0] - values[1], metrics, config)
         observed = f"NDCG@10 {place} is {values[0].mean():.4f} with the student, {values[1].mean():.4f} without"
         findings.append(Finding(margin.low > 0, margin, observed))
     return "the student makes the recommender significantly better", findings
@@ -170,8 +170,8 @@ def _ndcg(metrics: UserMetrics, system: str, protocol: str) -> Column:
     return metrics.table[system][protocol][:, METRICS.index("ndcg@10")]
 
 
-def _interval(column: Column, config: EvaluationConfig) -> Interval:
-    means = resampled_means(column[:, None], config.bootstrap, config.seed)
+def _interval(column: Column, metrics: UserMetrics, config: EvaluationConfig) -> Interval:
+    means = resampled_means(column[:, None], config.bootstrap, config.seed, metrics.user_indices)
     return interval(float(column.mean()), means[:, 0])
 
 

@@ -34,6 +34,7 @@ def metrics_by_group(
     """A row with NDCG@10 of each system in each non-empty group of test users (specification E6, E7)."""
     keys = [(system, protocol) for system in table for protocol in PROTOCOLS]
     at = METRICS.index(METRIC)
+    users = splits.evaluated("test").users
     values = np.column_stack([table[system][protocol][:, at] for system, protocol in keys])
     rows = []
     for family, groups in all_groups(splits, "test").items():
@@ -41,12 +42,12 @@ def metrics_by_group(
             of_group = values[mask]
             if not len(of_group):
                 continue
-            resampled = resampled_means(of_group, config.bootstrap, config.seed)
+            resampled = resampled_means(of_group, config.bootstrap, config.seed, users[mask])
             for place, (system, protocol) in enumerate(keys):
                 mean = interval(float(of_group[:, place].mean()), resampled[:, place])
                 rows.append(
                     {"family": family, "group": group, "system": system, "protocol": protocol,
-                     "metric": METRIC, **mean.as_dict(), "users": len(of_group)}
+                     "metric": METRIC, **mean.as_dict(), "users": len(np.unique(users[mask]))}
                 )  # fmt: skip
     return rows
 
@@ -54,6 +55,8 @@ def metrics_by_group(
 def _similarities(metrics: UserMetrics, config: EvaluationConfig) -> dict[str, dict[str, float]]:
     summary = {}
     for name, values in metrics.similarity.items():
-        means = resampled_means(values[:, None], config.bootstrap, config.seed)
+        means = resampled_means(
+            values[:, None], config.bootstrap, config.seed, metrics.user_indices
+        )
         summary[name] = interval(float(values.mean()), means[:, 0]).as_dict()
     return summary

@@ -73,7 +73,7 @@ def summary(
 ) -> dict[str, Any]:
     """metrics.json without the verdict."""
     return {
-        **summarise(found.table, splits, config, dataset),
+        **summarise(found.table, splits, config, dataset, found.user_indices),
         "lists": summarise_lists(found.lists, splits),
         **sequence_diagnostics(found, splits, config),
     }

@@ -53,6 +53,25 @@ def test_the_columns_are_the_metrics_in_order() -> None:
     }  # fmt: skip
 
 
+def test_all_rows_of_a_user_are_drawn_together(markov_splits: Splits) -> None:
+    """Each user has three equal rows, so the intervals are those of one row a user."""
+    values = np.random.default_rng(0).random(20).tolist()
+    single = summarise(table_of(teacher=values, student=values[::-1]), markov_splits, CONFIG, "")
+    users = np.repeat(np.arange(20), 3)
+    rows = table_of(
+        teacher=np.repeat(values, 3).tolist(), student=np.repeat(values[::-1], 3).tolist()
+    )
+    tripled = summarise(rows, markov_splits, CONFIG, "", users)
+    assert tripled["users"] == single["users"] == 20
+    first, second = (each["systems"]["teacher"]["full"]["mrr"] for each in (single, tripled))
+    assert second == pytest.approx(first, abs=1e-6)
+    assert tripled["differences"][0]["high"] == pytest.approx(
+        single["differences"][0]["high"], abs=1e-6
+    )
+    apart = summarise(rows, markov_splits, CONFIG, "")["systems"]["teacher"]["full"]["mrr"]
+    assert apart["high"] - apart["low"] < 0.8 * (first["high"] - first["low"])
+
+
 def test_means_and_differences_of_a_toy_table(markov_splits: Splits) -> None:
     table = table_of(
         popularity=[0.1, 0.2, 0.0, 0.1], teacher=[0.5, 0.1, 0.3, 0.3], student=[0.7, 0.3, 0.5, 0.5]
