@@ -269,7 +269,7 @@ def test_the_daemon_retrains_on_a_file_in_the_inbox_and_promotes_the_result(
     log = daemon_home.with_name("daemon.log")
     with dg.DagsterInstance.from_config(str(daemon_home)) as instance:
         wait(lambda: materialisations(instance, "evaluation"), log)
-        inbox.mkdir(parents=True)
+        inbox.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / "docs/tutorial/new/purchases.csv", inbox / ".partial")
         os.replace(inbox / ".partial", inbox / "purchases.csv")
         runs = wait(lambda: finished(instance), log)
