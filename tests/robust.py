@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from reliability.project import CHECKOUT
 
@@ -64,16 +65,26 @@ def a_busy_core() -> Iterator[None]:
 
 
 def usable(names: list[str]) -> list[str]:
-    """The conditions that can be had here; the others are named with the reason."""
-    if "not-root" not in names or os.geteuid() != 0:  # else nobody is root anyway
-        return [name for name in names if name != "not-root"]
-    try:
-        subprocess.run([*UNPRIVILEGED, "true"], check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        reason = getattr(error, "stderr", None) or error
-        print(f"skipped not-root: {' '.join(UNPRIVILEGED)} fails here: {reason}", flush=True)
-        return [name for name in names if name != "not-root"]
-    return names
+    """The conditions that can be had here; the others are printed with the reason."""
+    reasons = {name: obstacle(name) for name in names}
+    for name, reason in reasons.items():
+        if reason:
+            print(f"skipped {name}: {reason}", flush=True)
+    return [name for name in names if not reasons[name]]
+
+
+def obstacle(name: str) -> str:
+    """Why a condition cannot be had here, or nothing."""
+    if name == "random-order" and find_spec("pytest_randomly") is None:
+        return "pytest-randomly is not installed: make setup"
+    if name == "not-root" and os.geteuid() != 0:
+        return "nobody is root here"
+    if name == "not-root":
+        try:
+            subprocess.run([*UNPRIVILEGED, "true"], check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            return f"{' '.join(UNPRIVILEGED)} fails here: {getattr(error, 'stderr', '') or error}"
+    return ""
 
 
 def run(name: str, number: int, tests: list[str]) -> bool:
