@@ -29,7 +29,6 @@ from llmsrec.core.files import sha256, write_json
 from llmsrec.data.splits import Splits
 from llmsrec.evaluation.bootstrap import interval, resampled_means
 from llmsrec.llm.backbone import Backbone, load_encoder
-from llmsrec.llm.ranker import RetrievalRanker
 from llmsrec.ranking.metrics import Ranks, hit_rate, ndcg
 from llmsrec.ranking.protocol import Evaluation, evaluate
 from llmsrec.recommender.fitted import RecommenderConfig, fit_recommender
@@ -142,18 +141,17 @@ def compare(run: Run, student: LLMSRec) -> dict[str, Evaluation]:
         student, splits, config, sha256(run.out / "student" / "model.safetensors")
     )
     fitted.save(run.out / "recommender")
-    parts = fitted.rankers(student, splits.catalog)
+    parts = fitted.parts(student, splits.catalog)
+    by_name = parts.by_name()
     shuffled = splits.histories("test").shuffled(generator(0, 0))
     ranks = {
         name: evaluate(ranker, splits, "test")
-        for name, ranker in (parts | fitted.hybrids(parts)).items()
+        for name, ranker in (by_name | fitted.hybrids(parts)).items()
     }
     for name in ("teacher", "student"):
-        ranks[f"{name}, shuffled"] = evaluate(parts[name], splits, "test", histories=shuffled)
-    ranker = parts["student"]
-    assert isinstance(ranker, RetrievalRanker)
+        ranks[f"{name}, shuffled"] = evaluate(by_name[name], splits, "test", histories=shuffled)
     vectors = {
-        "valid": ranker.user_vectors(splits.histories("valid")),
+        "valid": parts.student.user_vectors(splits.histories("valid")),
         "test": ranks["student"].users,
         "items": fitted.item_vectors,
     }

@@ -97,7 +97,7 @@ def load(
 
 def returning_users(recommender: Recommender, histories: Sequences) -> Iterator[Figure]:
     """A user returns with one more interaction: with the KV cache of the last request, or without."""
-    model = recommender.parts["student"].model
+    model = recommender.parts.student.model
     grown = np.flatnonzero(histories.lengths > 1)[:RETURNING_USERS]
     within = histories.lengths[grown] <= model.config.window
     plain, cached, difference = np.zeros(len(grown)), np.zeros(len(grown)), 0.0

@@ -18,7 +18,6 @@ from llmsrec.data.splits import Splits
 from llmsrec.ranking.metrics import hit_rate
 from llmsrec.ranking.protocol import rank_candidates
 from llmsrec.ranking.ranker import VectorRanker
-from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.serving.recommender import Recommender
 from llmsrec.training.distributed import default_device
 from studies.commands import parser_of, save
@@ -71,11 +70,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--dataset", type=name_option, required=True)
     dataset = parser.parse_args(argv).dataset
     folder = Path("artifacts") / dataset
-    splits, student = (
+    splits, parts = (
         Splits.load(folder / "splits"),
-        Recommender.load(folder, default_device()).ranker,
+        Recommender.load(folder, default_device()).parts,
     )
-    table = cases(splits, SequentialRanker(student.model.teacher), student)
+    table = cases(splits, parts.teacher, parts.student)
     print(f"{dataset}: {len(splits.candidates['test']):,} test users")
     for rule, rows in table.groupby("ranked_first_by", sort=False):
         first = rows.iloc[0]

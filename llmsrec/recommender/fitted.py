@@ -35,6 +35,18 @@ class RecommenderConfig:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """The rankers whose scores are summed."""
+
+    teacher: SequentialRanker
+    student: RetrievalRanker
+    content: ContentRanker
+
+    def by_name(self) -> dict[str, Ranker]:
+        return {"teacher": self.teacher, "student": self.student, "content": self.content}
+
+
+@dataclass(frozen=True)
 class FittedRecommender:
     """Weights of the parts, the student's item vectors, and what serving knows about the training data.
 
@@ -75,23 +87,23 @@ class FittedRecommender:
             )
         return cls(**document, **load_file(folder / "model.safetensors"))
 
-    def rankers(
+    def parts(
         self, student: RetrievalModel, catalog: Catalog, represent: RepresentUsers | None = None
-    ) -> dict[str, Ranker]:
-        """Every part by name, of weight 0 or not; `represent` as in RetrievalRanker."""
-        return {
-            "teacher": SequentialRanker(student.teacher),
-            "student": RetrievalRanker(student, self.item_vectors, represent),
-            "content": ContentRanker.fit(catalog, self.content_last),
-        }
+    ) -> Parts:
+        """The parts, of weight 0 or not; `represent` as in RetrievalRanker."""
+        return Parts(
+            SequentialRanker(student.teacher),
+            RetrievalRanker(student, self.item_vectors, represent),
+            ContentRanker.fit(catalog, self.content_last),
+        )
 
-    def hybrids(self, parts: dict[str, Ranker]) -> dict[str, Ranker]:
+    def hybrids(self, parts: Parts) -> dict[str, Ranker]:
         """The recommender, and the same without the student; nothing if the student is the only part."""
         if not self.without_student:
             return {}
         return {
-            "recommender": HybridRanker(parts, self.weights),
-            "teacher_content": HybridRanker(parts, self.without_student),
+            "recommender": HybridRanker(parts.by_name(), self.weights),
+            "teacher_content": HybridRanker(parts.by_name(), self.without_student),
         }
 
 
@@ -108,11 +120,11 @@ def fit_recommender(
         latest=int(splits.sequences.timestamps.max()),
         student=student_digest,
     )
-    rankers = fitted.rankers(student, splits.catalog)
+    rankers = fitted.parts(student, splits.catalog).by_name()
     scored = score_users(
         {name: rankers[name] for name in config.parts}, splits, "valid", config.seed
     )
-    others = [name for name in config.parts if name != "student"]
+    others: list[str] = [name for name in config.parts if name != "student"]
     return FittedRecommender(
         **{
             **vars(fitted),

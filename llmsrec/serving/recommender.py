@@ -13,12 +13,11 @@ from llmsrec.core.errors import ArtifactError
 from llmsrec.core.files import sha256
 from llmsrec.data.catalog import COLUMNS, Catalog
 from llmsrec.data.sequences import Sequences, from_rows
-from llmsrec.ranking.ranker import Ranker
-from llmsrec.recommender.fitted import FittedRecommender
+from llmsrec.recommender.fitted import FittedRecommender, Parts
 from llmsrec.recommender.hybrid import HybridRanker
 from llmsrec.serving.bundle import CATALOG
 from llmsrec.serving.requests import NewItems, UserHistory, number_of_items, user_history
-from llmsrec.serving.transfer import rankers_for_catalog, shared_items
+from llmsrec.serving.transfer import parts_for_catalog, shared_items
 from llmsrec.serving.user_kv_cache import UserKVCache
 from llmsrec.student.model import LLMSRec
 
@@ -45,11 +44,9 @@ class Recommendations:
 class Recommender:
     """Recommends by the weighted parts, or by popularity to a user without known items."""
 
-    def __init__(
-        self, catalog: Catalog, parts: dict[str, Ranker], fitted: FittedRecommender
-    ) -> None:
+    def __init__(self, catalog: Catalog, parts: Parts, fitted: FittedRecommender) -> None:
         self.catalog, self.parts, self.fitted = catalog, parts, fitted
-        self.ranker = HybridRanker(parts, fitted.weights)
+        self.ranker = HybridRanker(parts.by_name(), fitted.weights)
 
     @classmethod
     def load(
@@ -72,7 +69,7 @@ class Recommender:
         use_cache = user_cache_mb and not student.config.user_vector_in_prompt
         cache = UserKVCache(student, user_cache_mb) if use_cache else None
         return cls(
-            catalog, fitted.rankers(student, catalog, cache.represent if cache else None), fitted
+            catalog, fitted.parts(student, catalog, cache.represent if cache else None), fitted
         )
 
     def for_catalog(self, catalog: Catalog) -> "Recommender":
@@ -80,8 +77,8 @@ class Recommender:
         purchases = np.zeros(len(catalog) + 1, dtype=np.int64)
         old, new = shared_items(self.catalog, catalog)
         purchases[new] = self.fitted.purchases[old]
-        parts = rankers_for_catalog(self.parts, self.catalog, catalog)
-        vectors = parts["student"].item_vectors.cpu().numpy()
+        parts = parts_for_catalog(self.parts, self.catalog, catalog)
+        vectors = parts.student.item_vectors.cpu().numpy()
         fitted = replace(self.fitted, purchases=purchases, item_vectors=vectors)
         return Recommender(catalog, parts, fitted)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from llmsrec.data.catalog import Catalog
 from llmsrec.llm.ranker import RetrievalRanker, encode
 from llmsrec.llm.retrieval import RetrievalModel
-from llmsrec.ranking.ranker import Ranker
+from llmsrec.recommender.fitted import Parts
 from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 
@@ -79,13 +79,9 @@ def ranker_for_catalog(
     return RetrievalRanker(model, vectors)
 
 
-def rankers_for_catalog(
-    parts: dict[str, Ranker], source: Catalog, target: Catalog
-) -> dict[str, Ranker]:
+def parts_for_catalog(parts: Parts, source: Catalog, target: Catalog) -> Parts:
     """The parts of a recommender for the items of `target`."""
-    student = ranker_for_catalog(parts["student"], source, target)
-    return {
-        "teacher": SequentialRanker(student.model.teacher),
-        "student": student,
-        "content": parts["content"].for_catalog(target),
-    }
+    student = ranker_for_catalog(parts.student, source, target)
+    return Parts(
+        SequentialRanker(student.model.teacher), student, parts.content.for_catalog(target)
+    )

@@ -17,6 +17,7 @@ from llmsrec.evaluation.per_user import (
 )
 from llmsrec.evaluation.systems import Inputs, all_rankers
 from llmsrec.llm.backbone import load_backbone
+from llmsrec.ranking.ranker import Ranker
 from llmsrec.recommender.fitted import FittedRecommender
 from llmsrec.report.cases import select_cases
 from llmsrec.report.gates import GatesConfig, evaluate_gates
@@ -44,9 +45,9 @@ def main(argv: list[str] | None = None) -> None:
     splits, reports = Splits.load(args.splits), args.reports
     student = load_student(args, splits)
     fitted = FittedRecommender.load(args.recommender)
-    parts = fitted.rankers(student, splits.catalog)
-    models = {name: parts[name] for name in ("teacher", "student")}
-    inputs = Inputs(splits, parts | fitted.hybrids(parts), config.seed)
+    parts = fitted.parts(student, splits.catalog)
+    models: dict[str, Ranker] = {"teacher": parts.teacher, "student": parts.student}
+    inputs = Inputs(splits, parts.by_name() | fitted.hybrids(parts), config.seed)
     user_metrics = evaluate_all(all_rankers(inputs), splits, config)
     gates = evaluate_gates(user_metrics, load_section(GatesConfig, "gates"), config)
     metrics = summary(user_metrics, splits, config, args.dataset)

@@ -66,7 +66,7 @@ def test_an_older_champion_ranks_today_s_catalog(
     today = pd.concat([items, new], ignore_index=True)
     today["item_index"] = np.arange(1, len(today) + 1)
     moved_to = champion.for_catalog(Catalog(today))
-    first, second = (recommender.parts["student"] for recommender in (champion, moved_to))
+    first, second = (recommender.parts.student for recommender in (champion, moved_to))
     before, after = (ranker.item_vectors[1:].numpy() for ranker in (first, second))
     same = np.delete(np.arange(40), 3)
     np.testing.assert_array_equal(after[same], before[::-1][same])
