@@ -137,16 +137,13 @@ def summarise(
         [*(table[system][protocol] for system, protocol in keys), *_ndcg_differences(table, pairs)]
     )
     resampled = resampled_means(values, config.bootstrap, config.seed, users)
-    intervals = [
-        interval(float(mean), column)
-        for mean, column in zip(values.mean(axis=0), resampled.T, strict=True)
-    ]
+    intervals = list(map(interval, values.mean(axis=0).tolist(), resampled.T))
     systems = _by_system(keys, intervals)
     tested = [(*pair, protocol) for pair in pairs for protocol in PROTOCOLS]
-    columns = range(len(keys) * len(METRICS), values.shape[1])
+    first = len(keys) * len(METRICS)
     differences = [
-        _difference(*test, systems, intervals[column], two_sided_p(resampled[:, column]))
-        for test, column in zip(tested, columns, strict=True)
+        _difference(*test, systems, found, two_sided_p(column))
+        for test, found, column in zip(tested, intervals[first:], resampled.T[first:], strict=True)
     ]
     return {
         "dataset": dataset,

@@ -64,8 +64,8 @@ def at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def gates(root: Path, *, holds: bool) -> None:
     row = {"name": "order", "success": holds, "severity": "error", "observed": "nothing is lost"}
     (root / "reports" / "tiny").mkdir(parents=True, exist_ok=True)
-    student = sha256(root / "artifacts/tiny/student/model.safetensors")
-    document = {"success": holds, "results": [row], "model": student}
+    model = sha256(root / "artifacts/tiny/recommender/config.json")
+    document = {"success": holds, "results": [row], "model": model}
     (root / "reports/tiny/gates.json").write_text(json.dumps(document))
 
 
