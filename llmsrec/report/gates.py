@@ -113,7 +113,7 @@ def _order(metrics: UserMetrics, gates: GatesConfig, config: EvaluationConfig) -
             _interval(student - share * teacher, metrics, config),
             _interval(teacher, metrics, config),
         )
-        observed = f"{place} shuffling costs the student {student.mean():.4f} of NDCG@10"
+        observed = f"shuffling costs the student {student.mean():.4f} of NDCG@10 {place}"
         if teacher_cost.low > 0:
             ratio = student.mean() / teacher.mean()
             observed += f" and its teacher {teacher_cost.value:.4f}: {ratio:.0%} of it"

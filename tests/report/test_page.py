@@ -170,7 +170,7 @@ def test_what_people_wrote_is_shown_and_never_run(page: str) -> None:
     assert "<b>" not in page
     text = "".join(Page(page).text)
     assert text.count(EVIL) > 10
-    assert f"store {EVIL}: how good is" in text
+    assert f"store {EVIL}: how good are" in text
     assert f"The language model is {EVIL}." in text
 
 
