@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.figures import Figure, in_own_process, run_benchmark, timed
 from llmsrec.data.sequences import Sequences
 from llmsrec.evaluation.bootstrap import resampled_means
-from llmsrec.ranking.protocol import MB, SCORES_MB, rank_all_items
+from llmsrec.ranking.protocol import SCORES_BYTES, rank_all_items
 
 SIZES = (64, 128)  # embedding sizes of teacher and student
 HISTORY = 10  # items
@@ -49,7 +49,7 @@ def reference_ranks(dataset: RandomDataset, count: int) -> list[int]:
 
 def our_ranks(dataset: RandomDataset, count: int) -> list[int]:
     """The same by `rank_all_items`, in chunks of users."""
-    size = max(1, SCORES_MB * MB // (4 * len(dataset.items)))
+    size = max(1, SCORES_BYTES // (4 * len(dataset.items)))
     ranks: list[int] = []
     for start in range(0, count, size):
         rows = np.arange(start, min(count, start + size))

@@ -31,6 +31,7 @@ from llmsrec.evaluation.bootstrap import interval, resampled_means
 from llmsrec.llm.backbone import Backbone, load_encoder
 from llmsrec.ranking.metrics import Ranks, hit_rate, ndcg
 from llmsrec.ranking.protocol import Evaluation, evaluate
+from llmsrec.ranking.ranker import cached
 from llmsrec.recommender.fitted import RecommenderConfig, fit_recommender
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig, train_teacher
@@ -142,11 +143,11 @@ def compare(run: Run, student: LLMSRec) -> dict[str, Evaluation]:
     )
     fitted.save(run.out / "recommender")
     parts = fitted.parts(student, splits.catalog)
-    by_name = parts.by_name()
+    by_name = {name: cached(part) for name, part in parts.by_name().items()}
     shuffled = splits.histories("test").shuffled(generator(0, 0))
     ranks = {
         name: evaluate(ranker, splits, "test")
-        for name, ranker in (by_name | fitted.hybrids(parts)).items()
+        for name, ranker in (by_name | fitted.hybrids(by_name)).items()
     }
     for name in ("teacher", "student"):
         ranks[f"{name}, shuffled"] = evaluate(by_name[name], splits, "test", histories=shuffled)

@@ -104,8 +104,7 @@ def main(argv: list[str]) -> None:
             "popularity in the target": Popularity(target)
         }
         for name, ranker in rankers.items():
-            scores_mb = source.task.evaluation.scores_mb
-            ranks = evaluate(ranker, target, "test", full=False, scores_mb=scores_mb)
+            ranks = evaluate(ranker, target, "test", full=False)
             values.setdefault(name, []).append(per_user(ranks.sampled))
     pair = f"{args.source}->{args.target}"
     users = target.evaluated("test").users

@@ -19,7 +19,7 @@ from llmsrec.data.splits import Part, Splits
 from llmsrec.evaluation.per_user import EvaluationConfig, cosine, per_user, shuffled_histories
 from llmsrec.ranking.metrics import hit_rate
 from llmsrec.ranking.protocol import evaluate
-from llmsrec.ranking.ranker import Ranker, VectorRanker
+from llmsrec.ranking.ranker import Ranker, VectorRanker, cached
 from llmsrec.systems.system import Answerer
 from llmsrec.training.checkpoints import fingerprint
 from studies.config import Run
@@ -102,20 +102,20 @@ class EvaluationTask:
         """Results with equal digests can be paired user by user."""
         drawn = (self.splits.candidates[self.part], self.splits.generation_candidates[self.part])
         histories = self.splits.histories(self.part)
-        config = replace(self.evaluation, bootstrap=1, scores_mb=1)  # these change no user's value
+        config = replace(self.evaluation, bootstrap=1)  # which changes no user's value
         arrays = [array for one in drawn for array in (one.rows, one.items, one.target_columns)]
         return fingerprint(config, self.rows, histories.items, histories.offsets, *arrays)
 
 
 def evaluate_ranker(ranker: Ranker, task: EvaluationTask, *, shuffled: bool) -> Values:
     """Metrics among the candidates, among all items, and of the first of the title candidates."""
-    ranker = CachedRanker(ranker) if isinstance(ranker, VectorRanker) else ranker
-    splits, part, scores_mb = task.splits, task.part, task.evaluation.scores_mb
+    ranker = cached(ranker)
+    splits, part = task.splits, task.part
     titles = replace(splits, candidates=splits.generation_candidates)  # of the same users
     results, vectors = [], []
     for shown in task.histories(shuffled=shuffled):
-        by_item = evaluate(ranker, splits, part, histories=shown, scores_mb=scores_mb)
-        by_title = evaluate(ranker, titles, part, histories=shown, full=False, scores_mb=scores_mb)
+        by_item = evaluate(ranker, splits, part, histories=shown)
+        by_title = evaluate(ranker, titles, part, histories=shown, full=False)
         assert by_item.full is not None
         first = hit_rate(by_title.sampled, 1)[task.rows]
         values = {"sampled": per_user(by_item.sampled), "full": per_user(by_item.full)}
@@ -165,33 +165,6 @@ def _with_shuffled(results: list[Values]) -> Values:
         for name in results[0]:
             values[f"shuffled_{name}"] = np.mean([result[name] for result in results[1:]], axis=0)
     return values
-
-
-class CachedRanker(VectorRanker):
-    """A ranker that represents the same users once, however many candidates it scores for them."""
-
-    def __init__(self, ranker: VectorRanker) -> None:
-        self.ranker = ranker
-        self._cached: tuple[str, Float[np.ndarray, "users size"]] | None = None
-
-    def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users size"]:
-        key = fingerprint(histories.items, histories.offsets)
-        if self._cached is None or self._cached[0] != key:
-            self._cached = (key, self.ranker.user_vectors(histories))
-        return self._cached[1]
-
-    def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
-        return self.score_users(self.user_vectors(histories))
-
-    def score_users(
-        self, users: Float[np.ndarray, "users size"]
-    ) -> Float[np.ndarray, "users indices"]:
-        return self.ranker.score_users(users)
-
-    def score_candidates(
-        self, users: Float[np.ndarray, "users size"], items: Int[np.ndarray, "users columns"]
-    ) -> Float[np.ndarray, "users columns"]:
-        return self.ranker.score_candidates(users, items)
 
 
 class Chance:

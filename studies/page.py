@@ -62,13 +62,8 @@ def verdict(result: StudyResult) -> list[dict[str, str]]:
             if names
         ]
         if clauses:
-            news = (
-                "bad"
-                if groups["is behind"]
-                else "open"
-                if groups["does not differ from"]
-                else "good"
-            )
+            marks = {"bad": groups["is behind"], "open": groups["does not differ from"]}
+            news = next((mark for mark, names in marks.items() if names), "good")
             text = f"On NDCG@10 {place} {reference} {'; it '.join(clauses)}."
             statements.append({"news": news, "text": text})
     untested = f"{reference} is not in this study: no system is tested against it."

@@ -97,7 +97,8 @@ def test_the_same_command_resumes(
     assert sliced["finished"].all()
     pd.testing.assert_frame_equal(sliced, whole)
     assert set(sliced["system"]) == {
-        "teacher", "student", "content", "teacher_content", "recommender", "teacher, shuffled", "student, shuffled",
+        "teacher", "student", "content", "recommender_without_student", "recommender",
+        "teacher, shuffled", "student, shuffled",
     }  # fmt: skip
     ranks = np.load(tmp_path / "whole" / "ranks.npz")
     better = ranks["student/full/better"]

@@ -16,7 +16,7 @@ from llmsrec.core.errors import ConfigError
 from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.decoder import Decoder, DecoderInput
 from llmsrec.llm.padding import segment_mask
-from llmsrec.llm.pretrained import KeysValues
+from llmsrec.llm.pretrained import KeysValues, reason_of
 from llmsrec.llm.prompts import USER_END, USER_START
 
 TEXT = f'{USER_START}[1] 2021/05/14 "Wireless mouse, black"; [2] 2022/11/30 "Cable"{USER_END} '
@@ -115,7 +115,9 @@ class _Trial:
                 "hidden_size of config.json": self.backbone.hidden_size,
             }
         except Exception as error:  # whatever an unknown architecture raises
-            _refuse(model, f"it does not read a text of {len(self.tokens)} tokens{_of(error)}")
+            _refuse(
+                model, f"it does not read a text of {len(self.tokens)} tokens ({reason_of(error)})"
+            )
         if len(set(sizes.values())) > 1:
             listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
             _refuse(model, f"its vectors have different sizes ({listed}) and must have one")
@@ -134,7 +136,7 @@ class _Trial:
             states, positions = states_of()
             error = _error(states, self.own[positions])
         except Exception as failure:  # whatever an unknown architecture raises
-            _refuse(self.backbone.model, f"it does not read a prompt {path}{_of(failure)}")
+            _refuse(self.backbone.model, f"it does not read a prompt {path} ({reason_of(failure)})")
         if not error <= TOLERANCE:
             _refuse(
                 self.backbone.model,
@@ -221,11 +223,6 @@ def _ragged(starts: Int[Tensor, "rows"], stops: Int[Tensor, "rows"]) -> tuple[Te
 def _error(found: Tensor, wanted: Tensor) -> float:
     """The largest relative error of a state."""
     return float(((found - wanted).norm(dim=-1) / wanted.norm(dim=-1)).max())
-
-
-def _of(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f" ({type(error).__name__}: {lines[0][:120] if lines else 'no message'})"
 
 
 def _refuse(model: Any, why: str) -> NoReturn:

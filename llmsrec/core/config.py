@@ -17,12 +17,8 @@ from llmsrec.core.names import check_document
 T = TypeVar("T")
 
 PARAMS, OPERATIONS = Path("params.yaml"), Path("operations.yaml")
-SEEDED = (
-    "teacher",
-    "backbone",
-    "student",
-    "recommender",
-)  # sections that share the top-level `seed`
+# sections that share the top-level `seed`
+SEEDED = ("teacher", "backbone", "student", "recommender")
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]

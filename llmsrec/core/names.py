@@ -8,10 +8,8 @@ from llmsrec.core.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 RULE = "letters (a to z), digits, '_' and '-', at most 100, first a letter or a digit"
-STUDIES, METADATA = (
-    "studies",
-    "meta_",
-)  # a folder in reports/, and the prefix of files with item texts
+STUDIES = "studies"  # a folder in reports/
+METADATA = "meta_"  # the prefix of files with item texts
 
 
 def check_document(document: dict[Any, Any], file: str) -> None:

@@ -13,7 +13,7 @@ from llmsrec.evaluation.bootstrap import Interval, interval, resampled_means, tw
 from llmsrec.evaluation.lists import Lists, list_metrics
 from llmsrec.evaluation.systems import SHUFFLED
 from llmsrec.ranking.metrics import Ranks, hit_rate, mrr, ndcg
-from llmsrec.ranking.protocol import Evaluation, evaluate, recommended_lists
+from llmsrec.ranking.protocol import Evaluation, evaluate
 from llmsrec.ranking.ranker import Ranker, VectorRanker
 
 PROTOCOLS = ("sampled", "full")
@@ -28,7 +28,6 @@ class EvaluationConfig:
     bootstrap: Count
     shuffles: Natural
     shuffle_window: Count | None
-    scores_mb: Count
     seed: int
 
 
@@ -57,7 +56,7 @@ def evaluate_all(
 ) -> UserMetrics:
     """Evaluate every system on the test users, teacher and student also on shuffled histories (specification E4)."""
     evaluations = {
-        name: evaluate(ranker, splits, "test", scores_mb=config.scores_mb)
+        name: evaluate(ranker, splits, "test", top_k=LIST_LENGTH)
         for name, ranker in rankers.items()
     }
     table = {name: _values(evaluation) for name, evaluation in evaluations.items()}
@@ -68,17 +67,7 @@ def evaluate_all(
             table[f"{name}{SHUFFLED}"], cosines = _shuffled(rankers[name], users, splits, config)
             similarity |= {name: cosines} if isinstance(rankers[name], VectorRanker) else {}
     vectors = {name: run.users for name, run in evaluations.items() if run.users.shape[1]}
-    lists = {
-        name: recommended_lists(
-            ranker,
-            splits,
-            "test",
-            evaluations[name].users,
-            k=LIST_LENGTH,
-            scores_mb=config.scores_mb,
-        )
-        for name, ranker in rankers.items()
-    }
+    lists = {name: run.lists for name, run in evaluations.items()}
     return UserMetrics(table, similarity, vectors, lists, splits.evaluated("test").users)
 
 
@@ -87,7 +76,7 @@ def _shuffled(
 ) -> tuple[dict[str, Float[np.ndarray, "users metrics"]], Float[np.ndarray, "users"]]:
     """Means over the permutations: metrics, and cosines of each user's vector with that of the original history."""
     runs = [
-        evaluate(ranker, splits, "test", histories=histories, scores_mb=config.scores_mb)
+        evaluate(ranker, splits, "test", histories=histories)
         for histories in shuffled_histories(splits, "test", config)
     ]
     values = [_values(run) for run in runs]

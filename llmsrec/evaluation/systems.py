@@ -43,7 +43,7 @@ SYSTEMS = {
     "content": System("Item texts (TF-IDF)", "baseline"),
     "teacher": System("Teacher (SASRec)", "model"),
     "student": System("Student (LLM-SRec)", "model"),
-    "teacher_content": System("Recommender without the student", "model"),
+    "recommender_without_student": System("Recommender without the student", "model"),
     "recommender": System("Recommender", "model"),
 }  # fmt: skip
 

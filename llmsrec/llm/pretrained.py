@@ -22,13 +22,8 @@ transformers.logging.set_verbosity_error()  # what it warns of is refused here, 
 KeysValues = list[tuple[Tensor, Tensor]]  # per layer: rows x heads x tokens x size, keys rotated
 
 ADAPTER = "adapter_config.json"
-READ = {
-    ".json",
-    ".safetensors",
-    ".model",
-    ".txt",
-    ".tiktoken",
-}  # suffixes of the files that are loaded
+# suffixes of the files that are loaded, and of weights in other formats
+READ = {".json", ".safetensors", ".model", ".txt", ".tiktoken"}
 OTHER_WEIGHTS = {
     ".bin",
     ".pt",
@@ -116,7 +111,7 @@ def folder_digest(folder: Path) -> str:
                 _check_whole(file)
                 digest.update(f"{file.name} {sha256(file)}\n".encode())
             except OSError as error:
-                raise ArtifactError(f"{file} cannot be read ({_reason(error)})") from None
+                raise ArtifactError(f"{file} cannot be read ({reason_of(error)})") from None
     return digest.hexdigest()
 
 
@@ -166,7 +161,7 @@ def _load(
         if isinstance(quantization := config.get("quantization_config"), dict):
             method = quantization.get("quant_method", "method unknown")
             hint = f"its weights are quantised ({method}), use those that are not"
-        raise ArtifactError(f"{named} cannot be loaded ({_reason(error)}): {hint}") from None
+        raise ArtifactError(f"{named} cannot be loaded ({reason_of(error)}): {hint}") from None
     return model.requires_grad_(False).eval(), report
 
 
@@ -176,7 +171,7 @@ def _read_config(path: str, revision: str | None) -> dict[str, Any]:
         config, _ = transformers.PreTrainedConfig.get_config_dict(path, **_pinned(revision))
     except Exception as error:  # also that of its parsers
         raise ArtifactError(
-            f"{path} cannot be loaded: its config.json cannot be read ({_reason(error)})"
+            f"{path} cannot be loaded: its config.json cannot be read ({reason_of(error)})"
         ) from None
     kind = config.get("model_type") if isinstance(config, dict) else None
     if not isinstance(kind, str):
@@ -202,7 +197,7 @@ def _load_tokenizer(path: str, revision: str | None) -> Any:
         )
     except Exception as error:  # every format of tokenizers fails in its own way
         raise ArtifactError(
-            f"the tokenizer of {path} cannot be loaded ({_reason(error)}): fetch the model's tokenizer.json and "
+            f"the tokenizer of {path} cannot be loaded ({reason_of(error)}): fetch the model's tokenizer.json and "
             "tokenizer_config.json"
         ) from None
 
@@ -231,7 +226,7 @@ def _first(names: set[str]) -> str:
     return ", ".join(sorted(names)[:SHOWN]) + more
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The type and the first line of a library's error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"

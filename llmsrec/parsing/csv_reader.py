@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from llmsrec.parsing.csv_records import KNOWN, Header, Needed, is_regular, open_csv, results
+from llmsrec.parsing.csv_records import KNOWN, Header, Needed, is_regular, open_csv, parse_records
 from llmsrec.parsing.line_reader import (
     ItemTexts,
     LineBlock,
@@ -69,7 +69,9 @@ def parse_csv_items(file: Path) -> Iterator[ParsedBlock]:
     """The items of a file, block by block."""
     header, blocks = open_csv(file, ITEM_COLUMNS)
     for block in blocks:
-        yield collect(results(block, range(len(block)), header, item_texts), file.name, ITEM_SCHEMA)
+        yield collect(
+            parse_records(block, range(len(block)), header, item_texts), file.name, ITEM_SCHEMA
+        )
 
 
 def _parse_reviews(
@@ -81,7 +83,7 @@ def _parse_reviews(
     tables, rest = parse_in_bulk(block, np.flatnonzero(regular), read)
     rest = sorted([*np.flatnonzero(~regular).tolist(), *rest])
     rule = partial(_review, dates=dates)
-    parsed = collect(results(block, rest, header, rule), file, schema)
+    parsed = collect(parse_records(block, rest, header, rule), file, schema)
     return replace(parsed, rows=pa.concat_tables([*tables, parsed.rows]))
 
 

@@ -142,7 +142,7 @@ def _well_quoted(
     return well
 
 
-def results(
+def parse_records(
     block: LineBlock, rows: Iterable[int], header: Header, rule: Callable[[dict[str, Any]], Parsed]
 ) -> Iterator[tuple[int, bytes, dict[str, Any] | None, str | None]]:
     """Line number, text, and (row, None) or (None, reason) of some records, read one by one.

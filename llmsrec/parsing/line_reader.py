@@ -197,9 +197,8 @@ def line_ends(text: bytes) -> Int[np.ndarray, "lines"]:
 
 def _block(first: int, text: bytes) -> LineBlock:
     text = text.removeprefix(BOM)
-    if (
-        BOM[:1] in text
-    ):  # also where files were joined; a search for three bytes would cost more than parsing
+    # also where files were joined; a search for three bytes would cost more than parsing
+    if BOM[:1] in text:
         text = text.replace(b"\n" + BOM, b"\n")
     ends = line_ends(text)
     return LineBlock(np.arange(first, first + len(ends)), text, np.concatenate([[0], ends]))

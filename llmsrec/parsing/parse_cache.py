@@ -22,6 +22,7 @@ PARSERS = (
     "line_reader",
     "metadata",
     "reviews",
+    "time_units",
     "csv_records",
     "csv_reader",
     "raw_files",

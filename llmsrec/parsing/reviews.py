@@ -31,6 +31,7 @@ from llmsrec.parsing.line_reader import (
     parse_lines,
     read_blocks,
 )
+from llmsrec.parsing.time_units import unit_of
 
 REVIEW_SCHEMA = pa.schema(
     [
@@ -113,7 +114,8 @@ def check_record(record: dict[str, Any], dates: DateRange) -> Parsed:
         return None, "mistyped timestamp"
     low, high = dates.milliseconds
     if not low <= time * factor < high:
-        return None, time_problem(time, low, high) if factor == 1 else "absurd timestamp"
+        unit = unit_of(time, low, high) if factor == 1 else None
+        return None, f"timestamp in {unit}" if unit else "absurd timestamp"
     rating = _finite(first_of(record, RATING_NAMES))
     return {"user_id": user, "item_id": item, "timestamp": time * factor, "rating": rating}, None
 
@@ -130,16 +132,6 @@ def id_problem(name: str, value: Any) -> str | None:
     if not isinstance(value, str) or not is_valid_unicode(value):
         return f"mistyped {name}"
     return None
-
-
-def time_problem(time: int, low: int, high: int) -> str:
-    """The reason for a time outside of [low, high): its unit, where the period tells units apart."""
-    if low <= time * 1000 < high:
-        return "timestamp in seconds"
-    for unit, factor in (("microseconds", 1000), ("nanoseconds", 1_000_000)):
-        if low <= time // factor < high:
-            return f"timestamp in {unit}"
-    return "absurd timestamp"
 
 
 def parse_integer(digits: str) -> int:
@@ -160,9 +152,8 @@ def parse_object(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
         record = _JSON.decode(text)
     except (ValueError, RecursionError):
         try:
-            record = (
-                ast.literal_eval(text) if text.startswith("{'") else None
-            )  # literals only, no code
+            # literals only, no code
+            record = ast.literal_eval(text) if text.startswith("{'") else None
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             record = None
         if record is None:

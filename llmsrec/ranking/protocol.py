@@ -11,8 +11,7 @@ from llmsrec.data.splits import Candidates, Part, Splits
 from llmsrec.ranking.metrics import Ranks
 from llmsrec.ranking.ranker import Ranker, VectorRanker
 
-MB = 1 << 20
-SCORES_MB = 32  # scores in memory at a time
+SCORES_BYTES = 32 << 20  # scores in memory at a time; more is not faster
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,9 @@ class Evaluation:
     sampled: Ranks
     full: Ranks | None
     users: Float[np.ndarray, "users size"]  # their vectors; of size 0 if the ranker has none
+    lists: Int[
+        np.ndarray, "users top_k"
+    ]  # the first items among all, best first; 0 where there are fewer
 
 
 def evaluate(  # noqa: PLR0913 (all but three are options)
@@ -32,71 +34,50 @@ def evaluate(  # noqa: PLR0913 (all but three are options)
     histories: Sequences | None = None,
     rows: Int[np.ndarray, "users"] | None = None,
     full: bool = True,
-    scores_mb: int = SCORES_MB,
+    top_k: int = 0,
 ) -> Evaluation:
     """Ranks of the evaluated users' targets in `part`, or of those at `rows`.
 
     `histories` replaces the users' histories row by row, for example by shuffled ones; `full=False` leaves out the
-    ranks among all items. Raises FloatingPointError if a score is NaN."""
+    ranks among all items and the lists of the first `top_k`. Raises FloatingPointError if a score is NaN."""
     rows = np.arange(len(splits.candidates[part])) if rows is None else rows
     candidates, original = splits.candidates[part].take(rows), splits.histories(part).take(rows)
     scorer = _Scorer(ranker, original if histories is None else histories.take(rows))
     progress = Progress("ranking", len(rows), "users")
     among_candidates, among_all = [], []
-    for chunk in _chunks(len(rows), splits.num_items, scores_mb):
+    lists = np.zeros((len(rows), top_k), dtype=np.int64)
+    for chunk in _chunks(len(rows), splits.num_items):
         chunk_candidates = candidates.take(chunk)
         if full:
             scores = scorer.all_items(chunk)
             values = np.take_along_axis(scores, chunk_candidates.items, axis=1)
+            targets, seen = chunk_candidates.targets, original.take(chunk)
+            among_all.append(rank_all_items(scores, targets, seen))
+            lists[chunk] = top_items(scores, targets, seen, top_k)
         else:
             values = scores = scorer.candidates(chunk, chunk_candidates.items)
-        if np.isnan(scores.max(axis=1)).any():  # the maximum of a row is NaN if any score is
-            raise FloatingPointError(f"a score is NaN for user rows {rows[chunk[:3]]}...")
+        _check_numbers(scores, rows[chunk])
         among_candidates.append(rank_candidates(values, chunk_candidates))
-        if full:
-            among_all.append(rank_all_items(scores, chunk_candidates.targets, original.take(chunk)))
         progress.advance(len(chunk))
-    return Evaluation(
-        _concatenate(among_candidates), _concatenate(among_all) if full else None, scorer.users
-    )
+    all_items = _concatenate(among_all) if full else None
+    return Evaluation(_concatenate(among_candidates), all_items, scorer.users, lists)
 
 
-def recommended_lists(
-    ranker: Ranker,
-    splits: Splits,
-    part: Part,
-    users: Float[np.ndarray, "users size"],
-    *,
-    k: int,
-    scores_mb: int = SCORES_MB,
-) -> Int[np.ndarray, "users k"]:
-    """The first `k` items of each evaluated user in the ranking among all items, best first; 0 where there are fewer.
-
-    `users` are their vectors from `evaluate`, which are not computed again."""
-    histories, targets = splits.histories(part), splits.candidates[part].targets
-    scorer = _Scorer(ranker, histories, users)
-    lists = np.zeros((len(targets), k), dtype=np.int64)
-    for chunk in _chunks(len(targets), splits.num_items, scores_mb):
-        seen = histories.take(chunk)
-        lists[chunk] = top_items(scorer.all_items(chunk), targets[chunk], seen, k)
-    return lists
+def _check_numbers(
+    scores: Float[np.ndarray, "users columns"], rows: Int[np.ndarray, "users"]
+) -> None:
+    if np.isnan(scores.max(axis=1)).any():  # the maximum of a row is NaN if any score is
+        raise FloatingPointError(f"a score is NaN for user rows {rows[:3]}...")
 
 
 class _Scorer:
-    """Scores of chunks of users; user vectors are computed once, or given."""
+    """Scores of chunks of users; user vectors are computed once."""
 
-    def __init__(
-        self,
-        ranker: Ranker,
-        histories: Sequences,
-        users: Float[np.ndarray, "users size"] | None = None,
-    ) -> None:
+    def __init__(self, ranker: Ranker, histories: Sequences) -> None:
         self.ranker, self.histories = ranker, histories
         self.vectors = ranker if isinstance(ranker, VectorRanker) else None
-        if users is None:
-            no_vectors = np.empty((len(histories), 0))
-            users = self.vectors.user_vectors(histories) if self.vectors else no_vectors
-        self.users = users
+        no_vectors = np.empty((len(histories), 0))
+        self.users = self.vectors.user_vectors(histories) if self.vectors else no_vectors
 
     def all_items(self, chunk: Int[np.ndarray, "chunk"]) -> Float[np.ndarray, "chunk indices"]:
         if self.vectors:
@@ -149,9 +130,11 @@ def top_items(
     k: int,
 ) -> Int[np.ndarray, "users k"]:
     """The first `k` of the ranking among all items, best first, equal scores by index; 0 where there are fewer."""
+    lists = np.zeros((len(scores), k), dtype=np.int64)
+    if not k:
+        return lists
     left = np.array(scores)
     left[_excluded_items(targets, seen, scores.shape[1])] = -np.inf
-    lists = np.zeros((len(left), k), dtype=np.int64)
     last = max(0, left.shape[1] - k)
     bounds = np.partition(left, last, axis=1)[:, last]
     for row, (own, bound) in enumerate(zip(left, bounds, strict=True)):
@@ -174,8 +157,8 @@ def _excluded_items(
     return both // columns, both % columns
 
 
-def _chunks(num_users: int, num_items: int, scores_mb: int) -> list[Int[np.ndarray, "chunk"]]:
-    size = max(1, scores_mb * MB // (4 * (num_items + 1)))
+def _chunks(num_users: int, num_items: int) -> list[Int[np.ndarray, "chunk"]]:
+    size = max(1, SCORES_BYTES // (4 * (num_items + 1)))
     return [np.arange(num_users)[start : start + size] for start in range(0, num_users, size)]
 
 

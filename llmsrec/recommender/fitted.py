@@ -1,7 +1,8 @@
 """The artifact of the stage `recommender`: what a dataset needs to recommend, beside the models themselves."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,10 @@ class RecommenderConfig:
     content_last: Count
     seed: int
 
+    def __post_init__(self) -> None:
+        if not self.parts or len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"parts must name at least one part, each once, not {self.parts}")
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -50,7 +55,8 @@ class Parts:
 class FittedRecommender:
     """Weights of the parts, the student's item vectors, and what serving knows about the training data.
 
-    `without_student` are the weights of the other parts when the student is left out; empty if there is no other part.
+    `without_student` are the weights of the other parts when the student is left out; empty if it is the only part or
+    none.
     `purchases` counts training interactions by item_index, for users with an empty history; `latest` is the last
     timestamp (ms), for histories without timestamps."""
 
@@ -97,13 +103,13 @@ class FittedRecommender:
             ContentRanker.fit(catalog, self.content_last),
         )
 
-    def hybrids(self, parts: Parts) -> dict[str, Ranker]:
-        """The recommender, and the same without the student; nothing if the student is the only part."""
-        if not self.without_student:
-            return {}
+    def hybrids(self, parts: Mapping[str, Ranker]) -> dict[str, Ranker]:
+        """The recommender, and the same without the student; neither if it would be a single part."""
+        weights = {"recommender": self.weights, "recommender_without_student": self.without_student}
         return {
-            "recommender": HybridRanker(parts.by_name(), self.weights),
-            "teacher_content": HybridRanker(parts.by_name(), self.without_student),
+            name: HybridRanker(parts, each)
+            for name, each in weights.items()
+            if len(self.weights) > 1 and each
         }
 
 
@@ -125,10 +131,9 @@ def fit_recommender(
         {name: rankers[name] for name in config.parts}, splits, "valid", config.seed
     )
     others: list[str] = [name for name in config.parts if name != "student"]
-    return FittedRecommender(
-        **{
-            **vars(fitted),
-            "weights": fit_weights(scored),
-            "without_student": fit_weights(scored.only(others)) if others else {},
-        }
+    compared = others and len(others) < len(config.parts)
+    return replace(
+        fitted,
+        weights=fit_weights(scored),
+        without_student=fit_weights(scored.only(others)) if compared else {},
     )

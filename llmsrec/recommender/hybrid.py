@@ -25,12 +25,13 @@ Weights = dict[str, float]  # by part
 
 
 class HybridRanker(Ranker):
-    """The sum of weight times score over the parts; a part of weight 0 is not computed."""
+    """The sum of weight times score over the parts; a part of weight 0 is not computed.
+
+    If all weights are 0, so are all scores."""
 
     def __init__(self, parts: Mapping[str, Ranker], weights: Weights) -> None:
-        self.parts = [
-            (parts[name], np.float32(weight)) for name, weight in weights.items() if weight
-        ]
+        weighted = {name: weight for name, weight in weights.items() if weight} or weights
+        self.parts = [(parts[name], np.float32(weight)) for name, weight in weighted.items()]
 
     def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
         """One row per history, one column per item_index."""
@@ -96,6 +97,12 @@ def fit_weights(scored: ScoredUsers) -> Weights:
         bounds=[(0.0, None)] * len(scale),
     )
     return dict(zip(scored.names, (result.x * scale).tolist(), strict=True))
+
+
+def log_likelihood(scored: ScoredUsers, weights: Weights) -> float:
+    """The mean log-likelihood of the targets; of a random ranking, minus the logarithm of the number of items."""
+    values = np.array([weights[name] for name in scored.names])
+    return -_loss(scored, values, np.ones(len(values)))[0]
 
 
 def _loss(

@@ -15,6 +15,7 @@ RULES = {
     "teacher": "only the teacher ranks the next item first",
     "none": "neither ranks the next item among the first ten",
 }
+SHOWN = ("teacher", "student", "recommender")  # whose lists a case has
 HISTORY_LENGTH = 6  # last items shown
 TOP_K = 3  # recommendations shown
 
@@ -29,7 +30,7 @@ def select_cases(
     rows = np.array([matching[0] for matching in matches.values()], dtype=np.int64)
     histories, users = splits.histories("test").take(rows), splits.evaluated("test").users[rows]
     targets, titles = splits.candidates["test"].targets[rows], splits.catalog.titles
-    scores = {name: np.array(ranker.score(histories)) for name, ranker in rankers.items()}
+    scores = {name: np.array(rankers[name].score(histories)) for name in SHOWN if name in rankers}
     cases = []
     for place, (rule, matching) in enumerate(matches.items()):
         history, target = histories[place], int(targets[place])

@@ -91,7 +91,7 @@ def evaluate_gates(
             "similarity": _similarity(metrics, gates, config),
             **found,
         }
-    if "recommender" in metrics.table:
+    if "recommender_without_student" in metrics.table:
         found["worth"] = _worth(metrics, config)
     results = [
         Gate(name, "error" if name in gates.errors else "warn", condition, findings)
@@ -159,7 +159,10 @@ def _worth(metrics: UserMetrics, config: EvaluationConfig) -> Judged:
     """The recommender with the student is significantly better than the one without, in both rankings."""
     findings = []
     for protocol, place in PLACES.items():
-        values = [_ndcg(metrics, name, protocol) for name in ("recommender", "teacher_content")]
+        values = [
+            _ndcg(metrics, name, protocol)
+            for name in ("recommender", "recommender_without_student")
+        ]
         margin = _interval(values[0] - values[1], metrics, config)
         observed = f"NDCG@10 {place} is {values[0].mean():.4f} with the student, {values[1].mean():.4f} without"
         findings.append(Finding(margin.low > 0, margin, observed))

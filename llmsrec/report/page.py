@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from llmsrec.core.files import atomic_write
+from llmsrec.evaluation.per_user import MAIN
 from llmsrec.evaluation.systems import label
 from llmsrec.report.plots import (
     FAMILIES,
@@ -70,7 +71,7 @@ def write_report(
         columns=COLUMNS,
         list_columns=LIST_COLUMNS,
         best={protocol: _best(metrics, protocol) for protocol in ("sampled", "full")},
-        rivals=_rivals(metrics),
+        rivals={main: _rivals(metrics, main) for main in MAIN},
         order=_order(metrics),
         protocols=_protocols(metrics),
         pictures={name: svg(figure) if figure else "" for name, figure in figures.items()},
@@ -111,9 +112,9 @@ def _changes(metrics: dict[str, Any], previous: dict[str, Any] | None) -> list[d
     return rows
 
 
-def _rivals(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """By the label of each other system: the student's differences in both rankings; the strongest rival first."""
-    pairs = {label(b): rows for (a, b), rows in _pairs(metrics).items() if a == "student"}
+def _rivals(metrics: dict[str, Any], main: str) -> dict[str, dict[str, Any]]:
+    """By the label of each other system: the differences of `main` in both rankings; the strongest rival first."""
+    pairs = {label(b): rows for (a, b), rows in _pairs(metrics).items() if a == main}
     worst = {name: min(row["relative"] for row in rows.values()) for name, rows in pairs.items()}
     return {name: pairs[name] for name in sorted(pairs, key=lambda name: worst[name])}
 

@@ -10,7 +10,10 @@ from llmsrec.evaluation.per_user import MAIN
 from llmsrec.evaluation.systems import SHUFFLED, label
 
 NEWS = ("bad", "open", "good")  # worst first
-COMBINED = ("recommender", "teacher_content")  # hybrids, which are no rivals of the student alone
+COMBINED = (
+    "recommender",
+    "recommender_without_student",
+)  # hybrids, which are no rivals of the student alone
 SHOWN = 3  # systems that a sentence lists
 
 Statement = dict[str, str]  # news, text
@@ -77,7 +80,7 @@ def _worth(
     gaps: Mapping[str, Mapping[tuple[str, str], Any]], values: Mapping[str, Mapping[str, float]]
 ) -> Statement | None:
     """The recommender with and without the student: what the language model adds."""
-    pair = ("recommender", "teacher_content")
+    pair = ("recommender", "recommender_without_student")
     rows = {place: each[pair] for place, each in gaps.items() if pair in each}
     if not rows:
         return None

@@ -11,10 +11,10 @@ from pydantic_core import PydanticCustomError
 
 from llmsrec.core.config import from_mapping
 from llmsrec.core.errors import ConfigError, DataError
+from llmsrec.parsing.time_units import unit_of
 
-EARLIEST_MS, LATEST_MS = 10**11, 10**13 - 1  # 1973-03-03 to 2286-11-20
-# Other units of the same years do not overlap with milliseconds.
-FACTORS = {"seconds": 1000, "microseconds": 1 / 1000, "nanoseconds": 1 / 1_000_000}
+# 1973-03-03 to 2286-11-20; other units of these years do not overlap with milliseconds
+EARLIEST_MS, LATEST_MS = 10**11, 10**13
 
 
 def wrong_timestamp(value: Any) -> str | None:
@@ -22,12 +22,10 @@ def wrong_timestamp(value: Any) -> str | None:
     expected = "expected milliseconds since 1970-01-01 UTC as a whole number, such as 1700000000000"
     if not _is_whole(value):
         return expected
-    if EARLIEST_MS <= value <= LATEST_MS:
+    if EARLIEST_MS <= value < LATEST_MS:
         return None
-    for unit, factor in FACTORS.items():
-        if EARLIEST_MS <= value * factor <= LATEST_MS:
-            return f"it looks like {unit}; {expected}"
-    return expected
+    unit = unit_of(int(value), EARLIEST_MS, LATEST_MS)
+    return f"it looks like {unit}; {expected}" if unit else expected
 
 
 def _is_whole(value: Any) -> bool:

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         rows = np.flatnonzero(~targets_in_training(args.champion, splits, "test"))
         left_out = len(splits.candidates["test"]) - len(rows)
         bundles = (args.artifacts, args.champion)
-        challenger, champion = (_evaluate(each, splits, rows, evaluation) for each in bundles)
+        challenger, champion = (_evaluate(each, splits, rows) for each in bundles)
         users = splits.evaluated("test").users[rows]
         comparison = compare(challenger, champion, users, config.margin, evaluation)
     decision = decide(gates, comparison, config)
@@ -55,13 +55,11 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def _evaluate(
-    bundle: Path, splits: Splits, rows: Int[np.ndarray, "users"], config: EvaluationConfig
-) -> Evaluation:
+def _evaluate(bundle: Path, splits: Splits, rows: Int[np.ndarray, "users"]) -> Evaluation:
     if not len(rows):
         raise DataError("the champion was trained on the targets of all test users")
     ranker = Recommender.load(bundle, default_device()).for_catalog(splits.catalog).ranker
-    return evaluate(ranker, splits, "test", rows=rows, scores_mb=config.scores_mb)
+    return evaluate(ranker, splits, "test", rows=rows)
 
 
 if __name__ == "__main__":

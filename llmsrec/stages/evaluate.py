@@ -17,7 +17,7 @@ from llmsrec.evaluation.per_user import (
 )
 from llmsrec.evaluation.systems import Inputs, all_rankers
 from llmsrec.llm.backbone import load_backbone
-from llmsrec.ranking.ranker import Ranker
+from llmsrec.ranking.ranker import cached
 from llmsrec.recommender.fitted import FittedRecommender
 from llmsrec.report.cases import select_cases
 from llmsrec.report.gates import GatesConfig, evaluate_gates
@@ -45,10 +45,11 @@ def main(argv: list[str] | None = None) -> None:
     splits, reports = Splits.load(args.splits), args.reports
     student = load_student(args, splits)
     fitted = FittedRecommender.load(args.recommender)
-    parts = fitted.parts(student, splits.catalog)
-    models: dict[str, Ranker] = {"teacher": parts.teacher, "student": parts.student}
-    inputs = Inputs(splits, parts.by_name() | fitted.hybrids(parts), config.seed)
-    user_metrics = evaluate_all(all_rankers(inputs), splits, config)
+    parts = {
+        name: cached(part) for name, part in fitted.parts(student, splits.catalog).by_name().items()
+    }
+    rankers = all_rankers(Inputs(splits, parts | fitted.hybrids(parts), config.seed))
+    user_metrics = evaluate_all(rankers, splits, config)
     gates = evaluate_gates(user_metrics, load_section(GatesConfig, "gates"), config)
     metrics = summary(user_metrics, splits, config, args.dataset)
     model = sha256(args.recommender / "config.json")
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         groups=metrics_by_group(user_metrics.table, splits, config),
         similarity=user_metrics.similarity,
         maps=representation_maps(student, splits, fitted.item_vectors, vectors, config.seed),
-        cases=select_cases(models, splits, user_metrics.table),
+        cases=select_cases(rankers, splits, user_metrics.table),
         previous=previous_run(reports, model),
     )
     write_json(reports / "gates.json", gates | {"model": model})

@@ -47,7 +47,7 @@ def test_every_system_of_the_table_has_its_lists_described(markov_splits: Splits
     """Popularity shows nearly the same ten items to everybody, the Markov chain others."""
     inputs = Inputs(markov_splits, {}, 0)
     rankers = {name: SYSTEMS[name].build(inputs) for name in ("popularity", "markov")}
-    config = EvaluationConfig(bootstrap=5, shuffles=0, shuffle_window=None, scores_mb=32, seed=0)
+    config = EvaluationConfig(bootstrap=5, shuffles=0, shuffle_window=None, seed=0)
     found = summarise_lists(evaluate_all(rankers, markov_splits, config).lists, markov_splits)
     assert list(found) == ["popularity", "markov"]
     assert found["popularity"]["gini@10"] > found["markov"]["gini@10"]

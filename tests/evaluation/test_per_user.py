@@ -26,7 +26,7 @@ from llmsrec.ranking.metrics import Ranks
 from llmsrec.ranking.protocol import evaluate
 from tests.conftest import interactions_of, splits_config
 
-CONFIG = EvaluationConfig(bootstrap=200, shuffles=3, shuffle_window=None, scores_mb=32, seed=5)
+CONFIG = EvaluationConfig(bootstrap=200, shuffles=3, shuffle_window=None, seed=5)
 NDCG = METRICS.index("ndcg@10")
 
 
@@ -169,7 +169,7 @@ def test_who_ignores_order_loses_nothing(markov_splits: Splits) -> None:
 
 
 def test_without_shuffles_there_are_no_shuffled_rows(markov_splits: Splits) -> None:
-    config = EvaluationConfig(bootstrap=10, shuffles=0, shuffle_window=None, scores_mb=32, seed=0)
+    config = EvaluationConfig(bootstrap=10, shuffles=0, shuffle_window=None, seed=0)
     assert list(
         evaluate_all({"teacher": Popularity(markov_splits)}, markov_splits, config).table
     ) == ["teacher"]
@@ -197,7 +197,7 @@ def test_a_shuffle_permutes_each_history_and_leaves_the_times(markov_splits: Spl
 def test_a_shuffle_puts_each_purchase_last_as_often(markov_splits: Splits) -> None:
     """300 users, 30 shuffles: the last purchase stays last in one of n, within five standard errors."""
     true = markov_splits.histories("test")
-    runs = shuffled_histories(markov_splits, "test", EvaluationConfig(1, 30, None, 32, 0))
+    runs = shuffled_histories(markov_splits, "test", EvaluationConfig(1, 30, None, 0))
     ends = true.offsets[1:] - 1
     kept = np.mean([run.items[ends] == true.items[ends] for run in runs])
     chance = 1 / true.lengths

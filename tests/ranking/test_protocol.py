@@ -12,7 +12,7 @@ from llmsrec.data.splits import Candidates, Splits
 from llmsrec.preprocessing.splitting import split
 from llmsrec.ranking import protocol
 from llmsrec.ranking.metrics import Ranks, hit_rate
-from llmsrec.ranking.protocol import evaluate, rank_all_items, rank_candidates, recommended_lists
+from llmsrec.ranking.protocol import evaluate, rank_all_items, rank_candidates
 from tests.conftest import interactions_of, markov_histories, splits_config
 
 
@@ -141,9 +141,9 @@ def test_the_size_of_a_chunk_changes_nothing(
 ) -> None:
     ranker = ByHistory(markov_splits.num_items)
     whole = evaluate(ranker, markov_splits, "test")
-    monkeypatch.setattr(protocol, "MB", 4 * values)
+    monkeypatch.setattr(protocol, "SCORES_BYTES", 4 * values)
     ranker.calls.clear()
-    parts = evaluate(ranker, markov_splits, "test", scores_mb=1)
+    parts = evaluate(ranker, markov_splits, "test")
     assert triples(parts.sampled) == triples(whole.sampled)
     assert triples(parts.full) == triples(whole.full)
     assert max(ranker.calls) == max(1, values // 41)
@@ -178,8 +178,7 @@ def test_other_histories_are_shown_but_the_true_ones_are_left_out(markov_splits:
 def test_lists_are_the_first_of_the_full_ranking(markov_splits: Splits, k: int) -> None:
     """Against a sort of the items that were not bought: by score, then by index."""
     ranker, histories = ByHistory(markov_splits.num_items), markov_splits.histories("test")
-    found = evaluate(ranker, markov_splits, "test")
-    lists = recommended_lists(ranker, markov_splits, "test", found.users, k=k)
+    found = evaluate(ranker, markov_splits, "test", top_k=k)
     targets = markov_splits.candidates["test"].targets
     assert found.full is not None
     for row, target in enumerate(targets):
@@ -187,6 +186,6 @@ def test_lists_are_the_first_of_the_full_ranking(markov_splits: Splits, k: int) 
         scores = ranker.one(history)
         unseen = [item for item in range(1, 41) if item not in history]
         first = sorted(unseen, key=lambda item: (-scores[item], item))[:k]
-        assert lists[row].tolist() == first + [0] * (k - len(first))
+        assert found.lists[row].tolist() == first + [0] * (k - len(first))
         if found.full.better[row] + found.full.ties[row] < k:  # sure to be among the first k
-            assert target in lists[row]
+            assert target in found.lists[row]

@@ -9,7 +9,13 @@ from llmsrec.data.splits import Splits
 from llmsrec.evaluation.baselines import MarkovChain, Popularity
 from llmsrec.ranking.ranker import Ranker
 from llmsrec.recommender import hybrid
-from llmsrec.recommender.hybrid import HybridRanker, ScoredUsers, fit_weights, score_users
+from llmsrec.recommender.hybrid import (
+    HybridRanker,
+    ScoredUsers,
+    fit_weights,
+    log_likelihood,
+    score_users,
+)
 
 
 class Constant(Ranker):
@@ -75,9 +81,9 @@ def test_the_gradient_is_that_of_the_loss(markov_splits: Splits, parts: dict[str
             slope = hybrid._loss(scored, point + step, scale)[0]
             slope -= hybrid._loss(scored, point - step, scale)[0]
             assert gradient[part] == pytest.approx(slope / 2e-2, rel=0.01, abs=1e-4)
-        assert loss == pytest.approx(
-            -likelihood(markov_splits, parts, dict(zip(parts, point, strict=True))), rel=1e-5
-        )
+        weights = dict(zip(parts, point.tolist(), strict=True))
+        assert loss == pytest.approx(-likelihood(markov_splits, parts, weights), rel=1e-5)
+        assert log_likelihood(scored, weights) == pytest.approx(-loss)
 
 
 def test_a_part_that_ranks_targets_low_gets_weight_zero() -> None:

@@ -10,7 +10,7 @@ from llmsrec.core.config import load_section
 from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, UserMetrics
 from llmsrec.report.gates import GATES, GatesConfig, evaluate_gates
 
-CONFIG = EvaluationConfig(bootstrap=300, shuffles=1, shuffle_window=None, scores_mb=32, seed=0)
+CONFIG = EvaluationConfig(bootstrap=300, shuffles=1, shuffle_window=None, seed=0)
 BOUNDS: dict[str, Any] = {
     "errors": ["order", "popularity"], "order_share": 0.5, "similarity": 0.9, "popularity_margin": 0.0,
     "baseline_margin": 0.0, "teacher_margin": 0.1,
@@ -22,7 +22,7 @@ SOUND = {
     "teacher_shuffled": 0.4,
     "popularity": 0.2,
     "markov": 0.3,
-    "teacher_content": 0.5,
+    "recommender_without_student": 0.5,
     "recommender": 0.6,
 }
 

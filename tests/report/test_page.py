@@ -91,7 +91,7 @@ def metrics(markov_splits: Splits) -> dict[str, Any]:
         name: {protocol: draws.random((300, len(METRICS))) for protocol in ("sampled", "full")}
         for name in names
     }
-    config = EvaluationConfig(bootstrap=50, shuffles=1, shuffle_window=None, scores_mb=32, seed=0)
+    config = EvaluationConfig(bootstrap=50, shuffles=1, shuffle_window=None, seed=0)
     found = summarise(table, markov_splits, config, f"store {EVIL}")
     return {
         **found,
@@ -222,7 +222,7 @@ def test_a_report_without_shuffles_or_curves(tmp_path: Path, markov_splits: Spli
             protocol: np.full((20, len(METRICS)), 0.3) for protocol in ("sampled", "full")
         }
     }
-    config = EvaluationConfig(bootstrap=20, shuffles=0, shuffle_window=None, scores_mb=32, seed=0)
+    config = EvaluationConfig(bootstrap=20, shuffles=0, shuffle_window=None, seed=0)
     metrics = summarise(table, markov_splits, config, "bare") | {"verdict": []}
     bare = ReportContent(CONTENT.interactions, CONTENT.splits, [], [], "")
     write_report(tmp_path / "report.html", metrics, Diagnostics([], [], {}, {}, []), bare)

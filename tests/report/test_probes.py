@@ -9,7 +9,7 @@ from llmsrec.evaluation.per_user import METRICS, EvaluationConfig, UserMetrics, 
 from llmsrec.report.groups import all_groups
 from llmsrec.report.probes import metrics_by_group, sequence_diagnostics
 
-CONFIG = EvaluationConfig(bootstrap=100, shuffles=1, shuffle_window=None, scores_mb=32, seed=0)
+CONFIG = EvaluationConfig(bootstrap=100, shuffles=1, shuffle_window=None, seed=0)
 
 
 def test_each_row_is_the_mean_of_its_users(markov_splits: Splits) -> None:

@@ -315,7 +315,7 @@ def test_training_learns_and_leaves_the_padding_at_zero(markov_splits: Splits, l
 def cost_of_shuffling(splits: Splits, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The teacher's NDCG@10 and the paired difference that shuffled histories make at test (specification E4)."""
     model, _ = trained(splits, loss="ce", norm="pre", validation_users=None, **changes)
-    config = EvaluationConfig(bootstrap=500, shuffles=3, shuffle_window=None, scores_mb=32, seed=0)
+    config = EvaluationConfig(bootstrap=500, shuffles=3, shuffle_window=None, seed=0)
     actual = evaluate_all({"teacher": SequentialRanker(model)}, splits, config)
     assert 0 < actual.similarity["teacher"].mean() < 1
     metrics = summarise(actual.table, splits, config, "synthetic")

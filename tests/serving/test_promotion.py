@@ -11,14 +11,15 @@ from llmsrec.ranking.metrics import Ranks
 from llmsrec.ranking.protocol import Evaluation
 from llmsrec.serving.promotion import PromotionConfig, compare, decide
 
-CONFIG = EvaluationConfig(bootstrap=400, shuffles=0, shuffle_window=None, scores_mb=1, seed=0)
+CONFIG = EvaluationConfig(bootstrap=400, shuffles=0, shuffle_window=None, seed=0)
 HOLD: dict[str, Any] = {"results": []}
 
 
 def evaluation(better: list[int]) -> Evaluation:
     places = np.array(better)
     ranks = Ranks(places, np.zeros_like(places), np.full(len(places), 100))
-    return Evaluation(ranks, ranks, np.empty((len(places), 0)))
+    nothing = np.empty((len(places), 0))
+    return Evaluation(ranks, ranks, nothing, nothing.astype(np.int64))
 
 
 def compared(challenger: Evaluation, champion: Evaluation, margin: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tests.conftest import MADE_UP, interactions_of, splits_config, with_texts
 from tests.sequential.test_trainer import teacher_config
 from tests.student.test_exact import student_config
 
-EVALUATION = EvaluationConfig(bootstrap=500, shuffles=2, shuffle_window=None, scores_mb=32, seed=0)
+EVALUATION = EvaluationConfig(bootstrap=500, shuffles=2, shuffle_window=None, seed=0)
 
 
 def taste_histories(users: int, items: int, seed: int) -> dict[str, list[str]]:
