@@ -10,6 +10,8 @@ install = $(BIN)/python -m pip install --progress-bar off --constraint constrain
 	| tee $(VENV)/install.log | { grep --line-buffered -E '^(Downloading|Installing collected|Successfully installed|ERROR)' || true; } | cut -c1-160; \
 	test $${PIPESTATUS[0]} -eq 0 || { echo "pip failed; the full output: $(VENV)/install.log"; exit 1; }
 
+pytest = python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export DO_NOT_TRACK := 1
@@ -17,7 +19,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-robust check format ui stack serve bench soak fuzz clean
+.PHONY: help setup run test test-all test-robust check format ui stack serve bench soak fuzz clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,8 +29,11 @@ setup: $(STAMP)  ## make .venv and install the pinned packages
 run: setup  ## build every asset of every dataset in params.yaml, print the result table
 	@python -m orchestration.run
 
-test: setup $(SPARK) check  ## lint, types and tests
-	python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+test: setup check  ## lint, types and the tests of everything that takes seconds
+	$(pytest) -m "not slow"
+
+test-all: setup $(SPARK) check  ## all tests: also whole pipelines, longer trainings, Spark
+	$(pytest)
 
 test-robust: setup  ## all tests, twice each under two sets of conditions: kernels, threads, order, load, locale, user (hours)
 	@python -m tests.robust

@@ -157,7 +157,7 @@ def small_backbone(tmp_path_factory: pytest.TempPathFactory, markov_splits: Spli
     return folder
 
 
-class Spoilt(Splits):
+class ShuffledTraining(Splits):
     """Training purchases of anybody's items."""
 
     @property
@@ -166,8 +166,8 @@ class Spoilt(Splits):
         return replace(train, items=np.random.default_rng(0).permutation(train.items))
 
 
-def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) -> None:
-    """A trained store as the stages leave it; its models learn from `taught`."""
+def write_trained_dataset(folder: Path, splits: Splits, taught: Splits, backbone: Path) -> None:
+    """A trained dataset as the stages leave it; its models learn from `taught`."""
     from llmsrec.core.config import load_section
     from llmsrec.core.files import sha256
     from llmsrec.llm.backbone import load_backbone
@@ -206,23 +206,25 @@ def train_store(folder: Path, splits: Splits, taught: Splits, backbone: Path) ->
 
 
 @pytest.fixture(scope="session")
-def trained_store(
+def trained_dataset(
     tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits, small_backbone: Path
 ) -> Path:
-    """In which order says what comes next."""
+    """Models trained on sequences whose order predicts the next item."""
     folder = tmp_path_factory.mktemp("trained") / "tiny"
-    train_store(folder, markov_splits, markov_splits, small_backbone)
+    write_trained_dataset(folder, markov_splits, markov_splits, small_backbone)
     return folder
 
 
 @pytest.fixture(scope="session")
-def spoilt_store(
+def shuffled_dataset(
     tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits, small_backbone: Path
 ) -> Path:
-    """The same store, learned from a training table whose column of items slipped."""
-    folder = tmp_path_factory.mktemp("spoilt") / "tiny"
-    spoilt = Spoilt(**{field.name: getattr(markov_splits, field.name) for field in fields(Splits)})
-    train_store(folder, markov_splits, spoilt, small_backbone)
+    """The same dataset with models trained on shuffled items."""
+    folder = tmp_path_factory.mktemp("shuffled") / "tiny"
+    shuffled = ShuffledTraining(
+        **{field.name: getattr(markov_splits, field.name) for field in fields(Splits)}
+    )
+    write_trained_dataset(folder, markov_splits, shuffled, small_backbone)
     return folder
 
 

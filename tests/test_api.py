@@ -102,7 +102,9 @@ def test_any_ranker_is_evaluated_beside_a_teacher(splits: llmsrec.Splits, params
     assert of_id[of_id["metric"] == "hr@10"]["value"].item() == pytest.approx(expected)
 
 
-def test_what_is_missing_is_named(interactions: pd.DataFrame, params: str, tmp_path: Path) -> None:
+def test_the_error_names_missing_columns(
+    interactions: pd.DataFrame, params: str, tmp_path: Path
+) -> None:
     with pytest.raises(llmsrec.DataError, match="lacks the columns timestamp"):
         llmsrec.split_interactions(interactions.drop(columns="timestamp"), params=params)
     with pytest.raises(llmsrec.ConfigError, match=r"splits\.thresholds is unknown"):
@@ -126,7 +128,7 @@ def test_what_is_missing_is_named(interactions: pd.DataFrame, params: str, tmp_p
         ({"item_id": lambda ids: ids.where(ids.index != 1)}, "item_id is missing in row 1"),
     ],
 )  # fmt: skip
-def test_values_that_would_become_others_are_refused(
+def test_values_that_conversion_would_change_are_refused(
     interactions: pd.DataFrame, params: str, change: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(llmsrec.DataError) as caught:

@@ -236,7 +236,7 @@ def test_the_table_of_a_study_waits_for_its_trainings(graph: Any, datasets: list
     assert dg.AssetKey("trainings") not in study.partition_mappings  # the same partition
 
 
-def test_splits_are_checked_before_anyone_trains_on_them(graph: Any) -> None:
+def test_splits_are_checked_before_training(graph: Any) -> None:
     (key,) = (key for key in graph.asset_check_keys if key.name == CHECK)
     assert key.asset_key == dg.AssetKey("splits")
     assert graph.get_check_spec(key).blocking
@@ -457,6 +457,6 @@ def test_telemetry_is_off() -> None:
     assert "export MLFLOW_DISABLE_TELEMETRY := true" in makefile
 
 
-def test_dvc_overlooks_what_python_and_broken_downloads_leave() -> None:
+def test_dvc_ignores_caches_and_partial_downloads() -> None:
     ignored = (ROOT / ".dvcignore").read_text().split()
     assert {"__pycache__", "*.partial", "/data/.sample*"} <= set(ignored)

@@ -22,6 +22,6 @@ def test_a_prompt_tokenises_to_the_same_ids_whole_or_in_pieces() -> None:
     assert tokenizer.unk_token_id not in prompts.item_prefix(7)
 
 
-def test_a_user_at_a_time_and_the_whole_catalogue_at_once_rank_alike() -> None:
+def test_per_user_and_whole_catalog_ranking_agree() -> None:
     store = RandomDataset(users=40, items=300)
     assert reference_ranks(store, 40) == our_ranks(store, 40)

@@ -64,11 +64,11 @@ def test_import_needs_only_the_listed_packages(module: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_check_of_a_device_holds_on_the_cpu(dtype: torch.dtype) -> None:
+def test_the_device_check_passes_on_the_cpu(dtype: torch.dtype) -> None:
     check(torch.device("cpu"), dtype)
 
 
-def test_the_shapes_have_the_sizes_of_their_models() -> None:
+def test_the_shapes_have_the_parameter_counts_of_their_models() -> None:
     sizes = {name: shape.layer_weights / 1e6 for name, shape in SHAPES.items()}
     assert sizes["smollm2"] == pytest.approx(
         106.2, abs=0.1

@@ -1,4 +1,4 @@
-"""What people type, on a small store that the stages' own code has trained."""
+"""What people type, on a small dataset that the stages' own code has trained."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.recommender.content import ContentRanker
 from llmsrec.serving.recommender import Recommender
 from llmsrec.student.model import LLMSRec
-from tests.conftest import train_store
+from tests.conftest import write_trained_dataset
 
 ROOT = Path(__file__).parents[1]
 ODD_TITLE = "Cable [red] [/b] :smile: " + "very long " * 20 + "end"
@@ -42,7 +42,7 @@ def artifacts(
     tmp_path_factory: pytest.TempPathFactory, splits: Splits, small_backbone: Path
 ) -> Path:
     artifacts = tmp_path_factory.mktemp("artifacts")
-    train_store(artifacts / "tiny", splits, splits, small_backbone)
+    write_trained_dataset(artifacts / "tiny", splits, splits, small_backbone)
     return artifacts
 
 
@@ -146,7 +146,7 @@ def test_in_a_narrow_terminal_ids_stay_whole(artifacts: Path, recommender: Recom
     ]
 
 
-def test_without_a_history_the_popular_comes_and_says_so(artifacts: Path, splits: Splits) -> None:
+def test_without_a_history_popular_items_are_recommended(artifacts: Path, splits: Splits) -> None:
     counts = np.bincount(splits.train.items, minlength=splits.num_items + 1)
     likeliest = sorted(range(1, splits.num_items + 1), key=lambda item: -counts[item])[:6]
     arguments = ["recommend", "--dataset", "tiny", "-k", "6", "--artifacts", str(artifacts)]
@@ -157,7 +157,9 @@ def test_without_a_history_the_popular_comes_and_says_so(artifacts: Path, splits
     assert json.loads(shown(*arguments, "--json"))["source"] == "popularity"
 
 
-def test_of_a_whole_catalogue_all_but_the_history_is_recommended(recommender: Recommender) -> None:
+def test_with_k_of_the_catalog_size_all_items_but_the_history_are_recommended(
+    recommender: Recommender,
+) -> None:
     found = recommender.recommend(HISTORY, recommender.catalog.num_items)
     known = set(recommender.catalog.items["item_id"])
     assert {item.item_id for item in found} == known - set(HISTORY)
@@ -195,7 +197,7 @@ def test_an_untrained_folder_says_what_to_do(
         ("backbone", "backbone/backbone.json"),
     ],
 )
-def test_a_part_that_is_not_there_is_named(
+def test_the_error_names_a_missing_part(
     artifacts: Path, tmp_path: Path, part: str, named: str
 ) -> None:
     for path in (artifacts / "tiny").iterdir():
@@ -284,7 +286,7 @@ def test_presets_are_listed_by_name() -> None:
     assert shown("preset") == "default\npaper\n"
 
 
-def test_a_preset_is_written_and_told(project: Path) -> None:
+def test_a_preset_is_written_and_reported(project: Path) -> None:
     said = shown("preset", "paper")
     assert "splits.kcore: iterative -> single_pass\n" in said
     document = yaml.safe_load((project / "params.yaml").read_text())
@@ -293,7 +295,7 @@ def test_a_preset_is_written_and_told(project: Path) -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_an_unknown_preset_is_told_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_preset_lists_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     said = refusal(monkeypatch, "preset", "best")
     assert said == "error: there is no preset 'best'; there are: default, paper"
 
@@ -302,11 +304,11 @@ def test_a_download_lands_in_the_data_folder(
     project: Path, params: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (project / "shelf").mkdir()
-    (project / "shelf" / "store.jsonl").write_text("{}\n")
-    params(datasets={"store": "shelf"})
-    assert "added data/store/store.jsonl" in shown("download", "store")
-    assert (project / "data" / "store" / "store.jsonl").read_text() == "{}\n"
-    assert "datasets has no 'other'; it has store" in refusal(monkeypatch, "download", "other")
+    (project / "shelf" / "books.jsonl").write_text("{}\n")
+    params(datasets={"books": "shelf"})
+    assert "added data/books/books.jsonl" in shown("download", "books")
+    assert (project / "data" / "books" / "books.jsonl").read_text() == "{}\n"
+    assert "datasets has no 'other'; it has books" in refusal(monkeypatch, "download", "other")
 
 
 HELP = """

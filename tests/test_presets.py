@@ -80,7 +80,7 @@ LAST_EPOCH = {
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("name", ["default", "paper"])
-def test_the_patience_of_every_rival_is_live(name: str) -> None:
+def test_every_rival_uses_its_patience(name: str) -> None:
     """It selects its best epoch, and stops before the last one if there is nothing more to gain."""
     presets.apply(name)
     trainings = {}

@@ -214,7 +214,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_folder_that_is_not_whole_is_refused(fault: str, model: Path, tmp_path: Path) -> None:
+def test_an_incomplete_folder_is_refused(fault: str, model: Path, tmp_path: Path) -> None:
     damage, message = FAULTS[fault]
     damage(model)
     found = refusal(model, tmp_path)
@@ -232,7 +232,7 @@ def test_a_decoder_cut_out_of_an_encoder_decoder_is_refused(
     assert "they also hold" in refusal(model, tmp_path)
 
 
-def test_whoever_has_other_weights_each_time_is_refused(
+def test_weights_that_differ_between_loads_are_refused(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretrained, "_check_complete", lambda *_: None)
@@ -240,7 +240,7 @@ def test_whoever_has_other_weights_each_time_is_refused(
     assert "has other weights each time that it is loaded" in refusal(model, tmp_path)
 
 
-def test_tied_heads_are_no_fault(
+def test_tied_heads_are_accepted(
     model: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     llama(tokenizer, tie_word_embeddings=True).save_pretrained(model)
@@ -249,16 +249,14 @@ def test_tied_heads_are_no_fault(
     assert load_backbone(tmp_path / "backbone", with_lm_head=True).causal_lm is not None
 
 
-def test_a_model_saved_without_its_head_reads_and_does_not_write(
-    model: Path, tmp_path: Path
-) -> None:
+def test_a_model_without_a_head_encodes_but_does_not_generate(model: Path, tmp_path: Path) -> None:
     rewrite(model, lambda name: None if name == "lm_head.weight" else name)
     write_backbone(config(str(model)), None, tmp_path / "backbone", PROMPT_TOKENS)
     with pytest.raises(LLMSRecError, match=r"they lack lm_head\.weight"):
         load_backbone(tmp_path / "backbone", with_lm_head=True)
 
 
-def test_masks_that_old_exports_hold_are_no_fault(model: Path, tmp_path: Path) -> None:
+def test_attention_masks_in_old_exports_are_accepted(model: Path, tmp_path: Path) -> None:
     tensors = load_file(model / "model.safetensors")
     for name in ("self_attn.rotary_emb.inv_freq", "attn.masked_bias"):
         tensors[f"model.layers.0.{name}"] = torch.zeros(2)
@@ -297,7 +295,7 @@ def test_half_precision_is_checked_in_float32(model: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "name", ["model.safetensors", "tokenizer.json", "merges.txt", "spiece.model"]
 )
-def test_any_file_that_is_loaded_is_pinned(model: Path, tmp_path: Path, name: str) -> None:
+def test_every_loaded_file_is_pinned(model: Path, tmp_path: Path, name: str) -> None:
     (model / "merges.txt").write_text("#version: 0.2\n")
     (model / "spiece.model").write_text("pieces")
     write_backbone(config(str(model)), None, tmp_path / "backbone", PROMPT_TOKENS)
@@ -311,7 +309,7 @@ def test_any_file_that_is_loaded_is_pinned(model: Path, tmp_path: Path, name: st
         load_backbone(tmp_path / "backbone")
 
 
-def test_a_pinned_folder_that_is_gone_is_named(model: Path, tmp_path: Path) -> None:
+def test_the_error_names_a_missing_pinned_folder(model: Path, tmp_path: Path) -> None:
     write_backbone(config(str(model)), None, tmp_path / "backbone", PROMPT_TOKENS)
     shutil.rmtree(model)
     with pytest.raises(LLMSRecError, match="model is missing"):

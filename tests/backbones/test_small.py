@@ -21,6 +21,7 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")
 def test_threads_do_not_change_the_weights(markov_splits: Splits, tmp_path: Path) -> None:
     """Many tokens add to the gradient of one row of the table, in an order that threads would decide."""

@@ -68,7 +68,7 @@ def test_a_section_becomes_its_dataclass(tmp_path: Path) -> None:
     assert found == Knobs(3, 0.0001, "small", True, date(1995, 7, 16), "slow", None, None)
 
 
-def test_yaml_reads_1e_minus_4_as_text_and_we_as_a_number() -> None:
+def test_one_e_minus_four_is_read_as_a_number() -> None:
     assert yaml.safe_load("1e-4") == "1e-4"
     assert knobs(rate="1e-4").rate == 0.0001
 
@@ -123,12 +123,12 @@ def test_a_wrong_type_is_refused_with_key_value_and_what_is_expected(
     )
 
 
-def test_a_number_beyond_all_floats_is_no_number() -> None:
+def test_a_number_beyond_the_range_of_floats_is_refused() -> None:
     assert refusal(rate=10**400).endswith("; expected a number")
 
 
 @pytest.mark.parametrize("key", ["name", "day", "mode", "flag"])
-def test_an_endless_value_is_shortened_in_the_message(key: str) -> None:
+def test_a_long_value_is_shortened_in_the_message(key: str) -> None:
     much: list[Any] = ["x"] * 10
     for _ in range(8):
         much = [much] * 10
@@ -137,7 +137,7 @@ def test_an_endless_value_is_shortened_in_the_message(key: str) -> None:
             assert len(refusal(**{key: value})) < 700
 
 
-def test_an_unknown_key_may_be_a_number_without_end() -> None:
+def test_an_unknown_key_may_be_a_long_number() -> None:
     with pytest.raises(ConfigError, match=r"^here\.a number of .* digits is unknown"):
         from_mapping(Knobs, {**GOOD, 16**5000: 1}, where="here")
 
@@ -152,13 +152,13 @@ def test_the_error_for_an_unknown_key_lists_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("key", [field.name for field in fields(Knobs)])
-def test_every_key_is_needed(key: str) -> None:
+def test_every_key_is_required(key: str) -> None:
     values = {name: value for name, value in GOOD.items() if name != key}
     with pytest.raises(ConfigError, match=rf"^here\.{key} is missing"):
         from_mapping(Knobs, values, where="here")
 
 
-def test_an_error_of_post_init_names_the_section() -> None:
+def test_an_error_in_post_init_names_the_section() -> None:
     assert refusal(count=-1) == "params.yaml: knobs: count must not be negative"
 
 
@@ -182,7 +182,7 @@ def test_an_error_of_post_init_names_the_section() -> None:
     ],
     ids=lambda text: ascii(text)[:30],
 )
-def test_a_broken_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_the_error_names_a_broken_file(tmp_path: Path, text: str, said: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         load_section(Knobs, "knobs", path)
@@ -208,7 +208,7 @@ def test_a_list_is_read_part_by_part() -> None:
             from_mapping(Listed, values, "here")
 
 
-def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist: run from the project's root"):
         load_section(Knobs, "knobs", tmp_path / "params.yaml")
 
@@ -268,7 +268,7 @@ def test_the_models_share_one_seed(tmp_path: Path) -> None:
             read_section("teacher", written(tmp_path, text))
 
 
-def test_the_sample_has_an_inbox_so_that_a_first_file_can_be_dropped() -> None:
+def test_the_sample_dataset_has_an_inbox() -> None:
     found = inbox_configs(ROOT / "operations.yaml")
     assert found["sample"] == InboxConfig("inbox/sample", 30, False)
 
@@ -282,7 +282,7 @@ def test_the_sample_has_an_inbox_so_that_a_first_file_can_be_dropped() -> None:
         ("here", "inbox.north is 'here'; expected source, settled_seconds, push"),
     ],
 )
-def test_a_wrong_inbox_is_named(tmp_path: Path, entry: str, said: str) -> None:
+def test_the_error_names_a_wrong_inbox(tmp_path: Path, entry: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         inbox_configs(written(tmp_path, f"inbox:\n  north: {entry}\n"))
     assert said in str(caught.value)
@@ -331,7 +331,7 @@ class Ranges:
         ({"size": 2.5}, "here.size is 2.5; expected a whole number"),
     ],
 )
-def test_a_number_out_of_its_range_is_named(changes: dict[str, Any], message: str) -> None:
+def test_the_error_names_a_number_out_of_range(changes: dict[str, Any], message: str) -> None:
     good = {"size": 1, "part": 1, "some": None}
     assert from_mapping(Ranges, good, "here") == Ranges(1, 1.0, None)
     with pytest.raises(ConfigError) as caught:
@@ -340,7 +340,7 @@ def test_a_number_out_of_its_range_is_named(changes: dict[str, Any], message: st
 
 
 @pytest.mark.parametrize("section", ["teacher", "student"])
-def test_a_batch_of_nothing_is_refused(section: str) -> None:
+def test_a_batch_size_of_zero_is_refused(section: str) -> None:
     values = read_section(section, ROOT / "params.yaml")
     with pytest.raises(ConfigError, match=f"{section}.batch_size is 0"):
         from_mapping(SECTIONS[section], values | {"batch_size": 0}, section)

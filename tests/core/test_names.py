@@ -25,7 +25,7 @@ def refused(folder: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize("key", ["2023", "on", "yes", "1.5", "2023-01-01", "null", "0x1F"])
-def test_a_name_that_yaml_does_not_read_as_text_is_to_be_quoted(tmp_path: Path, key: str) -> None:
+def test_a_name_that_yaml_does_not_read_as_text_must_be_quoted(tmp_path: Path, key: str) -> None:
     for section in ("datasets", "inbox", "schedules"):
         said = refused(tmp_path, f"{section}: {{{key}: sample}}\n")
         assert said.startswith(f": {section} has the name ")
@@ -46,7 +46,7 @@ def test_a_name_that_yaml_does_not_read_as_text_is_to_be_quoted(tmp_path: Path, 
         "a" * 101,
     ],
 )  # fmt: skip
-def test_a_name_that_is_no_folder_or_word_of_a_command_is_refused_with_the_rule(
+def test_a_name_unsafe_in_paths_or_commands_is_refused_with_the_rule(
     tmp_path: Path, name: str
 ) -> None:
     quoted = "".join(f"\\U{ord(letter):08X}" for letter in name)
@@ -57,7 +57,7 @@ def test_a_name_that_is_no_folder_or_word_of_a_command_is_refused_with_the_rule(
 
 
 @pytest.mark.parametrize("name", ["sample", "Home_and_Kitchen", "my-shop-2", "2shops", "a" * 100])
-def test_other_names_are_taken(tmp_path: Path, name: str) -> None:
+def test_other_names_are_accepted(tmp_path: Path, name: str) -> None:
     file = tmp_path / "params.yaml"
     file.write_text(f"datasets: {{{name}: sample}}\n")
     assert read_section("datasets", file) == {name: "sample"}
@@ -85,7 +85,7 @@ def test_other_names_are_taken(tmp_path: Path, name: str) -> None:
         ("pipeline: {datasets: [], studies: [a b]}", "pipeline.studies has the name 'a b'"),
     ],
 )
-def test_names_that_are_one_and_lists_that_are_none_are_refused(
+def test_duplicate_names_and_invalid_lists_are_refused(
     tmp_path: Path, text: str, said: str
 ) -> None:
     assert said in refused(tmp_path, text)

@@ -126,7 +126,7 @@ def test_the_splits_are_valid_for_every_user(splits: Splits) -> None:
             assert bought & candidates == {int(splits.candidates[part].targets[row])}
 
 
-def test_the_core_of_five_is_small(interactions: Interactions) -> None:
+def test_the_5_core_is_small(interactions: Interactions) -> None:
     """About 275 users, as the README says."""
     config = splits_config(user_threshold=5, item_threshold=5)
     assert split(interactions, config).num_users == pytest.approx(275, abs=10)

@@ -33,7 +33,9 @@ def test_the_means_are_those_of_a_loop_with_the_same_draws(
 
 
 @pytest.mark.parametrize("held", [1, 1 << 20])
-def test_a_drawn_user_brings_all_its_targets(monkeypatch: pytest.MonkeyPatch, held: int) -> None:
+def test_a_sampled_user_contributes_all_its_targets(
+    monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
     """Against concatenated rows of the drawn users; the rows of a user need not be neighbours."""
     monkeypatch.setattr(bootstrap, "CHUNK_VALUES", held)
     draws = np.random.default_rng(1)
@@ -46,7 +48,7 @@ def test_a_drawn_user_brings_all_its_targets(monkeypatch: pytest.MonkeyPatch, he
     np.testing.assert_allclose(resampled_means(values, 50, 7, users), slow, atol=1e-6)
 
 
-def test_targets_of_one_user_are_no_independent_evidence() -> None:
+def test_targets_of_one_user_are_not_independent() -> None:
     """The analytic standard error of a mean over users of equal size is that of the means of the users."""
     draws = np.random.default_rng(2)
     of_user = draws.normal(size=200)
@@ -58,7 +60,7 @@ def test_targets_of_one_user_are_no_independent_evidence() -> None:
     assert resampled_means(values, 2000, 0).std() < 0.6 * expected
 
 
-def test_one_target_each_changes_no_bit() -> None:
+def test_one_target_per_user_gives_the_same_bits() -> None:
     values = np.random.default_rng(3).random((31, 2))
     plain = resampled_means(values, 40, 5)
     assert (resampled_means(values, 40, 5, np.arange(31) + 7) == plain).all()
@@ -113,7 +115,7 @@ def test_the_interval_is_the_middle_95_percent() -> None:
     }
 
 
-def test_p_is_twice_the_smaller_side_hand_worked() -> None:
+def test_p_is_twice_the_smaller_tail() -> None:
     assert two_sided_p(np.full(999, 0.2)) == 2 * 1 / 1000  # no more than 999 resamples can tell
     assert two_sided_p(np.full(999, -0.2)) == 2 * 1 / 1000
     assert two_sided_p(np.array([-1.0] * 9 + [1.0] * 90)) == 2 * 10 / 100

@@ -26,7 +26,7 @@ def test_five_lists_by_hand() -> None:
     }
 
 
-def test_what_nobody_bought_is_as_novel_as_what_one_did() -> None:
+def test_an_unbought_item_is_as_novel_as_one_bought_once() -> None:
     found = list_metrics(np.array([[1], [2]]), np.array([0, 0, 1]), num_users=5)
     assert found["novelty@1"] == pytest.approx(log2(5))
 

@@ -72,7 +72,7 @@ def test_all_rows_of_a_user_are_drawn_together(markov_splits: Splits) -> None:
     assert apart["high"] - apart["low"] < 0.8 * (first["high"] - first["low"])
 
 
-def test_means_and_differences_of_a_toy_table(markov_splits: Splits) -> None:
+def test_means_and_differences_of_a_small_table(markov_splits: Splits) -> None:
     table = table_of(
         popularity=[0.1, 0.2, 0.0, 0.1], teacher=[0.5, 0.1, 0.3, 0.3], student=[0.7, 0.3, 0.5, 0.5]
     )
@@ -102,7 +102,7 @@ def test_means_and_differences_of_a_toy_table(markov_splits: Splits) -> None:
     assert unsure["low"] < 0.15 < 0.25 < unsure["high"]
 
 
-def test_the_frame_describes_what_was_ranked(markov_splits: Splits) -> None:
+def test_the_frame_has_the_users_and_targets_that_were_ranked(markov_splits: Splits) -> None:
     found = summarise(table_of(teacher=[0.2, 0.4]), markov_splits, CONFIG, "toy")
     assert {key: found[key] for key in ("dataset", "users", "items", "candidates")} == {
         "dataset": "toy", "users": 2, "items": 40, "candidates": 10,
@@ -135,7 +135,7 @@ def test_a_difference_is_that_of_the_same_users(markov_splits: Splits) -> None:
     assert gap["p"] > 0.5
 
 
-def test_nothing_is_relative_to_nothing(markov_splits: Splits) -> None:
+def test_a_relative_difference_to_zero_is_null(markov_splits: Splits) -> None:
     table = table_of(teacher=[0.0, 0.0], student=[0.5, 0.1])
     (gap, _) = summarise(table, markov_splits, CONFIG, "toy")["differences"]
     assert gap["relative"] == 0.0
@@ -160,7 +160,7 @@ def test_shuffled_rows_are_the_mean_over_the_permutations(markov_splits: Splits)
     )
 
 
-def test_who_ignores_order_loses_nothing(markov_splits: Splits) -> None:
+def test_a_ranker_that_ignores_order_does_not_change(markov_splits: Splits) -> None:
     table = evaluate_all({"student": Popularity(markov_splits)}, markov_splits, CONFIG).table
     for protocol in ("sampled", "full"):
         np.testing.assert_allclose(
@@ -217,7 +217,7 @@ def test_within_a_window_the_same_purchases_stand_in_another_order(markov_splits
         assert (window != own).any()
 
 
-def test_cosine_row_by_row() -> None:
+def test_cosine_equals_a_loop_over_rows() -> None:
     first = np.array([[1.0, 0], [1, 1], [2, 0], [0, 0]])
     second = np.array([[3.0, 0], [-1, -1], [1, 3**0.5], [1, 2]])
     assert cosine(first, second).tolist() == pytest.approx([1, -1, 0.5, 0])

@@ -116,7 +116,7 @@ def test_the_loss_is_that_of_the_title_and_its_end_alone(writer: Any, name: str)
 
 
 @pytest.mark.parametrize("held", [5, 1 << 12])
-def test_the_likeliest_is_that_of_each_candidate_alone(
+def test_likelihoods_equal_those_of_each_candidate_alone(
     writer: Any, monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
     """Twenty answers behind one prompt see nothing of each other, however many tokens are held; lengths are taken
@@ -138,7 +138,7 @@ def test_the_likeliest_is_that_of_each_candidate_alone(
     assert model.likeliest(HISTORIES, CANDIDATES).tolist() == expected
 
 
-def test_what_is_written_is_the_likeliest_token_each_time(
+def test_generation_is_greedy(
     writer: Any, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A KV cache and batches of prompts of different lengths change no token."""
@@ -209,7 +209,7 @@ def test_an_answer_is_one_candidate_or_none(text: str, column: int) -> None:
     assert column_of(text, NAMES) == column
 
 
-def test_two_candidates_of_one_name_are_no_answer() -> None:
+def test_two_candidates_with_one_title_are_no_answer() -> None:
     assert column_of("red ball", ["redball", "redball"]) == -1
 
 
@@ -226,7 +226,7 @@ def test_answers_are_columns_of_the_candidates(
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(1, 300), st.integers(5, 20))
-def test_long_titles_do_not_cut_off_the_question(
+def test_long_titles_do_not_truncate_the_question(
     tokenizer: PreTrainedTokenizerFast, words: int, count: int
 ) -> None:
     """With 500-token titles a prompt and its answer keep all placeholders within the limit (specification 3)."""

@@ -26,7 +26,7 @@ def test_an_image_is_pinned(name: str) -> None:
 
 
 @each_service
-def test_a_service_has_no_rights_that_it_does_not_need(name: str) -> None:
+def test_services_have_no_unneeded_privileges(name: str) -> None:
     service = SERVICES[name]
     more = {"entry": ["NET_BIND_SERVICE"], "s3": ["CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID"]}
     assert service["cap_drop"] == ["ALL"]
@@ -38,7 +38,7 @@ def test_a_service_has_no_rights_that_it_does_not_need(name: str) -> None:
 
 
 @each_service
-def test_a_service_is_watched_and_bounded(name: str) -> None:
+def test_services_have_health_checks_and_limits(name: str) -> None:
     service = SERVICES[name]
     limits = service["deploy"]["resources"]["limits"]
     assert {"cpus", "memory", "pids"} == set(limits)
@@ -53,7 +53,7 @@ def test_a_service_is_watched_and_bounded(name: str) -> None:
         assert wanted == {"condition": condition}
 
 
-def test_the_entry_alone_is_reached_from_outside() -> None:
+def test_only_the_proxy_publishes_a_port() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["entry"]
     assert {port.partition(":")[0] for port in SERVICES["entry"]["ports"]} == {"80", "443"}
     open_networks = {name for name, one in COMPOSE["networks"].items() if not one.get("internal")}
@@ -72,7 +72,7 @@ def test_a_secret_comes_from_the_environment_and_has_no_default(name: str) -> No
             assert not re.search(r"\$\{[A-Z0-9_]*(PASSWORD|SECRET|KEY)", str(value)), key
 
 
-def test_the_example_names_every_variable_and_gives_no_value() -> None:
+def test_the_example_lists_every_variable_without_a_value() -> None:
     text = (INFRA / "compose.yaml").read_text()
     asked = set(re.findall(r"\$\{([A-Z0-9_]+)", text))
     lines = (INFRA / ".env.example").read_text().splitlines()
@@ -83,7 +83,7 @@ def test_the_example_names_every_variable_and_gives_no_value() -> None:
     assert "/infra/.env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
-def test_both_pages_ask_for_a_password_and_keep_it_to_themselves() -> None:
+def test_both_pages_require_a_password_and_do_not_forward_it() -> None:
     text = (INFRA / "Caddyfile").read_text()
     assert re.search(r"\(guarded\) \{\s+basic_auth \{\s+import \{\$ENTRY_USERS_FILE\}", text)
     sites = re.findall(r"^(\S+)\.\{\$DOMAIN\} \{\n(.*?)^\}", text, flags=re.DOTALL | re.MULTILINE)
@@ -101,7 +101,7 @@ def test_telemetry_is_off_in_the_image() -> None:
     assert {"DO_NOT_TRACK=1", "MLFLOW_DISABLE_TELEMETRY=true"} <= set(image.split())
 
 
-def test_the_image_is_pinned_small_and_runs_as_nobody_in_particular() -> None:
+def test_the_image_is_pinned_and_runs_without_root() -> None:
     lines = (INFRA / "Dockerfile").read_text().splitlines()
     commands = [line.split() for line in lines if line and not line.startswith(("#", " "))]
     bases = [words[1] for words in commands if words[0] == "FROM"]
@@ -117,7 +117,7 @@ def test_the_image_is_pinned_small_and_runs_as_nobody_in_particular() -> None:
     assert all("constraint" in line or "--requirement torch.txt" in line for line in installs)
 
 
-def test_the_image_holds_only_what_is_let_in() -> None:
+def test_the_image_contains_only_allowed_files() -> None:
     rules = [
         line
         for line in (ROOT / ".dockerignore").read_text().splitlines()
@@ -129,7 +129,7 @@ def test_the_image_holds_only_what_is_let_in() -> None:
     assert not {".git", "data", "infra/.env", "infra"} & set(let_in)
 
 
-def test_the_same_pins_everywhere() -> None:
+def test_versions_are_pinned_alike_everywhere() -> None:
     """A tag of an image is written in one place, or is the same in all."""
     found: dict[str, set[str]] = {}
     for file in [*INFRA.rglob("*.yaml")]:

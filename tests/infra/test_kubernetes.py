@@ -38,7 +38,7 @@ def pods() -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
     return found
 
 
-def test_no_pod_may_do_more_than_it_needs() -> None:
+def test_pods_have_no_unneeded_privileges() -> None:
     """The standard `restricted`, which the namespace enforces, and a file system that is read only."""
     for name, (pod, containers) in pods().items():
         assert pod["runAsNonRoot"] is True, name
@@ -54,7 +54,7 @@ def test_no_pod_may_do_more_than_it_needs() -> None:
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_nothing_is_open_but_what_a_policy_says() -> None:
+def test_network_policies_deny_all_but_the_named_roles() -> None:
     policies = {one["metadata"]["name"]: one["spec"] for one in of_kind("NetworkPolicy")}
     assert policies["nothing"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     named = set(re.findall(r"[a-z]+", " ".join(roles(policies))))
@@ -94,7 +94,7 @@ def test_both_pages_have_tls_and_a_password() -> None:
     assert VALUES["ingress"]["dagsterWebserver"]["tls"]["enabled"] is True
 
 
-def test_dagster_is_set_as_it_is_everywhere_else() -> None:
+def test_dagster_settings_equal_those_of_other_deployments() -> None:
     ours = yaml.safe_load((ROOT / "infra/dagster.yaml").read_text())
     concurrency, runs = VALUES["concurrency"], ours["concurrency"]["runs"]
     assert concurrency["enabled"] is True
@@ -116,7 +116,7 @@ def test_dagster_is_set_as_it_is_everywhere_else() -> None:
     assert VALUES["postgresql"]["postgresqlScheme"] == storage["postgres_db"]["scheme"]
 
 
-def test_a_gpu_is_asked_for_where_there_are_some() -> None:
+def test_a_gpu_is_requested_where_configured() -> None:
     run = GPU["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
     assert run["containerConfig"]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert run["podSpecConfig"]["nodeSelector"]
@@ -124,13 +124,13 @@ def test_a_gpu_is_asked_for_where_there_are_some() -> None:
     assert "nvidia.com/gpu" not in RUN["containerConfig"]["resources"]["limits"]
 
 
-def test_no_password_is_written_down() -> None:
+def test_no_password_is_in_a_file() -> None:
     assert VALUES["generatePostgresqlPasswordSecret"] is False
     assert "postgresqlPassword" not in VALUES["postgresql"]
     assert of_kind("Secret") == []
 
 
-def test_what_dagster_is_and_what_its_chart_is_agree() -> None:
+def test_the_versions_of_dagster_and_its_chart_are_equal() -> None:
     pin = re.search(r'"dagster==([\d.]+)"', (ROOT / "pyproject.toml").read_text())
     assert pin is not None
     assert f"version {pin[1]}" in (FOLDER / "values.yaml").read_text().splitlines()[0]

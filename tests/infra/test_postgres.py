@@ -51,7 +51,7 @@ def connects(server: Postgres, user: str, password: str, database: str) -> bool:
         return False
 
 
-def test_each_service_gets_a_database_that_nobody_else_enters(server: Postgres) -> None:
+def test_each_service_has_a_database_of_its_own(server: Postgres) -> None:
     env = {
         "PATH": os.environ["PATH"],
         "PGHOST": HOST,

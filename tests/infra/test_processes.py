@@ -24,7 +24,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     found.stop()
 
 
-def test_a_service_that_ends_at_its_start_is_an_error_with_its_last_words(
+def test_a_service_that_exits_at_start_is_an_error_with_its_last_lines(
     processes: Processes,
 ) -> None:
     command = [sys.executable, "-c", "raise SystemExit('no such database')"]
@@ -32,11 +32,13 @@ def test_a_service_that_ends_at_its_start_is_an_error_with_its_last_words(
         processes.start(Service("mlflow", command, lambda: False))
 
 
+@pytest.mark.slow
 def test_a_service_that_is_never_ready_is_an_error(processes: Processes) -> None:
     with pytest.raises(StackError, match="s3 is not ready after 0 s"):
         processes.start(Service("s3", SLEEP, lambda: False), timeout=0)
 
 
+@pytest.mark.slow
 def test_waiting_reports_which_service_ended(processes: Processes) -> None:
     processes.start(Service("first", SLEEP, lambda: True))
     processes.start(Service("second", SLEEP, lambda: True))
@@ -46,6 +48,7 @@ def test_waiting_reports_which_service_ended(processes: Processes) -> None:
     assert processes.ended() == "second"
 
 
+@pytest.mark.slow
 def test_stop_ends_all_child_processes(processes: Processes) -> None:
     """Also the child of a service that does not end it."""
     code = f"import subprocess; subprocess.run({SLEEP!r}, start_new_session=False)"

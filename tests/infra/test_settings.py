@@ -10,7 +10,7 @@ from orchestration.instance import prepare, settings
 INFRA = Path(__file__).parents[2] / "infra"
 
 
-def test_postgres_adds_to_the_settings_and_changes_none() -> None:
+def test_postgres_settings_extend_the_default_ones() -> None:
     files, both = yaml.safe_load(settings(postgres=False)), yaml.safe_load(settings(postgres=True))
     assert set(both) - set(files) == {"storage", "compute_logs"}
     assert {name: both[name] for name in files} == files

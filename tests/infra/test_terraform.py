@@ -14,7 +14,7 @@ def block(text: str, head: str) -> str:
     return found[1]
 
 
-def test_the_bucket_is_closed_versioned_and_encrypted() -> None:
+def test_the_bucket_is_private_versioned_and_encrypted() -> None:
     text = TEXT["bucket"]
     closed = block(text, 'resource "aws_s3_bucket_public_access_block" "store"')
     assert closed.count("= true") == 4
@@ -28,7 +28,7 @@ def test_the_bucket_is_closed_versioned_and_encrypted() -> None:
     assert '"aws:SecureTransport"' in policy
 
 
-def test_a_role_reaches_its_prefixes_alone() -> None:
+def test_a_role_has_access_to_its_prefixes_only() -> None:
     text = TEXT["roles"]
     rights = block(text, 'data "aws_iam_policy_document" "prefixes"')
     actions = set(re.findall(r'"((?:s3|kms):\w+)"', rights)) - {"s3:prefix"}

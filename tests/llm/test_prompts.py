@@ -93,7 +93,7 @@ def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_a_day_is_that_of_utc_wherever_the_machine_stands() -> None:
+def test_dates_are_in_utc_in_any_time_zone() -> None:
     """The last and the first moment of a day; a leap day; a day before 1970."""
     for moment, day in [
         (FIRST - 1, "2021/03/03"),
@@ -137,7 +137,7 @@ def test_prompts_of_many_items_are_those_of_each() -> None:
     assert actual.item_offsets.tolist() == [0, 1, 2, 3]
 
 
-def test_some_prompts_are_taken_whole() -> None:
+def test_selected_prompts_equal_the_originals() -> None:
     prompts = builder().users(from_rows([[1, 3], [2], [4, 5, 6]]))
     subset = prompts.take(np.array([2, 0]))
     assert [subset.row(row).tolist() for row in range(2)] == [
@@ -160,7 +160,7 @@ titles = st.lists(st.text(max_size=600), min_size=1, max_size=8)
 
 @given(titles, st.booleans(), st.data())
 @settings(deadline=None)
-def test_no_title_pushes_the_read_out_away(
+def test_long_titles_do_not_truncate_the_read_out(
     texts: list[str], user_vector: bool, data: st.DataObject
 ) -> None:
     """A prompt ends with its read-out and keeps all placeholders within the limit, whatever the titles (10.2)."""
@@ -207,7 +207,7 @@ def test_too_long_a_window_is_refused_with_what_to_do() -> None:
         builder(window=40)
 
 
-def test_a_first_token_of_the_model_stands_once_at_the_start() -> None:
+def test_a_beginning_of_sequence_token_is_added_once() -> None:
     class Begun(Letters):
         bos_token_id = 7
 
@@ -263,7 +263,7 @@ def test_the_small_backbone_reads_the_same_words(tokenizer: Any) -> None:
     )
 
 
-def test_no_date_makes_a_prompt_longer_than_was_checked(tokenizer: Any) -> None:
+def test_dates_do_not_exceed_the_checked_prompt_length(tokenizer: Any) -> None:
     """Some days take more tokens than others; the room that is checked must hold for any of them."""
     wild = "".join(chr(200 + place) for place in range(300))
     options: dict[str, Any] = {"titles": ["", wild], "user_vector": True}

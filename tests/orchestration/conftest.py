@@ -44,17 +44,17 @@ def root(built: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with MLflow's tables and nothing in them: making them takes seconds."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(f"sqlite:///{file}")
     return file
 
 
 @pytest.fixture
-def project(root: Path, store: Path) -> Path:
+def project(root: Path, mlflow_database: Path) -> Path:
     """A built project with MLflow's tables."""
-    shutil.copyfile(store, root / "mlflow.db")
+    shutil.copyfile(mlflow_database, root / "mlflow.db")
     return root
 
 

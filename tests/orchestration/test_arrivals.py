@@ -30,7 +30,7 @@ args = parser.parse_args()
 inbox, done = Path("inbox"), Path("inbox/done")
 files = sorted(p for p in inbox.iterdir() if p.is_file())
 if Path("broken").exists():
-    sys.exit("error: the store is down: try again")
+    sys.exit("error: the server is down: try again")
 if args.verb == "check":
     listed = [{"name": p.name, "tag": p.read_text()} for p in files]
     settled = [row for row in listed if not row["tag"].endswith("...")]
@@ -90,7 +90,7 @@ def ignore(_line: str) -> None:
     """For runs whose output does not matter."""
 
 
-def test_what_arrives_is_tracked_alone_and_leaves_the_inbox(
+def test_imported_files_are_tracked_and_leave_the_inbox(
     shop: Path, instance: dg.DagsterInstance
 ) -> None:
     project = DvcProject(shop)
@@ -118,12 +118,12 @@ def test_a_dataset_without_an_inbox_is_unchanged(root: Path, instance: dg.Dagste
     assert metadata(take(root, instance, source=None), "arrivals")["outcome"] == "unchanged"
 
 
-def test_a_failed_step_is_told(shop: Path, instance: dg.DagsterInstance) -> None:
+def test_a_failed_step_is_reported(shop: Path, instance: dg.DagsterInstance) -> None:
     (shop / "broken").touch()
     (failed,) = events(take(shop, instance), dg.DagsterEventType.STEP_FAILURE)
     failure = failed.step_failure_data.user_failure_data
     assert failure is not None
-    assert failure.description == "arrivals@north failed\nerror: the store is down: try again"
+    assert failure.description == "arrivals@north failed\nerror: the server is down: try again"
 
 
 def test_a_push_without_a_remote_fails_clearly_and_the_file_stays_in_the_inbox(
@@ -152,7 +152,7 @@ STEPS = ("import", "add", "push", "archive")
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_after_a_kill_behind_any_step_a_rerun_leads_to_the_same(
+def test_after_a_kill_at_any_step_a_rerun_gives_the_same_result(
     shop: Path, tmp_path: Path, step: str
 ) -> None:
     dvc(shop, "remote", "add", "--default", "shelf", str(tmp_path / "shelf"))
@@ -214,7 +214,7 @@ def test_the_sensor_asks_once_for_each_state_of_an_inbox(shop: Path) -> None:
     (third,) = tick().run_requests or []
     assert third.run_key != first.run_key
     (shop / "broken").touch()
-    with pytest.raises(dg.Failure, match="the store is down"):
+    with pytest.raises(dg.Failure, match="the server is down"):
         tick()
 
 

@@ -94,7 +94,7 @@ def test_a_long_output_is_reported_whole_and_only_its_end_kept(tmp_path: Path) -
     assert tail == lines[-200:]
 
 
-def test_bytes_that_are_no_text_do_not_stop_us(tmp_path: Path) -> None:
+def test_undecodable_bytes_are_replaced(tmp_path: Path) -> None:
     code = r"import sys; sys.stdout.buffer.write(b'caf\xe9\n')"
     assert run_child(python(code), tmp_path, ignore) == (0, ["caf\N{REPLACEMENT CHARACTER}"])
 
@@ -109,12 +109,12 @@ def test_a_child_runs_in_the_root_with_our_python_and_what_we_add(
     assert tail == [f"{tmp_path} {sys.prefix} kept more"]
 
 
-def test_a_child_reads_nothing_from_us(tmp_path: Path) -> None:
+def test_a_child_does_not_inherit_standard_input(tmp_path: Path) -> None:
     assert run_child(python("print(repr(input()))"), tmp_path, ignore)[0] != 0
 
 
 @pytest.mark.parametrize("code", [FAMILY, STUBBORN], ids=["obedient", "stubborn"])
-def test_when_we_are_interrupted_the_whole_family_ends(
+def test_an_interrupt_ends_the_whole_process_group(
     tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grace = ((signal.SIGINT, 0.5), (signal.SIGTERM, 0.5), (signal.SIGKILL, 5.0))
@@ -131,7 +131,7 @@ def test_when_we_are_interrupted_the_whole_family_ends(
     assert gone(family)
 
 
-def test_the_family_is_asked_to_end_before_it_is_killed(tmp_path: Path) -> None:
+def test_the_process_group_gets_sigterm_before_sigkill(tmp_path: Path) -> None:
     """As dvc does, the child waits for its own child, which tidies up when it is interrupted."""
     code = f"""
 import signal, subprocess, sys
@@ -149,7 +149,8 @@ grandchild.wait()
     assert (tmp_path / "tidy").exists()
 
 
-def test_a_grandchild_that_outlives_an_obedient_child_is_ended(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_grandchild_that_outlives_the_child_is_ended(tmp_path: Path) -> None:
     """The grandchild says when it is deaf to the signal; before that it would obey too."""
     deaf = (
         "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); "
@@ -173,14 +174,14 @@ time.sleep(600)
     assert gone(family)
 
 
-def test_a_signal_to_us_is_not_one_to_the_child(tmp_path: Path) -> None:
+def test_a_signal_to_the_parent_does_not_reach_the_child(tmp_path: Path) -> None:
     """Ctrl-C reaches a terminal's whole group; the child has one of its own and is stopped by us, in order."""
     groups: list[str] = []
     run_child(python("import os; print(os.getpgrp())"), tmp_path, groups.append)
     assert groups != [str(os.getpgrp())]
 
 
-def test_children_run_beside_each_other(tmp_path: Path) -> None:
+def test_children_run_in_parallel(tmp_path: Path) -> None:
     ends: list[int] = []
 
     def run(code: str) -> None:

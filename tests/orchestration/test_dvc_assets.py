@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 import yaml
 
 from orchestration.asset_metadata import check_result, gate_results, results_table
@@ -164,6 +165,7 @@ def test_dvc_repro_outside_is_seen_as_unchanged_with_the_same_version(
     assert version(outside, "words") == DvcProject(root).stage("words@north").data_version
 
 
+@pytest.mark.slow
 def test_the_derived_assets_build_what_dvc_repro_builds(
     root: Path, tmp_path: Path, materialise: Materialise
 ) -> None:
@@ -254,7 +256,7 @@ def test_no_report_at_all_is_a_failed_check(tmp_path: Path) -> None:
     assert "was not written" in (found.description or "")
 
 
-def test_what_would_break_a_table_of_results_is_escaped() -> None:
+def test_markdown_in_results_is_escaped() -> None:
     rows = [{"name": "a|b", "success": False, "observed": {"x": 1}, "examples": ["one\ntwo"]}]
     assert results_table(rows).splitlines()[2:] == ['| ✗ | a\\|b | {"x": 1} |  | ["one\\ntwo"] |']
 

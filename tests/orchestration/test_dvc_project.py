@@ -228,7 +228,7 @@ def test_a_run_says_whether_it_ran_was_restored_or_had_nothing_to_do(root: Path)
     assert project.stage(WORDS).data_version == before
 
 
-def test_a_run_leaves_upstream_stages_to_whoever_orders_the_steps(root: Path) -> None:
+def test_a_run_does_not_build_upstream_stages(root: Path) -> None:
     project = DvcProject(root)
     (root / "data/north/text.txt").write_text("rain falls on the low fells")
     change_params(root, counts={"add": 1})
@@ -236,7 +236,7 @@ def test_a_run_leaves_upstream_stages_to_whoever_orders_the_steps(root: Path) ->
     assert project.is_stale(WORDS)
 
 
-def test_a_failed_run_keeps_the_last_words_and_stays_stale(root: Path) -> None:
+def test_a_failed_run_reports_the_last_lines_and_stays_stale(root: Path) -> None:
     project = DvcProject(root)
     change_params(root, words={"least": 99})
     failed = project.run(WORDS, ignore)
@@ -284,7 +284,7 @@ def test_adding_to_a_folder_whose_listing_is_not_in_the_cache_tracks_the_whole(r
     assert not project.is_stale("data.dvc")
 
 
-def test_adding_what_is_not_there_says_what_dvc_said(root: Path) -> None:
+def test_adding_a_missing_path_reports_the_error_of_dvc(root: Path) -> None:
     with pytest.raises(DvcError, match="west"):
         DvcProject(root).add("data", ["data/west"], ignore)
 
@@ -324,7 +324,7 @@ def test_asking_whether_a_stage_is_stale_waits_for_whoever_builds_it(root: Path)
     assert lines == ["another DVC process holds a path; trying again in 0.5 s"]
 
 
-def test_waiting_ends(root: Path) -> None:
+def test_waiting_has_a_time_limit(root: Path) -> None:
     hold_path(root, "out/north/words")
     change_params(root, words={"strict": False})
     project = DvcProject(root, timeout=0)
@@ -373,7 +373,7 @@ def test_a_project_may_be_moved_and_read_from_any_folder(
     assert not any(project.is_stale(address) for address in project.stages())
 
 
-def test_a_pipeline_in_a_folder_below_is_no_part_of_the_graph(root: Path) -> None:
+def test_a_pipeline_in_a_subfolder_is_not_part_of_the_graph(root: Path) -> None:
     before = list(DvcProject(root).stages())
     (root / "aside").mkdir()
     (root / "aside/dvc.yaml").write_text(
@@ -410,7 +410,7 @@ def test_a_push_without_a_remote_says_how_to_name_one(root: Path) -> None:
         DvcProject(root).push("data", ignore)
 
 
-def test_a_clone_without_its_files_forgets_none_of_them(root: Path, tmp_path: Path) -> None:
+def test_a_clone_without_its_files_keeps_tracking_them(root: Path, tmp_path: Path) -> None:
     """What another machine tracked and nobody pulled must not go from data.dvc because a new file is added."""
     other = copy_project(root, tmp_path / "other")
     shutil.rmtree(other / ".dvc/cache")

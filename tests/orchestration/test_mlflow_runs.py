@@ -28,10 +28,10 @@ PARAMS = {"teacher": {"epochs": 2, "norm": "pre", "nested": {"rate@1": None}}}
 
 
 @pytest.fixture(scope="module")
-def repository(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git repository with a commit, and MLflow's tables."""
     root = tmp_path_factory.mktemp("repository")
-    shutil.copyfile(store, root / "mlflow.db")
+    shutil.copyfile(mlflow_database, root / "mlflow.db")
     git(root, "init", "--quiet")
     (root / ".gitignore").write_text("/mlflow.db\n/mlartifacts/\n")
     (root / "code.py").write_text("print('one')\n")
@@ -93,7 +93,7 @@ def test_a_run_keeps_params_metrics_tags_and_small_files(
     assert (tracker.root / "mlartifacts" / run.info.run_id).is_dir()
 
 
-def test_the_runs_of_a_pass_have_one_parent_and_another_pass_has_another(
+def test_runs_of_one_materialization_share_a_parent_run(
     tracker: MlflowRuns,
 ) -> None:
     passes = [
@@ -118,7 +118,7 @@ def test_the_runs_of_a_pass_have_one_parent_and_another_pass_has_another(
         assert tags["dataset"] == run.data.tags["dataset"]
 
 
-def test_a_run_and_its_parent_show_that_they_are_under_way(tracker: MlflowRuns) -> None:
+def test_a_run_and_its_parent_have_the_status_running(tracker: MlflowRuns) -> None:
     part_of = ParentRun("pass-4", None)
     with tracker.start_run("splits", part_of, {}):
         (run,) = children(tracker, part_of)
@@ -148,7 +148,7 @@ def nothing() -> None:
         (interrupt, KeyboardInterrupt, "KILLED"),
     ],
 )
-def test_the_status_tells_how_it_ended(
+def test_the_final_status_is_that_of_the_stage(
     tracker: MlflowRuns, end: Callable[[], None], raised: Any, status: str
 ) -> None:
     part_of = ParentRun(f"pass-{end.__name__}", "north")
@@ -177,7 +177,7 @@ def test_many_params_and_long_values_are_kept(tracker: MlflowRuns) -> None:
     assert run.data.params["many.knob249"] == "249"
 
 
-def test_a_large_file_is_left_to_dvc(tracker: MlflowRuns, tmp_path: Path) -> None:
+def test_large_files_are_not_logged(tracker: MlflowRuns, tmp_path: Path) -> None:
     part_of = ParentRun("pass-6", "north")
     with (tmp_path / "large.bin").open("wb") as file:
         file.truncate(ARTIFACT_LIMIT + 1)
@@ -187,7 +187,7 @@ def test_a_large_file_is_left_to_dvc(tracker: MlflowRuns, tmp_path: Path) -> Non
     assert MlflowClient(tracker.uri).list_artifacts(run.info.run_id) == []
 
 
-def test_a_stage_logs_its_steps_into_the_run_that_it_was_handed(
+def test_a_stage_logs_its_metrics_to_the_run_of_the_environment(
     tracker: MlflowRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from llmsrec.training.loop import MetricLog
@@ -204,7 +204,7 @@ def test_a_stage_logs_its_steps_into_the_run_that_it_was_handed(
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.1), (2, 0.2)]
 
 
-def test_uncommitted_changes_are_told(tracker: MlflowRuns) -> None:
+def test_uncommitted_changes_are_tagged(tracker: MlflowRuns) -> None:
     part_of = ParentRun("pass-8", "north")
     (tracker.root / "code.py").write_text("print('two')\n")
     with tracker.start_run("teacher", part_of, {}):

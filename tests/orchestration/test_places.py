@@ -45,11 +45,11 @@ def test_the_url_of_the_database_is_that_of_the_file(tmp_path: Path, place: str)
 
 
 def test_runs_files_and_versions_are_written_and_read_below_such_a_folder(
-    tmp_path: Path, store: Path
+    tmp_path: Path, mlflow_database: Path
 ) -> None:
     root = tmp_path / "a%20b?c#d e's&"
     root.mkdir()
-    (root / "mlflow.db").write_bytes(store.read_bytes())
+    (root / "mlflow.db").write_bytes(mlflow_database.read_bytes())
     (root / "report.html").write_text("report")
     bundle = root / "packed" / "artifacts" / "bundle"
     bundle.mkdir(parents=True)

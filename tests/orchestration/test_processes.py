@@ -158,6 +158,7 @@ def test_two_datasets_may_be_materialised_at_once(
     assert same(changed, expected, "north", "south")
 
 
+@pytest.mark.slow
 def test_a_second_process_waits_for_the_paths_of_the_first(
     drive: Drive, changed: Path, expected: Path, materialise: Materialise
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_second_process_waits_for_the_paths_of_the_first(
     assert same(changed, expected, "north")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_process_and_can_be_repeated(
     drive: Drive, changed: Path, expected: Path, number: signal.Signals, materialise: Materialise
@@ -198,6 +200,7 @@ def test_an_interrupted_run_leaves_no_process_and_can_be_repeated(
     assert same(changed, expected, "north")
 
 
+@pytest.mark.slow
 def test_after_everything_was_killed_the_next_run_makes_the_same(
     drive: Drive, changed: Path, expected: Path, materialise: Materialise
 ) -> None:
@@ -216,6 +219,7 @@ def test_after_everything_was_killed_the_next_run_makes_the_same(
     assert same(changed, expected, "north")
 
 
+@pytest.mark.slow
 def test_after_dagster_was_killed_the_next_run_waits_for_the_stage_that_goes_on(
     drive: Drive, changed: Path, expected: Path, materialise: Materialise
 ) -> None:
@@ -233,6 +237,7 @@ def test_after_dagster_was_killed_the_next_run_waits_for_the_stage_that_goes_on(
     assert all_end(changed)
 
 
+@pytest.mark.slow
 def test_a_killed_dvc_fails_the_asset_and_the_next_run_makes_the_same(
     drive: Drive, changed: Path, expected: Path, materialise: Materialise
 ) -> None:

@@ -1,4 +1,4 @@
-"""The asset `champion` on a trained store: real stages, a real registry, and a kill between any two steps."""
+"""The asset `champion` on a trained dataset: real stages, a real registry, and a kill between any two steps."""
 
 import json
 import shutil
@@ -29,7 +29,9 @@ Champion = Callable[[], Any]
 
 
 @pytest.fixture
-def root(tmp_path: Path, store: Path, trained_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(
+    tmp_path: Path, mlflow_database: Path, trained_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A project whose dataset `tiny` is trained and evaluated, with MLflow's tables."""
     root = tmp_path / "project"
     (root / ".dvc").mkdir(parents=True)
@@ -40,8 +42,8 @@ def root(tmp_path: Path, store: Path, trained_store: Path, monkeypatch: pytest.M
     document["evaluation"]["bootstrap"] = 200
     (root / "params.yaml").write_text(yaml.safe_dump(document))
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
-    shutil.copyfile(store, root / "mlflow.db")
-    train(root, trained_store)
+    shutil.copyfile(mlflow_database, root / "mlflow.db")
+    train(root, trained_dataset)
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     return root
 
@@ -69,10 +71,10 @@ def gates(root: Path, *, holds: bool) -> None:
     (root / "reports/tiny/gates.json").write_text(json.dumps(document))
 
 
-def train(root: Path, store: Path) -> None:
+def train(root: Path, dataset: Path) -> None:
     (root / "artifacts").mkdir(exist_ok=True)
     (root / "artifacts/tiny").unlink(missing_ok=True)
-    (root / "artifacts/tiny").symlink_to(store)
+    (root / "artifacts/tiny").symlink_to(dataset)
     gates(root, holds=True)
 
 
@@ -92,23 +94,23 @@ def aliases(root: Path) -> dict[str, list[str]]:
     return {v.number: sorted(v.aliases) for v in Registry(root, "tiny").versions()}
 
 
-def test_from_the_first_champion_to_a_refusal_and_back(
+def test_first_champion_refusal_and_rollback(
     root: Path,
-    spoilt_store: Path,
-    trained_store: Path,
+    shuffled_dataset: Path,
+    trained_dataset: Path,
     instance: dg.DagsterInstance,
     capsys: pytest.CaptureFixture[str],
     at_once: None,
 ) -> None:
     """A worse champion is replaced, a spoilt challenger refused, a rollback stands."""
-    train(root, spoilt_store)
+    train(root, shuffled_dataset)
     first = materialise(root, instance)
     assert first["outcome"] == "promoted"
     assert first["why"] == ("version 1 is promoted: the gates hold and there is no champion yet")
     assert told(root)["why"] == first["why"]
     assert aliases(root) == {"1": ["challenger", "champion"]}
 
-    train(root, trained_store)
+    train(root, trained_dataset)
     second = materialise(root, instance)
     assert second["outcome"] == "promoted"
     assert second["champion_before"] == "1"
@@ -122,13 +124,13 @@ def test_from_the_first_champion_to_a_refusal_and_back(
     assert again["outcome"] == "unchanged"
     assert second["why"] in again["why"]
 
-    train(root, spoilt_store)
+    train(root, shuffled_dataset)
     third = materialise(root, instance)
     assert third["outcome"] == "refused"
     assert "worse than the champion: sampled NDCG@10" in third["why"]
     assert aliases(root) == {"1": ["challenger"], "2": ["champion"]}, "registered once"
 
-    train(root, trained_store)
+    train(root, trained_dataset)
     assert materialise(root, instance)["outcome"] == "unchanged"
     assert told(root)["version"] == "2", "no word of the refused one"
 
@@ -172,7 +174,7 @@ KILLS = [
 ]
 
 
-def test_killed_anywhere_the_rerun_ends_the_same(
+def test_after_a_kill_anywhere_a_rerun_gives_the_same_registry(
     root: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, at_once: None
 ) -> None:
     from mlflow.tracking import MlflowClient
@@ -208,14 +210,14 @@ def test_killed_anywhere_the_rerun_ends_the_same(
 
 def test_a_rollback_while_the_challenger_is_compared_stands(
     root: Path,
-    spoilt_store: Path,
-    trained_store: Path,
+    shuffled_dataset: Path,
+    trained_dataset: Path,
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
     at_once: None,
 ) -> None:
     """The challenger was compared with a champion that is none any more: it is not promoted over the one before."""
-    train(root, spoilt_store)
+    train(root, shuffled_dataset)
     materialise(root, instance)
     whole = promotion._Promotion._compare
 
@@ -224,7 +226,7 @@ def test_a_rollback_while_the_challenger_is_compared_stands(
         registry.client.delete_registered_model_alias(registry.name, "champion")
         return whole(self, champion)
 
-    train(root, trained_store)
+    train(root, trained_dataset)
     with monkeypatch.context() as patch:
         patch.setattr(promotion._Promotion, "_compare", slow)
         with pytest.raises(dg.Failure, match="the champion changed while"):
@@ -233,7 +235,7 @@ def test_a_rollback_while_the_challenger_is_compared_stands(
     assert materialise(root, instance)["outcome"] == "promoted"
 
 
-def test_killed_once_the_alias_has_moved_nothing_is_left_to_do(
+def test_after_a_kill_behind_the_alias_change_nothing_remains_to_do(
     root: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, at_once: None
 ) -> None:
     whole = Registry.promote

@@ -99,7 +99,7 @@ def test_the_first_download_of_all_tracks_the_whole_folder(
     assert git(shop, "check-ignore", "data") == "data"
 
 
-def test_a_failed_download_is_told_and_tracks_nothing(
+def test_a_failed_download_is_reported_and_tracks_nothing(
     shop: Path, instance: dg.DagsterInstance
 ) -> None:
     (shop / "offline").touch()

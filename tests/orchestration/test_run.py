@@ -33,7 +33,7 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def test_the_table_has_a_row_a_system_and_a_column_a_metric_with_intervals() -> None:
+def test_the_table_has_a_row_per_system_and_a_column_per_metric() -> None:
     head, popularity, student, foot = results_table(DOCUMENT).splitlines()
     assert re.split(r"\s{2,}", head.strip()) == [
         "sampled ndcg@10", "sampled hr@10", "full ndcg@10", "full hr@10",
@@ -47,7 +47,7 @@ def test_the_table_has_a_row_a_system_and_a_column_a_metric_with_intervals() -> 
     assert len(head) == len(popularity) == len(student)
 
 
-def test_the_verdict_is_wrapped_and_marked_by_its_news() -> None:
+def test_the_verdict_is_wrapped_and_marked() -> None:
     first, second, third = verdict_lines(DOCUMENT).splitlines()
     assert first.startswith("✗ It is far far")
     assert second.startswith("  far")
@@ -96,7 +96,7 @@ def execute(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
     return job.execute_in_process(instance=instance, raise_on_error=False, run_config=config)
 
 
-def test_a_failure_is_told_in_its_own_words_with_what_to_do(
+def test_a_failure_is_reported_with_its_message_and_remedy(
     instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_failures("shop", execute(instance))
@@ -107,7 +107,7 @@ def test_a_failure_is_told_in_its_own_words_with_what_to_do(
     assert said.count("error: second failed") == 1
 
 
-def test_a_run_is_followed_by_a_line_a_step(
+def test_a_run_prints_a_line_per_step(
     instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
 ) -> None:
     execute(instance)

@@ -96,7 +96,7 @@ def statuses() -> list[str]:
 
 
 @pytest.mark.slow
-def test_after_a_kill_the_next_run_takes_the_dead_ones_place(runs: Runs) -> None:
+def test_after_a_kill_the_next_run_takes_the_place_of_the_killed_one(runs: Runs) -> None:
     runs.hold.touch()
     killed = runs.start("first")
     runs.wait_for("first")
@@ -111,7 +111,7 @@ def test_after_a_kill_the_next_run_takes_the_dead_ones_place(runs: Runs) -> None
 
 
 @pytest.mark.slow
-def test_a_second_run_of_a_dataset_says_that_it_waits_and_lets_the_first_live(runs: Runs) -> None:
+def test_a_second_run_of_a_dataset_waits_and_says_so(runs: Runs) -> None:
     runs.hold.touch()
     first = runs.start("first")
     runs.wait_for("first")
@@ -126,7 +126,7 @@ def test_a_second_run_of_a_dataset_says_that_it_waits_and_lets_the_first_live(ru
     assert statuses() == ["SUCCESS", "SUCCESS"]
 
 
-def test_the_living_and_the_ended_are_left_alone(home: Path) -> None:
+def test_running_and_finished_runs_are_not_changed(home: Path) -> None:
     with dg.DagsterInstance.get() as instance:
         living = instance.create_run_for_job(a_job, status=dg.DagsterRunStatus.STARTED)
         end = run_liveness.lock_run(living.run_id)
@@ -141,7 +141,7 @@ def test_the_living_and_the_ended_are_left_alone(home: Path) -> None:
         assert list((home / run_liveness.FOLDER).iterdir()) == []
 
 
-def test_the_sensor_fails_a_dead_run_and_frees_its_places(home: Path) -> None:
+def test_the_sensor_fails_a_dead_run_and_frees_its_slots(home: Path) -> None:
     with dg.DagsterInstance.get() as instance:
         dead = instance.create_run_for_job(a_job, status=dg.DagsterRunStatus.STARTED)
         storage = instance.event_log_storage
@@ -163,7 +163,7 @@ def test_the_sensor_fails_a_dead_run_and_frees_its_places(home: Path) -> None:
         assert told.skip_message == "no dead runs"
 
 
-def test_without_a_home_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_dagster_home_no_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     run_liveness.lock_run("some-run")()
     run_liveness.lock_dataset("shop", print)()
@@ -209,7 +209,7 @@ def test_our_executor_holds_the_locks_of_a_run_until_its_process_ends(home: Path
         os.close(run_liveness._descriptors.pop(name))
 
 
-def test_the_project_runs_by_our_executor_and_looks_for_the_dead() -> None:
+def test_the_project_uses_the_locking_executor_and_the_sensor_for_dead_runs() -> None:
     from orchestration import definitions  # reads dvc.yaml, not without a warning of DVC's
 
     assert definitions.defs.executor is run_liveness.locking_executor

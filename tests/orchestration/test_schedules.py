@@ -73,7 +73,7 @@ def test_only_lines_of_reviews_that_are_not_built_count(shop: Path) -> None:
     assert new_lines(shop, "nowhere") == (0, 0)
 
 
-def test_too_little_is_skipped_with_the_numbers(shop: Path, own: dg.DagsterInstance) -> None:
+def test_too_few_new_lines_are_skipped_with_the_counts(shop: Path, own: dg.DagsterInstance) -> None:
     arrive(shop, "shop.0a.jsonl", 2)
     assert told(shop, own) == "shop: 2 new lines, 2 built, 3 new ones needed"
     arrive(shop, "shop.0b.jsonl", 1)
@@ -103,7 +103,7 @@ def test_a_failed_run_is_repeated_though_its_lines_are_built(
     assert told(shop, own).startswith("shop: 0 new lines")
 
 
-def test_each_dataset_that_is_scheduled_has_its_own(tmp_path: Path) -> None:
+def test_each_scheduled_dataset_has_its_schedule(tmp_path: Path) -> None:
     values = {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "min_new_interactions": 3}
     project = DvcProject(tmp_path)
     (found,) = retraining_schedules(project, {"my-shop": values, "other": None})
@@ -128,7 +128,9 @@ def test_each_dataset_that_is_scheduled_has_its_own(tmp_path: Path) -> None:
         ({"timezone": "Atlantis"}, "Atlantis"),
     ],
 )
-def test_a_wrong_schedule_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_the_error_names_a_wrong_schedule(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
     values = {"cron": "0 3 * * *", "timezone": "UTC", "min_new_interactions": 3, **changes}
     with pytest.raises((ConfigError, dg.DagsterInvalidDefinitionError), match=said):
         retraining_schedules(DvcProject(tmp_path), {"shop": values})

@@ -25,12 +25,12 @@ pytestmark = QUIET
 
 CHECKOUT = Path(__file__).parents[2]
 
-# `letter` reads what stands beside one store's words, `letters` the folder of all letters of a store.
+# `letter` reads what lies beside the words of one dataset, `letters` the folder of all letters of a dataset.
 SIDE = """
 vars: [../params.yaml]
 stages:
   letter:
-    desc: How often a letter is in the words of a store
+    desc: How often a letter is in the words of a dataset
     meta: {dagster: {group: side}}
     wdir: ..
     matrix: {dataset: "${datasets}", letter: [a, s]}

@@ -197,7 +197,7 @@ def test_a_record_of_several_lines_counts_once_and_a_broken_one_costs_one_line(
 
 
 @pytest.mark.parametrize("block_size", [100, 1 << 20])
-def test_an_open_quote_does_not_swallow_the_file(
+def test_an_open_quote_rejects_one_line_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_size: int
 ) -> None:
     monkeypatch.setattr(csv_records, "read_blocks", partial(read_blocks, block_size=block_size))

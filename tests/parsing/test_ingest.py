@@ -72,7 +72,7 @@ def histories(rows: pd.DataFrame) -> dict[str, list[str]]:
     return {str(user): list(items) for user, items in rows.groupby("user_id")["item_id"]}
 
 
-def test_a_written_out_dataset(tmp_path: Path, run_ingest: Callable[..., Any]) -> None:
+def test_parsing_a_small_dataset_by_hand(tmp_path: Path, run_ingest: Callable[..., Any]) -> None:
     counts, rows = run_ingest(
         {
             "b.jsonl.gz": [

@@ -249,7 +249,7 @@ def test_a_block_equals_the_rules_line_by_line(limit: int, lines: list[bytes]) -
     assert [(reject["line"], reject["reason"], reject["text"]) for reject in records] == rejects
 
 
-def test_one_invalid_byte_does_not_keep_arrow_from_the_other_lines(
+def test_arrow_parses_the_lines_beside_an_invalid_byte(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reviews, "parse_line", lambda text, dates: (None, text.decode("latin-1")))

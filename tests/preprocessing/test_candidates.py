@@ -89,7 +89,7 @@ def test_labels_of_a_row_differ_or_it_is_an_error(
     labels=st.lists(st.integers(0, 9), min_size=NUM_ITEMS, max_size=NUM_ITEMS),
     wanted=st.integers(0, 12),
 )
-def test_most_negatives_can_be_drawn_for_every_user_and_hardly_one_more(
+def test_the_largest_number_of_negatives_suits_every_user(
     histories: list[list[int]], labels: list[int], wanted: int
 ) -> None:
     """One more at most, where the target's label is among those that its user has completely bought."""
@@ -120,7 +120,7 @@ def test_negatives_and_target_columns_are_uniform() -> None:
     assert np.bincount(drawn.target_columns) == pytest.approx(2250, abs=5 * 41)
 
 
-def test_just_enough_items_are_sufficient() -> None:
+def test_exactly_enough_items_are_sufficient() -> None:
     """Of 101 items each user bought two: all other 99 are needed, and redrawing would hardly find the last."""
     histories = [[user, user + 1] for user in range(1, 31)]
     drawn = draw(histories, 99, 0, list(range(102)))

@@ -14,7 +14,7 @@ def ranks(better: list[int], ties: list[int], candidates: int = 100) -> Ranks:
     return Ranks(np.array(better), np.array(ties), np.full(len(better), candidates))
 
 
-def test_first_third_and_eleventh_place() -> None:
+def test_metrics_of_ranks_one_three_and_eleven() -> None:
     found = ranks([0, 2, 10], [0, 0, 0])
     assert hit_rate(found, 10).tolist() == [1, 1, 0]
     assert ndcg(found, 10).tolist() == pytest.approx([1, 1 / log2(4), 0])

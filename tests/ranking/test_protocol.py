@@ -77,7 +77,7 @@ def test_both_ranks_equal_a_loop_that_sorts(markov_splits: Splits, part: Any) ->
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=15), st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_neither_order_nor_place_of_the_target_matters(values: list[int], random: Any) -> None:
+def test_the_order_of_the_candidates_does_not_matter(values: list[int], random: Any) -> None:
     items = list(range(len(values)))
     expected = slow_rank(np.array(values), items, 0)
     random.shuffle(items)
@@ -92,7 +92,7 @@ def test_the_full_ranking_leaves_out_padding_and_what_was_bought() -> None:
     assert triples(found) == [(1, 0, 3), (0, 4, 5)]  # of 2, 4, 5: only 2 is better; all five tied
 
 
-def test_a_target_that_was_bought_before_stays_in() -> None:
+def test_a_target_bought_before_is_ranked() -> None:
     scores = np.array([[99, 5, 4, 3, 2, 1]], dtype=np.float32)
     assert triples(rank_all_items(scores, np.array([3]), from_rows([[1, 3, 3]]))) == [(1, 0, 4)]
 
@@ -124,7 +124,7 @@ def test_a_constant_scorer_gets_chance_among_100_candidates() -> None:
     assert hit_rate(found.full, 10).tolist() == pytest.approx((10 / left).tolist())
 
 
-def test_a_score_that_is_no_number_is_an_error(markov_splits: Splits) -> None:
+def test_a_nan_score_is_an_error(markov_splits: Splits) -> None:
     class SometimesNan(ByHistory):
         def one(self, history: list[int]) -> np.ndarray:
             scores = super().one(history)
@@ -136,7 +136,7 @@ def test_a_score_that_is_no_number_is_an_error(markov_splits: Splits) -> None:
 
 
 @pytest.mark.parametrize("values", [1, 41 * 7, 41 * 299])
-def test_the_size_of_a_chunk_changes_nothing(
+def test_results_do_not_depend_on_the_chunk_size(
     markov_splits: Splits, monkeypatch: pytest.MonkeyPatch, values: int
 ) -> None:
     ranker = ByHistory(markov_splits.num_items)
@@ -149,7 +149,7 @@ def test_the_size_of_a_chunk_changes_nothing(
     assert max(ranker.calls) == max(1, values // 41)
 
 
-def test_some_rows_are_ranked_as_they_would_be_among_all(markov_splits: Splits) -> None:
+def test_selected_rows_have_the_ranks_of_all_rows(markov_splits: Splits) -> None:
     ranker = ByHistory(markov_splits.num_items)
     rows = np.array([250, 3, 77])
     whole, some = (
@@ -160,7 +160,9 @@ def test_some_rows_are_ranked_as_they_would_be_among_all(markov_splits: Splits) 
     assert some.full is None
 
 
-def test_other_histories_are_shown_but_the_true_ones_are_left_out(markov_splits: Splits) -> None:
+def test_replaced_histories_are_scored_and_the_original_purchases_excluded(
+    markov_splits: Splits,
+) -> None:
     """Row for row: a user is scored by the history that is given, and never ranked among what it has bought."""
     true = markov_splits.histories("test")
     rows = [[1 + row % 5] for row in range(len(true))]

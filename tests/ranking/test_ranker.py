@@ -29,7 +29,7 @@ class Counting(VectorRanker):
         return np.take_along_axis(self.score_users(users), items, axis=1)
 
 
-def test_a_history_is_represented_once_in_any_company() -> None:
+def test_each_history_is_represented_once_in_any_batch() -> None:
     plain, counting = Counting(), Counting()
     ranker = cached(counting)
     assert isinstance(ranker, VectorRanker)

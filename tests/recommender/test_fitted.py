@@ -25,7 +25,7 @@ FITTED = FittedRecommender(
 )
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_save_and_load_round_trip(tmp_path: Path) -> None:
     FITTED.save(tmp_path / "recommender")
     loaded = FittedRecommender.load(tmp_path / "recommender")
     np.testing.assert_array_equal(loaded.item_vectors, FITTED.item_vectors)

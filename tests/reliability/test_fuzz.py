@@ -18,7 +18,7 @@ FILES = {"reviews": 14, "csv": 20, "metadata": 14, "lines": 100, "gzip": 100, "s
 
 
 @pytest.mark.parametrize("parser", fuzz.PARSERS)
-def test_some_files_break_nothing(parser: str, tmp_path: Path) -> None:
+def test_generated_files_break_nothing(parser: str, tmp_path: Path) -> None:
     counts, failures = fuzz.fuzz(parser, 0, FILES[parser], tmp_path)
     assert failures == {}
     assert counts["files"] == FILES[parser]
@@ -90,7 +90,7 @@ def planted(patch: pytest.MonkeyPatch, defect: str) -> str:
         ("PyYAML's own errors come through", 20),
     ],
 )
-def test_a_planted_defect_is_found_shrunk_and_repeated(
+def test_a_planted_defect_is_found_shrunk_and_reproduced(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,

@@ -98,7 +98,7 @@ def test_lost_and_doubled_purchases_are_found(
     assert check_interactions(project, "shop", expected) == findings
 
 
-def test_what_stays_in_an_inbox_or_has_no_reason_is_found(s3: Any) -> None:
+def test_files_left_in_an_inbox_and_missing_reasons_are_reported(s3: Any) -> None:
     good, bad = InputFile("good.jsonl", b"good"), InputFile("bad.jsonl", b"bad", rejected=True)
     for key, content in {"in/done/good.jsonl": b"good", "in/rejected/bad.jsonl": b"bad"}.items():
         s3.put_object(Bucket="bucket", Key=key, Body=content)
@@ -114,7 +114,7 @@ def test_what_stays_in_an_inbox_or_has_no_reason_is_found(s3: Any) -> None:
     ]
 
 
-def test_what_is_half_written_is_seen_and_what_is_whole_or_aside_is_not(project: Path) -> None:
+def test_only_partly_written_files_are_reported(project: Path) -> None:
     folder = project / "artifacts/shop"
     with watched_files(project, {"shop.jsonl": "0" * 64}) as broken:
         pd.DataFrame({"a": [1]}).to_parquet(folder / "whole.parquet")
@@ -150,7 +150,7 @@ def test_leftovers_are_found(project: Path) -> None:
         ("python -c pass", None),
     ],
 )
-def test_a_step_is_known_by_its_command(command: str, step: str | None) -> None:
+def test_a_step_is_identified_by_its_command(command: str, step: str | None) -> None:
     assert step_of(command.split()) == step
 
 

@@ -100,7 +100,7 @@ def test_each_gate_fails_for_its_own_reason(
         ),
     ],
 )
-def test_the_gates_of_the_project_refuse_who_does_not_read_order(
+def test_the_default_gates_fail_a_student_that_ignores_order(
     student: dict[str, float], failed: set[str]
 ) -> None:
     """Far from the bounds of params.yaml, on either side."""
@@ -119,7 +119,7 @@ def test_noise_fails_no_gate() -> None:
     assert verdicts(report)["popularity"]
 
 
-def test_where_there_is_no_order_none_is_asked_for() -> None:
+def test_the_order_gate_needs_a_teacher_that_uses_order() -> None:
     report = evaluate_gates(
         user_metrics(teacher_shuffled=0.5, student_shuffled=0.5), GatesConfig(**BOUNDS), CONFIG
     )

@@ -164,7 +164,7 @@ def test_the_page_is_complete_and_loads_nothing(page: str) -> None:
     assert addresses <= {"://www.w3.org/2000/svg", "://www.w3.org/1999/xlink"}  # names, not links
 
 
-def test_what_people_wrote_is_shown_and_never_run(page: str) -> None:
+def test_titles_are_escaped(page: str) -> None:
     """Titles of a store, its name, and the note on the backbone."""
     assert "<script" not in page
     assert "<b>" not in page
@@ -174,7 +174,7 @@ def test_what_people_wrote_is_shown_and_never_run(page: str) -> None:
     assert f"The language model is {EVIL}." in text
 
 
-def test_the_numbers_stand_in_the_page(page: str, metrics: dict[str, Any]) -> None:
+def test_the_page_contains_the_metrics(page: str, metrics: dict[str, Any]) -> None:
     text = "".join(Page(page).text)
     for system in metrics["systems"].values():
         for protocol in ("sampled", "full"):

@@ -95,7 +95,7 @@ def test_bars_carry_the_values_of_both_rankings_and_names() -> None:
     assert "Teacher (SASRec), shuffled" not in shown
 
 
-def test_original_stands_beside_shuffled() -> None:
+def test_original_and_shuffled_bars_are_side_by_side() -> None:
     figure = original_and_shuffled(metrics_of(NUMBERS))
     assert figure is not None
     heights = [[bar.get_height() for bar in axes.patches] for axes in figure.axes]
@@ -105,7 +105,7 @@ def test_original_stands_beside_shuffled() -> None:
     assert "0.250" in shown
 
 
-def test_a_picture_without_numbers_is_not_drawn() -> None:
+def test_a_plot_without_data_is_not_drawn() -> None:
     unshuffled = {name: value for name, value in NUMBERS.items() if "shuffled" not in name}
     assert original_and_shuffled(metrics_of(unshuffled)) is None
     assert training_curve([], "epoch") is None
@@ -143,7 +143,7 @@ def test_the_printed_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None
     assert b"tEXt" not in first  # neither date nor version
 
 
-def test_groups_stand_side_by_side_and_an_unknown_way_has_no_picture() -> None:
+def test_groups_are_side_by_side_and_unknown_groupings_have_no_plot() -> None:
     figure = quality_by_group(grouped(), "target")
     assert figure is not None
     assert {"warm", "cold", "popularity of the next item", "NDCG@10"} <= set(texts(svg(figure)))

@@ -6,7 +6,7 @@ from llmsrec.core.files import read_json, write_json
 from llmsrec.report.previous import previous_run
 
 
-def test_the_run_before_is_that_of_another_student_however_often_it_is_asked(
+def test_the_previous_run_is_the_latest_of_another_student(
     tmp_path: Path,
 ) -> None:
     assert previous_run(tmp_path, "a") is None

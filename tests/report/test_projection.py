@@ -8,14 +8,14 @@ import pytest
 from llmsrec.report.projection import effective_rank, mean_cosine, project
 
 
-def test_alike_is_the_mean_over_pairs() -> None:
+def test_similarity_is_the_mean_over_pairs() -> None:
     vectors = np.random.default_rng(0).standard_normal((20, 7))
     slow = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in combinations(vectors, 2)]
     assert mean_cosine(vectors) == pytest.approx(np.mean(slow))
     assert mean_cosine(np.tile(vectors[:1], (5, 1))) == pytest.approx(1)
 
 
-def test_directions_of_what_is_known() -> None:
+def test_effective_rank_of_known_spectra() -> None:
     even = np.concatenate([np.eye(6), -np.eye(6)])  # six directions, all alike
     assert effective_rank(even) == pytest.approx(6)
     assert effective_rank(np.tile([[1.0, 2.0]], (4, 1))) == 0
@@ -23,7 +23,7 @@ def test_directions_of_what_is_known() -> None:
     assert 1 <= effective_rank(line) < 1.1
 
 
-def test_two_camps_stay_two_camps_at_the_same_place_each_time() -> None:
+def test_two_clusters_stay_separate_and_reproducible() -> None:
     draws = np.random.default_rng(1)
     camps = np.repeat(np.eye(8)[:2], 10, axis=0) + 0.05 * draws.standard_normal((20, 8))
     found, again = project(camps, camps + 0.01), project(camps, camps + 0.01)

@@ -36,7 +36,7 @@ def metrics_of(full: float, sampled: float, cost: dict[str, float] | None = None
     return {"candidates": 100, "systems": systems, "differences": differences}
 
 
-def test_a_loss_in_one_ranking_comes_first_with_its_winners_by_name() -> None:
+def test_a_loss_in_one_ranking_comes_first_and_names_the_winners() -> None:
     """The case of the sample dataset: level among candidates, behind a Markov chain among all items."""
     found = verdict(metrics_of(0.2, 0.4), [])
     assert [statement["news"] for statement in found] == ["bad", "open"]
@@ -83,7 +83,7 @@ def test_long_lists_of_better_systems_are_cut() -> None:
         ({"student": 0.1}, "good", "25% among all items of its NDCG@10."),
     ],
 )
-def test_what_shuffling_costs(cost: dict[str, float], news: str, words: str) -> None:
+def test_the_cost_of_shuffling_is_stated(cost: dict[str, float], news: str, words: str) -> None:
     metrics = metrics_of(0.6, 0.6, cost)
     (found,) = (each for each in verdict(metrics, []) if each["text"].startswith("Shuffling"))
     assert found["news"] == news

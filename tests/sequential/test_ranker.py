@@ -37,7 +37,7 @@ class ScoresAlone:
 
 
 @pytest.mark.parametrize("gathered", [1, 3 * SIZE * 2, 1 << 19])
-def test_some_items_score_as_they_do_among_all(
+def test_scores_of_some_items_equal_those_among_all(
     gathered: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranker, "GATHERED_VALUES", gathered)

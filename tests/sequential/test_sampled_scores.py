@@ -29,7 +29,7 @@ def test_scores_and_gradients_are_those_of_gathered_vectors(
     assert (found[1][8] == 0).all()
 
 
-def test_no_positions_have_no_scores() -> None:
+def test_an_empty_batch_has_no_scores() -> None:
     table = torch.ones(3, 5, requires_grad=True)
     scores = sampled_scores(torch.ones(0, 5), table, torch.zeros(0, 4, dtype=torch.int64))
     scores.sum().backward()

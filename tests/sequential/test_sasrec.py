@@ -159,7 +159,7 @@ histories = st.lists(st.lists(st.integers(1, ITEMS), max_size=20), min_size=1, m
 
 @given(histories, st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=25)
-def test_a_state_does_not_depend_on_its_batch_mates(rows: list[list[int]], random: Any) -> None:
+def test_a_state_does_not_depend_on_its_batch(rows: list[list[int]], random: Any) -> None:
     model = network(norm="pre")
     together = model.represent(from_rows(rows))
     separate = torch.cat([model.represent(from_rows([row])) for row in rows])
@@ -186,7 +186,7 @@ def test_the_future_changes_no_earlier_state() -> None:
     assert not torch.allclose(before[:, -1], after[:, -1], atol=1e-2)
 
 
-def test_an_empty_history_is_zero_and_disturbs_no_other() -> None:
+def test_an_empty_history_is_zero_and_changes_no_other() -> None:
     model = network()
     actual = model.represent(from_rows([[], [5, 9, 2], []]))
     assert (actual[[0, 2]] == 0).all()
@@ -239,7 +239,7 @@ def test_chunks_hold_every_row_that_has_a_length_once_within_the_budget(
     assert all(len(chunk) == 1 or sizes[chunk].sum() <= budget for chunk in chunks)
 
 
-def test_a_saved_model_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_save_and_load_round_trip(tmp_path: Path) -> None:
     model = network(norm="post", num_heads=2)
     model.train().save(tmp_path / "teacher")
     loaded = SASRec.load(tmp_path / "teacher")
@@ -250,7 +250,7 @@ def test_a_saved_model_comes_back_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(loaded.represent(rows), model.represent(rows))
 
 
-def test_the_digest_tells_weights_apart() -> None:
+def test_the_digest_differs_for_other_weights() -> None:
     model = network()
     before = model.digest
     with torch.no_grad():

@@ -149,7 +149,7 @@ class Script:
         return {"ndcg@10": value, "hr@10": value}
 
 
-def test_early_stopping_gives_back_the_best_epoch(
+def test_early_stopping_returns_the_best_epoch(
     markov_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second is best; equal is no improvement; three validations without improvement stop."""
@@ -264,7 +264,7 @@ def test_with_holdout_the_last_training_item_reaches_no_weight(
     assert (first == other) == holdout
 
 
-def test_a_store_without_pairs_cannot_teach(markov_splits: Splits) -> None:
+def test_a_dataset_without_pairs_is_an_error(markov_splits: Splits) -> None:
     lonely = dataclasses.replace(
         markov_splits, train_lengths=np.ones_like(markov_splits.train_lengths)
     )
@@ -272,7 +272,7 @@ def test_a_store_without_pairs_cannot_teach(markov_splits: Splits) -> None:
         trained(lonely)
 
 
-def test_users_with_one_training_purchase_are_passed_over(markov_splits: Splits) -> None:
+def test_users_with_one_training_purchase_are_skipped(markov_splits: Splits) -> None:
     lengths = markov_splits.train_lengths.copy()
     lengths[::2] = 1
     subset = dataclasses.replace(markov_splits, train_lengths=lengths)
@@ -349,6 +349,6 @@ def test_shuffling_costs_the_teacher_nothing_on_exchangeable_sequences() -> None
     assert abs(gap["value"]) < 0.03  # on Markov sequences it is ten times as much
 
 
-def test_gated_layers_say_that_they_normalise_first() -> None:
+def test_ligr_layers_require_norm_pre() -> None:
     with pytest.raises(ValueError, match="set norm: pre"):
         teacher_config(layers="ligr", norm="post")

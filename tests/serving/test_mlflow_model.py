@@ -24,11 +24,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Operation with range")  # MLflow
 
 
 @pytest.fixture(scope="module")
-def model(trained_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(trained_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("packed") / "model"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        pack_bundle.main(["--artifacts", str(trained_store), "--out", str(out)])
+        pack_bundle.main(["--artifacts", str(trained_dataset), "--out", str(out)])
     return out
 
 
@@ -44,8 +44,15 @@ def asked(loaded: Any, *rows: Any, **params: Any) -> list[dict[str, Any]]:
     return answer.to_dict("records")
 
 
-def typed(store: Path, history: list[str], k: int) -> dict[str, Any]:
-    arguments = ["recommend", "--dataset", store.name, "--artifacts", str(store.parent), "--json"]
+def typed(dataset: Path, history: list[str], k: int) -> dict[str, Any]:
+    arguments = [
+        "recommend",
+        "--dataset",
+        dataset.name,
+        "--artifacts",
+        str(dataset.parent),
+        "--json",
+    ]
     arguments += ["--history", ",".join(history), "-k", str(k)]
     return json.loads(CliRunner().invoke(app, arguments).stdout)
 
@@ -71,10 +78,10 @@ def test_a_model_bundle_contains_no_pickle_and_no_history(model: Path) -> None:
     assert [path.name for path in (bundle / "splits").iterdir()] == ["items.parquet"]
 
 
-def test_the_answers_are_those_of_the_command_line(loaded: Any, trained_store: Path) -> None:
+def test_the_answers_are_those_of_the_command_line(loaded: Any, trained_dataset: Path) -> None:
     for history in (HISTORY, ["I010"], []):
         (answer,) = asked(loaded, history, k=5)
-        said = typed(trained_store, history, 5)
+        said = typed(trained_dataset, history, 5)
         assert answer["items"] == [item["item_id"] for item in said["items"]]
         assert answer["titles"] == [item["title"] for item in said["items"]]
         assert answer["scores"] == pytest.approx([i["score"] for i in said["items"]], abs=1e-5)
@@ -83,13 +90,13 @@ def test_the_answers_are_those_of_the_command_line(loaded: Any, trained_store: P
 
 
 def test_a_returning_user_gets_the_same_items_as_a_new_one(
-    loaded: Any, trained_store: Path
+    loaded: Any, trained_dataset: Path
 ) -> None:
     """The server caches the user's keys and values; the command line computes all of them."""
     for length in (1, 2, 3, 4, 5, 5):
         history = ["I003", "I004", "I005", "I006", "I007"][:length]
         (answer,) = asked(loaded, history, k=5)
-        said = typed(trained_store, history, 5)
+        said = typed(trained_dataset, history, 5)
         assert answer["items"] == [item["item_id"] for item in said["items"]]
         assert answer["scores"] == pytest.approx([i["score"] for i in said["items"]], abs=1e-5)
 
@@ -110,7 +117,7 @@ def test_many_rows_are_answered_as_each_alone(loaded: Any) -> None:
     assert len(together[0]["items"]) == 10
 
 
-def test_moments_are_read(loaded: Any) -> None:
+def test_timestamps_are_parsed(loaded: Any) -> None:
     days = [864_000_000_000 + day * 86_400_000 for day in range(3)]
     rows = pd.DataFrame({"history": [HISTORY, HISTORY], "timestamps": [days, None]})
     first, second = loaded.predict(rows).to_dict("records")
@@ -180,7 +187,7 @@ WHOLE = "expected milliseconds since 1970-01-01 UTC as a whole number, such as 1
         {"instances": [{"history": HISTORY}]},
     ],
 )
-def test_every_envelope_of_mlflow_is_answered_alike(
+def test_every_input_format_of_mlflow_gives_the_same_answer(
     loaded: Any, client: TestClient, document: Any
 ) -> None:
     status, (answer,) = posted(client, document)
@@ -188,7 +195,7 @@ def test_every_envelope_of_mlflow_is_answered_alike(
     assert answer["items"] == asked(loaded, HISTORY)[0]["items"]
 
 
-def test_nothing_bought_is_answered_by_popularity(client: TestClient) -> None:
+def test_an_empty_history_gets_popular_items(client: TestClient) -> None:
     for history in ([], None, "", " , "):
         assert posted(client, one(history=history))[1][0]["source"] == "popularity"
     two = {"dataframe_records": [{"history": HISTORY, "timestamps": TIMES}, {"history": ["I003"]}]}
@@ -271,14 +278,14 @@ def test_a_parameter_is_refused_with_what_was_expected(
         one(history=HISTORY) | {"inputs": [{"history": HISTORY}]},
     ],
 )  # fmt: skip
-def test_what_is_no_table_of_histories_is_refused(client: TestClient, document: Any) -> None:
+def test_an_invalid_payload_is_refused(client: TestClient, document: Any) -> None:
     status, message = posted(client, document)
     assert status == 400
     assert message
 
 
 @pytest.mark.slow
-def test_a_server_answers_over_http_as_the_command_line(model: Path, trained_store: Path) -> None:
+def test_a_server_answers_over_http_as_the_command_line(model: Path, trained_dataset: Path) -> None:
     document = {"dataframe_records": [{"history": HISTORY}, {"history": []}], "params": {"k": 4}}
     with served(model) as url:
         answers = httpx.post(f"{url}/invocations", json=document, timeout=60).json()["predictions"]
@@ -286,7 +293,7 @@ def test_a_server_answers_over_http_as_the_command_line(model: Path, trained_sto
             f"{url}/invocations", json=document | {"params": {"k": 99}}, timeout=60
         )
     for answer, history in zip(answers, (HISTORY, []), strict=True):
-        said = typed(trained_store, history, 4)
+        said = typed(trained_dataset, history, 4)
         assert answer["items"] == [item["item_id"] for item in said["items"]]
         assert answer["scores"] == pytest.approx([i["score"] for i in said["items"]], abs=1e-5)
         assert answer["source"] == said["source"]

@@ -43,7 +43,7 @@ def test_numbers_are_means_over_the_same_users() -> None:
     assert found["difference"]["value"] == pytest.approx((second - 1) / 2)
 
 
-def test_without_a_champion_the_gates_alone_decide() -> None:
+def test_without_a_champion_only_the_gates_decide() -> None:
     assert decide(HOLD, None, knobs()).promote
     refused = decide({"results": [gate("error")]}, None, knobs())
     assert not refused.promote
@@ -72,7 +72,7 @@ def test_a_promotion_names_the_gates_that_fail_without_stopping_it() -> None:
         assert "but not all (order: it lost 0.0)" in decision.why
 
 
-def test_who_is_worse_for_sure_is_refused_with_the_numbers() -> None:
+def test_a_significantly_worse_challenger_is_refused_with_the_numbers() -> None:
     comparison = compared(evaluation([1] * 50), evaluation([0] * 50), 0.0)
     decision = decide(HOLD, comparison, knobs())
     assert not decision.promote
@@ -90,7 +90,7 @@ def test_a_loss_beyond_the_margin_must_be_ruled_out() -> None:
         assert ("cannot be ruled out" in decision.why) is not promote
 
 
-def test_more_targets_of_the_same_users_rule_out_no_more() -> None:
+def test_more_targets_of_the_same_users_are_no_more_evidence() -> None:
     """Forty users with a hundred targets each, all of them alike, are forty users."""
     new, old = evaluation([0] * 2000 + [3] * 2000), evaluation([3] * 2000 + [0] * 2000)
     clustered = compare(new, old, np.repeat(np.arange(40), 100), 0.1, CONFIG)
@@ -101,12 +101,12 @@ def test_more_targets_of_the_same_users_rule_out_no_more() -> None:
         assert one == pytest.approx(other, abs=1e-6)
 
 
-def test_more_users_rule_out_more() -> None:
+def test_more_users_are_more_evidence() -> None:
     mixed = compared(evaluation([0, 3] * 2000), evaluation([3, 0] * 2000), 0.1)
     assert decide(HOLD, mixed, knobs(0.1)).promote
 
 
-def test_a_small_loss_that_is_shown_is_refused_within_the_margin_too() -> None:
+def test_a_small_significant_loss_is_refused_within_the_margin() -> None:
     places = [0] * 90 + [1] * 10
     loss = compared(evaluation(places), evaluation([0] * 100), 0.5)
     decision = decide(HOLD, loss, knobs(0.5))

@@ -15,7 +15,7 @@ TIMES = [1_700_000_000_000, 1_700_000_000_000, 1_700_086_400_000]
 @pytest.mark.parametrize(
     "kind", [list, tuple, np.array, pd.Series, lambda values: pd.Series(values).to_numpy()]
 )
-def test_lists_of_every_library_are_read_alike(kind: Any) -> None:
+def test_lists_of_every_library_are_accepted(kind: Any) -> None:
     found = user_history({"history": kind(["a", "b", "c"]), "timestamps": kind(TIMES)}, "call")
     assert found == user_history({"history": ["a", "b", "c"], "timestamps": TIMES}, "call")
     assert found.history == ("a", "b", "c")
@@ -24,7 +24,7 @@ def test_lists_of_every_library_are_read_alike(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("history", ["I003", b"I003", 5, None, True, {"I003"}, [5], [None], [b"a"]])
-def test_what_is_no_list_of_texts_is_refused(history: Any) -> None:
+def test_values_other_than_lists_of_strings_are_refused(history: Any) -> None:
     with pytest.raises(DataError, match=r"call\.history(\[0\])? is .*; expected a (list|text)"):
         user_history({"history": history}, "call")
 
@@ -39,7 +39,7 @@ def test_a_key_that_is_not_known_is_refused() -> None:
 @pytest.mark.parametrize(
     ("year", "ms"), [(1974, 126_230_400_000), (1995, 788_918_400_000), (2100, 4_102_444_800_000)]
 )
-def test_units_are_told_apart_from_1974_to_2100(year: int, ms: int) -> None:
+def test_time_units_are_recognised_from_1974_to_2100(year: int, ms: int) -> None:
     assert wrong_timestamp(ms) is None, year
     for unit, value in (
         ("seconds", ms // 1000),

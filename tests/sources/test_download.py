@@ -403,7 +403,7 @@ def test_the_whole_name_of_an_amazon_store_is_looked_up(
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz"])
-def test_a_ready_split_comes_as_its_three_files(
+def test_a_ready_split_has_three_files(
     site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(download, "AMAZON", site.address)

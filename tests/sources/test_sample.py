@@ -97,7 +97,7 @@ def test_titles_differ_and_contain_brand_and_kind(raw: Path) -> None:
         assert record["categories"][1] in record["title"]
 
 
-def test_ids_carry_no_information(raw: Path) -> None:
+def test_ids_do_not_reveal_the_domain(raw: Path) -> None:
     """Neighbours by id share a domain in one case of ten, as by chance (standard error 0.008)."""
     lines = (raw / "meta_sample.jsonl").read_text().splitlines()
     records = sorted((json.loads(line) for line in lines), key=lambda record: record["parent_asin"])

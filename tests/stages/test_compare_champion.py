@@ -36,30 +36,30 @@ def found(
     return run
 
 
-def test_a_challenger_trained_on_spoilt_histories_is_refused(
-    found: Callable[..., dict], trained_store: Path, spoilt_store: Path
+def test_a_challenger_trained_on_shuffled_histories_is_refused(
+    found: Callable[..., dict], trained_dataset: Path, shuffled_dataset: Path
 ) -> None:
-    decision = found(spoilt_store, trained_store)
+    decision = found(shuffled_dataset, trained_dataset)
     assert decision["promote"] is False, decision
     assert decision["why"].startswith("it is worse than the champion: sampled NDCG@10 0.")
     assert decision["ndcg@10"]["sampled"]["difference"]["high"] < -0.02, decision
-    assert found(trained_store, spoilt_store)["promote"] is True
+    assert found(trained_dataset, shuffled_dataset)["promote"] is True
 
 
 def test_a_champion_against_itself_differs_by_nothing(
-    found: Callable[..., dict], trained_store: Path
+    found: Callable[..., dict], trained_dataset: Path
 ) -> None:
-    decision = found(trained_store, trained_store)
+    decision = found(trained_dataset, trained_dataset)
     assert decision["promote"] is True
     nothing = {"value": 0.0, "low": 0.0, "high": 0.0}
     assert [decision["ndcg@10"][p]["difference"] for p in ("sampled", "full")] == [nothing] * 2
 
 
 def test_an_older_champion_ranks_today_s_catalog(
-    trained_store: Path, markov_splits: Splits
+    trained_dataset: Path, markov_splits: Splits
 ) -> None:
     """In another order, one item with another title, and one that is new."""
-    champion = Recommender.load(trained_store)
+    champion = Recommender.load(trained_dataset)
     items = markov_splits.catalog.items.iloc[::-1].reset_index(drop=True)
     new = items.iloc[[0]].assign(item_id="NEW", title="Thing number 900")
     items.loc[3, "title"] = "Something else"
@@ -86,22 +86,22 @@ def test_an_older_champion_ranks_today_s_catalog(
     assert moved_to.fitted.purchases.sum() == champion.fitted.purchases.sum()
 
 
-def test_gates_of_another_recommender_decide_nothing(
-    found: Callable[..., dict], tmp_path: Path, trained_store: Path
+def test_gates_of_another_recommender_are_ignored(
+    found: Callable[..., dict], tmp_path: Path, trained_dataset: Path
 ) -> None:
     write_json(tmp_path / "gates.json", {"success": True, "results": [], "model": "another"})
     with pytest.raises(ArtifactError, match="judges another recommender"):
         compare_champion.main(
-            ["--artifacts", str(trained_store), "--gates", "gates.json", "--out", "c.json"]
+            ["--artifacts", str(trained_dataset), "--gates", "gates.json", "--out", "c.json"]
         )
 
 
 def test_users_whose_purchase_the_champion_was_trained_on_are_left_out(
-    found: Callable[..., dict], tmp_path: Path, trained_store: Path, markov_splits: Splits
+    found: Callable[..., dict], tmp_path: Path, trained_dataset: Path, markov_splits: Splits
 ) -> None:
     """Twenty of today's test purchases stand among what it has seen."""
     champion = tmp_path / "champion"
-    shutil.copytree(trained_store, champion, symlinks=True)
+    shutil.copytree(trained_dataset, champion, symlinks=True)
     users = markov_splits.evaluated("test").users[:20]
     items = markov_splits.candidates["test"].targets[:20]
     more = replace(
@@ -114,7 +114,7 @@ def test_users_whose_purchase_the_champion_was_trained_on_are_left_out(
         champion / TRAINING_INTERACTIONS,
         np.union1d(training_interactions(markov_splits), training_interactions(more)),
     )
-    decision = found(trained_store, champion)
+    decision = found(trained_dataset, champion)
     assert decision["left_out_users"] == 20
     assert decision["why"].endswith("; without 20 users whose target it was trained on")
-    assert found(trained_store, trained_store)["left_out_users"] == 0
+    assert found(trained_dataset, trained_dataset)["left_out_users"] == 0

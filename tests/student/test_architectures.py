@@ -103,7 +103,7 @@ def shoppers(*rows: list[int]) -> Sequences:
 
 
 @pytest.mark.parametrize("kind", WORKS)
-def test_what_works_equals_its_own_forward_pass_in_every_path(
+def test_supported_models_equal_their_own_forward_pass_in_every_path(
     student: Build, tokenizer: Any, kind: str
 ) -> None:
     lm = tiny(kind, tokenizer, **WORKS[kind])
@@ -125,7 +125,7 @@ def test_what_works_equals_its_own_forward_pass_in_every_path(
 
 
 @pytest.mark.parametrize("kind", WORKS)
-def test_generation_knows_whose_logits_are_more_than_the_head(tokenizer: Any, kind: str) -> None:
+def test_models_with_scaled_logits_are_refused_for_generation(tokenizer: Any, kind: str) -> None:
     lm = tiny(kind, tokenizer, **WORKS[kind])
     tokens = torch.arange(10, 20)[None]
     states = lm.base_model.get_decoder()(input_ids=tokens).last_hidden_state
@@ -136,7 +136,7 @@ def test_generation_knows_whose_logits_are_more_than_the_head(tokenizer: Any, ki
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_does_not_is_refused_by_name(tokenizer: Any, kind: str) -> None:
+def test_unsupported_models_are_refused_by_name(tokenizer: Any, kind: str) -> None:
     changes, reason = REFUSED[kind]
     backbone = backbone_of(tiny(kind, tokenizer, **changes), tokenizer)
     with pytest.raises(ConfigError, match=reason) as refusal:
@@ -145,7 +145,7 @@ def test_what_does_not_is_refused_by_name(tokenizer: Any, kind: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def test_the_docs_list_what_works_and_what_is_refused() -> None:
+def test_the_docs_list_supported_and_refused_models() -> None:
     text = (Path(__file__).parents[2] / "docs/backbones.md").read_text()
     rows = re.findall(r"^\| `([\w-]+)` \|.*\| (works|refused)", text, flags=re.M)
     assert dict(rows) == {**dict.fromkeys(WORKS, "works"), **dict.fromkeys(REFUSED, "refused")}
@@ -157,7 +157,7 @@ def refusal(lm: Any, tokenizer: Any, length: int = LENGTH) -> str:
     return str(refused.value)
 
 
-def test_a_table_read_without_its_scale_is_found(
+def test_a_missing_embedding_scale_is_detected(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = tiny("gemma", tokenizer)
@@ -168,7 +168,9 @@ def test_a_table_read_without_its_scale_is_found(
 
 
 @pytest.mark.parametrize("kind", ["mistral", "gemma3_text"])
-def test_a_lost_window_is_found(tokenizer: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_missing_sliding_window_is_detected(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     lm = tiny(kind, tokenizer, **WORKS[kind])
     monkeypatch.setattr(decoder, "_window", lambda config: None)
     assert POSITIONS in refusal(lm, tokenizer)

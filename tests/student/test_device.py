@@ -71,7 +71,7 @@ def test_passes_as_a_gpu_cuts_them_change_no_number(
 
 
 @pytest.mark.parametrize("width", [8, 11])
-def test_a_bias_hides_what_a_mask_hides(device: torch.device, width: int) -> None:
+def test_an_additive_bias_masks_like_a_boolean_mask(device: torch.device, width: int) -> None:
     torch.manual_seed(0)
     mask = segment_mask(torch.randint(0, 3, (2, width), device=device))
     query, key, value = (torch.randn(2, 4, width, 16, device=device) for _ in range(3))
@@ -83,7 +83,7 @@ def test_a_bias_hides_what_a_mask_hides(device: torch.device, width: int) -> Non
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_device_reads_what_the_cpu_reads(
+def test_a_device_gives_the_states_of_the_cpu(
     student: Build, backbone: Backbone, device: torch.device, cached: bool
 ) -> None:
     """In float32 on both, so that the tolerance is that of sums in another order."""

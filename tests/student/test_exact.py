@@ -53,7 +53,7 @@ def student_config(**changes: Any) -> StudentConfig:
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.integers(0, 10_000), st.integers(1, 12))
-def test_users_equal_the_oracle_whatever_their_batch_mates(
+def test_users_equal_the_oracle_in_any_batch(
     student: Build, backbone: Backbone, causal_lm: Any, seed: int, longest: int
 ) -> None:
     model = student(backbone)
@@ -89,7 +89,7 @@ def test_a_growing_history_equals_separate_prompts(
     assert_close(model.represent_growing_users(histories, first), torch.stack(expected))
 
 
-def test_cutting_into_chunks_changes_nothing(
+def test_chunks_do_not_change_the_result(
     student: Build, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, histories = student(backbone), random_histories(5, 9, 10, 40)
@@ -230,7 +230,7 @@ def test_the_user_vector_in_the_prompt(student: Build, backbone: Backbone, causa
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_kept_texts_of_half_precision_come_back_bit_for_bit(
+def test_cached_texts_in_half_precision_round_trip(
     student: Build, tokenizer: Any, causal_lm: Any, dtype: torch.dtype
 ) -> None:
     import copy

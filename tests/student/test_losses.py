@@ -48,7 +48,7 @@ def test_retrieval_is_the_cross_entropy_of_column_0(scores: Vectors) -> None:
     assert retrieval_loss(tensor(scores)).item() == pytest.approx(slow, abs=1e-9)
 
 
-def test_an_excluded_candidate_counts_nothing_and_gets_no_gradient() -> None:
+def test_an_excluded_candidate_has_no_loss_and_no_gradient() -> None:
     """In-batch negatives that a user owns are set to minus infinity."""
     scores = tensor([[1.0, 0.5, -torch.inf], [0.2, -torch.inf, -torch.inf]]).requires_grad_()
     loss = retrieval_loss(scores)
@@ -74,7 +74,7 @@ def catalogues(draw: st.DrawFn) -> tuple[Vectors, list[int], list[float], list[l
 
 
 @given(catalogues())
-def test_catalogue_loss_lets_an_item_stand_for_one_over_its_chance(
+def test_catalogue_loss_weights_items_by_inverse_probability(
     drawn: tuple[Vectors, list[int], list[float], list[list[bool]]],
 ) -> None:
     """The target stands for itself, whether it was allowed as a rival or not."""
@@ -93,7 +93,7 @@ def test_catalogue_loss_lets_an_item_stand_for_one_over_its_chance(
     assert actual.item() == pytest.approx(total / len(scores), abs=1e-6)
 
 
-def test_with_every_item_for_sure_the_catalogue_loss_is_the_cross_entropy() -> None:
+def test_with_probability_one_the_catalogue_loss_is_cross_entropy() -> None:
     scores = tensor([[0.3, -1, 2], [0.1, 0.2, 0.3]])
     sure, all_of_them = torch.ones(3).double(), torch.ones(2, 3, dtype=torch.bool)
     actual = catalogue_loss(scores, torch.tensor([2, 0]), sure, all_of_them)
@@ -137,9 +137,7 @@ def test_distillation_is_the_squared_distance(
 
 
 @given(st.lists(vector, min_size=1, max_size=5), st.floats(0.1, 50))
-def test_equal_directions_are_no_distance_whatever_their_length(
-    student: Vectors, factor: float
-) -> None:
+def test_cosine_distillation_ignores_length(student: Vectors, factor: float) -> None:
     actual = distillation_loss(
         tensor(student), factor * tensor(student), normalize=True, reduction="mean"
     )
@@ -180,7 +178,7 @@ def test_contrastive_has_a_direction() -> None:
     assert back.item() == pytest.approx(log(2))
 
 
-def test_a_single_user_has_nothing_to_be_contrasted_with() -> None:
+def test_a_single_user_has_no_contrastive_loss() -> None:
     assert contrastive_loss(tensor([[1, 2]]), tensor([[-2, 1]])).item() == 0
 
 
@@ -195,7 +193,7 @@ def test_uniformity_is_the_mean_over_distinct_pairs(vectors: Vectors) -> None:
 
 
 @given(st.lists(st.tuples(vector, st.integers(0, 2)), min_size=1, max_size=6))
-def test_two_moments_of_one_user_are_no_pair(drawn: list[tuple[list[float], int]]) -> None:
+def test_two_read_outs_of_one_user_are_not_a_pair(drawn: list[tuple[list[float], int]]) -> None:
     units, owners = [unit(row) for row, _ in drawn], [owner for _, owner in drawn]
     pairs = [
         exp(-2 * squared_distance(units[u], units[v]))
@@ -216,7 +214,7 @@ def test_collapsed_vectors_give_two_on_both_sides(dtype: torch.dtype) -> None:
     assert total.item() == pytest.approx(2, abs=1e-5)
 
 
-def test_opposite_vectors_are_as_uniform_as_two_can_be() -> None:
+def test_opposite_vectors_have_the_least_uniformity_loss() -> None:
     assert uniformity_loss(tensor([[1, 0], [-1, 0]])).item() == pytest.approx(exp(-8))
 
 

@@ -26,7 +26,7 @@ def test_the_paper_s_student_has_its_number_of_parameters() -> None:
     assert sum(parameter.numel() for parameter in Heads(config).parameters()) == 22_797_056
 
 
-def test_soft_tokens_start_like_the_backbone_s_tokens() -> None:
+def test_soft_tokens_are_initialised_like_token_embeddings() -> None:
     torch.manual_seed(0)
     heads = Heads(PromptModelConfig(4, 4096, 4, 4, 10, 48, 1024, False, "", "", 0.0))
     table = 3.0 + 0.5 * torch.randn(200, 4096)
@@ -48,7 +48,7 @@ def test_item_vectors_have_dropout_in_training_only(student: Build, backbone: Ba
     assert torch.equal(model.represent_users(histories), expected[1])
 
 
-def test_a_saved_student_comes_back_and_holds_only_what_was_trained(
+def test_a_saved_student_contains_only_trained_weights(
     student: Build, backbone: Backbone, teacher: SASRec, markov_splits: Splits, tmp_path: Path
 ) -> None:
     model = student(backbone)

@@ -95,7 +95,8 @@ def cost_of_shuffling(found: UserMetrics, splits: Splits) -> dict[str, dict[str,
     }
 
 
-def test_both_lose_what_order_tells(
+@pytest.mark.slow
+def test_shuffling_costs_teacher_and_student_on_ordered_data(
     markov_splits: Splits, markov_teacher: SASRec, reader: Backbone
 ) -> None:
     """A student trained on last purchases only, without distillation and uniformity, has more similar users."""
@@ -108,7 +109,8 @@ def test_both_lose_what_order_tells(
     assert baseline.similarity["student"].mean() > actual.similarity["student"].mean() + 0.2
 
 
-def test_neither_loses_where_order_tells_nothing(reader: Backbone) -> None:
+@pytest.mark.slow
+def test_shuffling_costs_nothing_on_unordered_data(reader: Backbone) -> None:
     splits = splits_of(taste_histories(300, 40, MADE_UP))
     actual = evaluated(splits, teacher_of(splits), reader)
     for row in cost_of_shuffling(actual, splits).values():

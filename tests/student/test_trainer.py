@@ -22,7 +22,7 @@ from tests.student.test_exact import student_config
 Build = Callable[..., LLMSRec]
 
 
-def test_after_a_step_only_the_heads_have_moved(
+def test_a_step_changes_only_the_heads(
     student: Build, backbone: Backbone, markov_splits: Splits
 ) -> None:
     model = student(backbone)
@@ -66,6 +66,7 @@ class StoppingLog(MetricLog):
         super().__call__(step, **metrics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 3])
 def test_an_interrupted_run_equals_an_uninterrupted_one(
     backbone: Backbone,

@@ -31,14 +31,14 @@ def same(model: LLMSRec, users: UserKVCache, histories: Sequences) -> None:
     torch.testing.assert_close(users.represent(histories), plain, atol=1e-5, rtol=1e-5)
 
 
-def test_a_history_that_grows_is_read_as_if_for_the_first_time(model: LLMSRec) -> None:
+def test_a_growing_history_equals_a_first_read(model: LLMSRec) -> None:
     """Also beyond the window, and when it is asked for again."""
     users = UserKVCache(model, 100.0)
     for length in [1, 2, 3, 3, 5, 6, 7, 8, 14, 14]:
         same(model, users, shoppers(LONG[:length]))
 
 
-def test_of_one_who_comes_again_only_what_is_new_is_read(
+def test_for_a_returning_user_only_new_tokens_are_read(
     model: LLMSRec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users, widths, whole = UserKVCache(model, 100.0), [], model.soft_prompts.decoder.hidden_states
@@ -56,7 +56,7 @@ def test_of_one_who_comes_again_only_what_is_new_is_read(
     assert again < as_new / 2
 
 
-def test_those_who_are_kept_and_those_who_are_not_share_a_batch(model: LLMSRec) -> None:
+def test_cached_and_new_users_share_a_batch(model: LLMSRec) -> None:
     users = UserKVCache(model, 100.0)
     users.represent(shoppers(LONG[:2], [5, 6, 7, 8]))
     same(model, users, shoppers(LONG[:4], [9], [5, 6, 7, 8], LONG[3:12], LONG[:4], [5, 6, 7, 30]))
@@ -69,7 +69,7 @@ def test_the_same_items_on_other_days_are_another_history(model: LLMSRec) -> Non
     same(model, users, from_rows([[3, 4, 5]], [[DAY * 900, DAY * 901, DAY * 902]]))
 
 
-def test_a_model_of_another_shape_keeps_too(
+def test_the_cache_works_for_another_architecture(
     student: Callable[..., LLMSRec], tokenizer: Any
 ) -> None:
     torch.manual_seed(0)
@@ -84,7 +84,7 @@ def test_a_model_of_another_shape_keeps_too(
         same(model, users, shoppers(LONG[:length], [9, 8]))
 
 
-def test_what_does_not_fit_is_dropped_oldest_first(model: LLMSRec) -> None:
+def test_the_least_recent_entry_is_evicted_first(model: LLMSRec) -> None:
     users = UserKVCache(model, 100.0)
     users.represent(shoppers([1, 2]))
     one = users.bytes
@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_dropped_oldest_first(model: LLMSRec) -> None:
     assert nothing.bytes == 0
 
 
-def test_a_longer_prompt_takes_the_place_of_the_shorter(model: LLMSRec) -> None:
+def test_a_longer_prompt_replaces_the_shorter(model: LLMSRec) -> None:
     users = UserKVCache(model, 100.0)
     users.represent(shoppers([1, 2]))
     users.represent(shoppers([1, 2, 3]))

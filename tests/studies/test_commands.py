@@ -85,7 +85,7 @@ def test_training_on_shuffled_histories_leaves_what_is_evaluated_as_it_is(
     assert unordered < 0.9 * ordered
 
 
-def test_a_student_abroad_knows_the_texts_but_not_the_items(trained: Path, capsys: Any) -> None:
+def test_a_student_on_another_dataset_knows_texts_but_not_items(trained: Path, capsys: Any) -> None:
     """The target is the source itself: with `shared` vectors the student is the one that was trained."""
     main(["cross_domain", "--source", "home", "--target", "abroad", *SEEDS])
     assert "home->abroad, 40 items in both" in capsys.readouterr().out
@@ -183,6 +183,7 @@ def test_a_warm_start_is_compared_with_a_training_from_scratch(
     assert (table["new_share"] == 0).all()
 
 
+@pytest.mark.slow
 def test_each_system_is_timed(trained: Path, capsys: Any) -> None:
     main(["timing", "--dataset", "home", "--steps", "2", "--systems", "sasrec", "popularity"])
     assert "ratios to sasrec" in capsys.readouterr().out
@@ -199,7 +200,7 @@ def test_each_system_is_timed(trained: Path, capsys: Any) -> None:
 
 
 @pytest.mark.usefixtures("trained")
-def test_an_unknown_study_is_answered_with_the_known_ones(capsys: Any) -> None:
+def test_an_unknown_study_lists_the_known_ones(capsys: Any) -> None:
     main([])
     listed = capsys.readouterr().out
     assert all(name in listed for name in (*COMMANDS, *Settings().section("studies")))

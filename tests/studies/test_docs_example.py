@@ -39,7 +39,7 @@ def added(project: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[..., 
 
 
 @pytest.mark.usefixtures("added")
-def test_the_system_of_the_page_learns_which_item_follows_which() -> None:
+def test_the_system_in_the_docs_learns_transitions() -> None:
     assert len(block("python").splitlines()) < 100
     settings = Settings()
     data, study = StudyDataset("tiny", settings), settings.study("baselines", {})

@@ -73,7 +73,7 @@ def result() -> StudyResult:
     return StudyResult(rows + tests, trained, about)
 
 
-def test_the_page_needs_nothing_beside_it(result: StudyResult, tmp_path: Path) -> None:
+def test_the_page_is_self_contained(result: StudyResult, tmp_path: Path) -> None:
     save_page(result, tmp_path / "one", "page")
     save_page(result, tmp_path / "two", "page")
     page = (tmp_path / "one/page.html").read_text()
@@ -89,7 +89,7 @@ def test_the_page_needs_nothing_beside_it(result: StudyResult, tmp_path: Path) -
     assert (tmp_path / "one/page.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_protocol_with_chance_alone_is_not_shown(result: StudyResult, tmp_path: Path) -> None:
+def test_a_protocol_at_chance_level_is_not_shown(result: StudyResult, tmp_path: Path) -> None:
     titles: dict[str, Any] = {"protocol": "generation", "metric": "hr@1"}
     written = [row("tallrec_generation", 0.2, **titles), row("chance", 0.05, **titles)]
     alone = [

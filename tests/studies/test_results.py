@@ -277,7 +277,7 @@ SCIENTIFIC = "Industrial_and_Scientific"
         (SCIENTIFIC, "all", "llara", (*PLAIN, "generation", "hr@1"), None),
     ],
 )  # fmt: skip
-def test_the_paper_s_number_of_a_cell(
+def test_the_table_has_the_published_value_of_each_cell(
     dataset: str, group: str, system: str, cell: tuple[str, ...], value: float | None
 ) -> None:
     """Specification 10.11, by numbers read from tables 3 to 6, 8, 11, 12 and figures 1, 3, 4 and 7."""

@@ -142,6 +142,7 @@ def test_another_evaluation_does_not_train_again(change: Callable[..., None]) ->
     assert len(after) == len(before) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("project")
 def test_other_settings_are_another_training() -> None:
     """Those of the variant, and those of its base section."""
@@ -177,7 +178,7 @@ def test_a_key_covers_all_that_a_training_reads(project: Path, change: Callable[
     assert key_of() != first
 
 
-def test_an_encoder_that_is_built_here_is_no_folder(project: Path) -> None:
+def test_the_embedded_encoder_is_not_a_folder(project: Path) -> None:
     """Whatever folder of that name the command runs beside."""
     (project / "small").mkdir()
     (project / "backbone").mkdir()
@@ -215,7 +216,7 @@ def test_an_answer_that_is_no_candidate_is_wrong(writer: Any) -> None:
     assert result.facts["stages"] == [{"ended": 2, "step": 2, "valid hr@1": 2.0}]
 
 
-def test_answers_that_were_saved_are_not_written_again(
+def test_saved_answers_are_not_generated_again(
     writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between two parts, the evaluation goes on with the next part."""
@@ -266,6 +267,7 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_export_depends_on_what_is_requested_and_not_on_earlier_requests(
     project: Path, change: Callable[..., None]
 ) -> None:
@@ -278,7 +280,8 @@ def test_an_export_depends_on_what_is_requested_and_not_on_earlier_requests(
     assert export(project, change, 0) == clean
 
 
-def test_an_export_serves_where_the_cache_is_not(
+@pytest.mark.slow
+def test_an_export_is_readable_without_the_cache(
     project: Path, change: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a machine that pulled the outputs from DVC's remote."""
@@ -288,7 +291,7 @@ def test_an_export_serves_where_the_cache_is_not(
     assert export(project, change, 0) == first
 
 
-def test_the_code_of_a_system_is_followed_by_its_imports(tmp_path: Path) -> None:
+def test_the_code_of_a_system_is_its_import_closure(tmp_path: Path) -> None:
     """Comments and docstrings do not count; the code that the system runs does."""
     assert code_of(CausalSystem) != code_of(Popularity)
     one, other, third = (tmp_path / f"{name}.py" for name in ("one", "other", "third"))

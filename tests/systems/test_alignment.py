@@ -54,7 +54,7 @@ def test_the_loss_is_that_of_spec_4_8() -> None:
     torch.testing.assert_close(found, total / 3)
 
 
-def test_no_gradient_outlives_its_batch(inputs: TrainingInput) -> None:
+def test_gradients_are_cleared_after_each_batch(inputs: TrainingInput) -> None:
     """A public version steps several times on gradients that add up (SPEC 6.17)."""
     alignment = Alignment(16, 5, 4, None)
     vectors = torch.randn(inputs.splits.num_items + 1, 5)
@@ -74,7 +74,7 @@ def test_no_gradient_outlives_its_batch(inputs: TrainingInput) -> None:
         assert first.abs().max() < 1e3
 
 
-def test_the_teacher_stays_and_items_and_texts_grow_alike(inputs: TrainingInput) -> None:
+def test_alignment_reduces_its_loss_and_keeps_the_teacher(inputs: TrainingInput) -> None:
     torch.manual_seed(2)
     alignment = Alignment(16, 5, 4, None)
     vectors = torch.randn(inputs.splits.num_items + 1, 5)
@@ -131,7 +131,7 @@ def test_the_text_encoder_takes_smaller_steps_than_the_autoencoders(inputs: Trai
         assert (part - before[name]).abs().max().item() == pytest.approx(rate, rel=0.01)
 
 
-def test_an_item_that_nobody_bought_is_known_by_its_text(inputs: TrainingInput) -> None:
+def test_an_unbought_item_is_represented_by_its_text(inputs: TrainingInput) -> None:
     train = inputs.splits.train
     item = int(train[0][0])
     lengths = np.where(

@@ -38,7 +38,7 @@ def trainer(folder: Path, splits: Splits, **changes: Any) -> ClozeTrainer:
     return ClozeTrainer(model, training_histories(splits, False), ITEMS, made)
 
 
-def test_what_is_hidden_is_always_a_mask(tmp_path: Path, markov_splits: Splits) -> None:
+def test_masked_positions_always_hold_the_mask_token(tmp_path: Path, markov_splits: Splits) -> None:
     """No random item and no item itself stands in its place; and the copies hide their last item alone."""
     block = from_rows([[3], [5, 9, 2], list(range(1, 11))]).padded()
     tokens, items = trainer(tmp_path, markov_splits, mask_share=0.5).lessons(
@@ -55,7 +55,7 @@ def test_what_is_hidden_is_always_a_mask(tmp_path: Path, markov_splits: Splits) 
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6])
-def test_the_share_is_that_of_real_places_and_no_row_goes_without(share: float) -> None:
+def test_the_mask_share_is_of_real_positions_and_every_row_has_one(share: float) -> None:
     draws = np.random.default_rng(0)
     block = np.tile(np.arange(60), (2_000, 1)) - 10
     block[block < 0] = 0
@@ -65,7 +65,7 @@ def test_the_share_is_that_of_real_places_and_no_row_goes_without(share: float) 
     assert (hidden(np.array([[0, 0, 4]] * 50), 0.0, draws).sum(axis=1) == 1).all()
 
 
-def test_the_mask_stands_last_and_drops_the_oldest_of_a_full_row(network: BERT4Rec) -> None:
+def test_the_mask_is_last_and_replaces_the_oldest_of_a_full_row(network: BERT4Rec) -> None:
     full = list(range(1, 11))
     for row, shown in (([5, 9, 2], [5, 9, 2, MASK]), (full, [*full[1:], MASK])):
         found = network.represent(from_rows([row]))[0]
@@ -75,7 +75,7 @@ def test_the_mask_stands_last_and_drops_the_oldest_of_a_full_row(network: BERT4R
     torch.testing.assert_close(long, cut)
 
 
-def test_padding_and_batch_mates_change_no_state(network: BERT4Rec) -> None:
+def test_states_do_not_depend_on_padding_or_batch(network: BERT4Rec) -> None:
     """Padded keys get no attention, and positions count from the end of the row."""
     rows = [[5, 9, 2], [], [7], list(range(1, 9))]
     together = network.represent(from_rows(rows))
@@ -88,7 +88,7 @@ def test_padding_and_batch_mates_change_no_state(network: BERT4Rec) -> None:
     assert (wide[0, :3] == 0).all()
 
 
-def test_a_place_is_read_in_both_directions(network: BERT4Rec) -> None:
+def test_attention_is_bidirectional(network: BERT4Rec) -> None:
     first, before, after = network(torch.tensor([[1, MASK, 3], [2, MASK, 3], [1, MASK, 4]]))
     assert not torch.allclose(first[1], before[1], atol=1e-3)
     assert not torch.allclose(first[1], after[1], atol=1e-3)
@@ -99,7 +99,7 @@ def test_the_mask_is_no_candidate(network: BERT4Rec) -> None:
     assert network.output_bias.shape == (ITEMS + 1,)
 
 
-def test_the_rate_rises_and_falls_to_zero_in_lines(tmp_path: Path, markov_splits: Splits) -> None:
+def test_the_learning_rate_is_linear_with_warm_up(tmp_path: Path, markov_splits: Splits) -> None:
     made = trainer(tmp_path, markov_splits, warm_up=10, epochs=20, learning_rate=0.5)
     total = 20 * made.steps_per_epoch
     rates = [made.learning_rate(step) for step in range(total)]

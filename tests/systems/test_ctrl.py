@@ -58,7 +58,7 @@ def test_components_are_ordered_centred_and_keep_what_lies_between_items() -> No
     torch.testing.assert_close(principal(-vectors, 2).abs(), found[:, :2].abs())
 
 
-def test_ctrl_starts_from_texts_with_the_usual_spread(
+def test_ctrl_item_table_has_the_default_standard_deviation(
     inputs: TrainingInput, tmp_path: Path
 ) -> None:
     torch.manual_seed(5)
@@ -90,7 +90,7 @@ def test_fewer_components_than_columns_leave_the_others_as_they_were(
     assert (network.item_table[1:, :32] != usual.item_table[1:, :32]).all()
 
 
-def test_a_history_is_told_newest_first(markov_splits: Splits) -> None:
+def test_a_history_is_listed_newest_first(markov_splits: Splits) -> None:
     catalog = markov_splits.catalog
     found = texts_of(from_rows([[1, 2, 3, 4], [5], []]), catalog, 3)
     first = "; ".join(catalog.titles[item] for item in (4, 3, 2))
@@ -120,7 +120,7 @@ def test_the_text_is_that_of_the_history_that_the_state_is_of(
     assert trainer.config.batch_size == 32
 
 
-def test_alignment_moves_the_backbone_and_its_maps_and_not_the_last_layer(
+def test_alignment_trains_the_backbone_and_its_maps_but_not_the_output_layer(
     inputs: TrainingInput, tmp_path: Path
 ) -> None:
     system = small_system("ctrl", variant="contrastive")
@@ -135,7 +135,9 @@ def test_alignment_moves_the_backbone_and_its_maps_and_not_the_last_layer(
     assert {"backbone.item_embedding.weight", "state_map.weight", "text_map.weight"} <= moved
 
 
-def test_a_text_table_starts_with_the_usual_spread_and_no_padding(inputs: TrainingInput) -> None:
+def test_a_text_table_has_the_default_standard_deviation_and_zero_padding(
+    inputs: TrainingInput,
+) -> None:
     torch.manual_seed(0)
     usual = torch.nn.Embedding(31, 8)
     torch.nn.init.xavier_normal_(usual.weight)

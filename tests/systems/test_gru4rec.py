@@ -77,7 +77,7 @@ def test_a_higher_positive_always_lowers_bpr_max() -> None:
         assert gradient.item() < 0
 
 
-def test_negatives_that_are_all_the_target_leave_the_loss_finite() -> None:
+def test_the_loss_is_finite_if_all_negatives_are_the_target() -> None:
     found = bpr_max_loss(torch.tensor([1.0]), torch.ones(1, 2), torch.zeros(1, 2) > 0, 1.0)
     assert found.isfinite()
 
@@ -94,7 +94,9 @@ def test_cross_entropy_takes_scores_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("logq", [0.0, 1.0, 0.5])
-def test_sampled_cross_entropy_takes_off_what_the_draw_favours(tmp_path: Path, logq: float) -> None:
+def test_sampled_cross_entropy_corrects_for_sampling_probability(
+    tmp_path: Path, logq: float
+) -> None:
     made = config(tmp_path, negatives=5, alpha=0.5, logq=logq)
     model, loss = shaken(made), GRU4RecLoss(made, TRAIN, 6)
     known = lessons(model, [1, 2, 5])
@@ -129,7 +131,7 @@ def test_bpr_max_without_negatives_is_refused(tmp_path: Path) -> None:
         config(tmp_path, loss="bpr_max")
 
 
-def test_dropout_touches_what_is_read_and_what_is_told(
+def test_dropout_applies_to_input_and_output(
     tmp_path: Path, markov_splits: Splits, small_backbone: Path
 ) -> None:
     rows = torch.tensor([[1, 2, 3, 4]])

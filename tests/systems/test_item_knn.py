@@ -71,7 +71,7 @@ def test_neighbours_are_those_of_the_item_that_is_scored(inputs: TrainingInput) 
     assert found[0, 2] > 0
 
 
-def test_neighbours_tell_what_is_bought_next(inputs: TrainingInput) -> None:
+def test_neighbours_predict_the_next_purchase(inputs: TrainingInput) -> None:
     """Of ten candidates: chance is 0.3."""
     system = ItemKNN(20, 1.0, 3)
     model = system.model(system.network(inputs), inputs)

@@ -110,7 +110,7 @@ def parts_of(name: str, mode: str, backbone: Path) -> int:
     ("name", "mode"),
     [*((name, "retrieval") for name in VARIANTS), *((name, "generation") for name in WRITERS)],
 )
-def test_just_what_the_table_lists_is_trained(inputs: TrainingInput, name: str, mode: Any) -> None:
+def test_exactly_the_listed_parts_are_trained(inputs: TrainingInput, name: str, mode: Any) -> None:
     """By count; each part gets a gradient in a step, and nothing else of language model and teacher moves."""
     system = small_variant(name, mode, small())
     seed_torch(0)
@@ -304,7 +304,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 @pytest.mark.parametrize("mode", ["retrieval", "generation"])
-def test_two_stages_teach_reading_from_text_and_then_the_maps_alone(
+def test_the_first_stage_trains_lora_on_text_and_the_second_the_projectors_only(
     inputs: TrainingInput, shown: list[bool], mode: str
 ) -> None:
     """The original CoLLM: low-rank updates on text-only prompts, and frozen while the maps learn."""
@@ -336,7 +336,7 @@ def test_two_stages_teach_reading_from_text_and_then_the_maps_alone(
 
 
 @pytest.mark.parametrize("mode", ["retrieval", "generation"])
-def test_a_curriculum_shows_vectors_ever_more_often(
+def test_a_curriculum_shows_vectors_with_growing_probability(
     inputs: TrainingInput, shown: list[bool], mode: str
 ) -> None:
     """The original LLaRA: at step t of T with probability t / T; from text alone the maps learn nothing."""
@@ -360,7 +360,7 @@ def test_a_curriculum_shows_vectors_ever_more_often(
     assert set(shown) <= {True}  # it is judged as it will be asked
 
 
-def test_a_schedule_that_a_system_has_not_is_refused() -> None:
+def test_an_unsupported_schedule_is_refused() -> None:
     document = small()
     document["systems"]["llara"]["schedule"] = "two_stage"
     with pytest.raises(ConfigError, match="'two_stage'; choose from joint, curriculum"):
@@ -407,6 +407,7 @@ def taught(themed: Splits, reader: Path) -> TrainingInput:
     return TrainingInput(themed, teacher.requires_grad_(False), reader, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_each_beats_chance_after_a_few_epochs(
     taught: TrainingInput, tmp_path: Path, name: str
@@ -425,6 +426,7 @@ def test_each_beats_chance_after_a_few_epochs(
 SAVINGS = {"tallrec": 1, "allmrec": 2, "llara": 1, "collm": 3}  # of the last stage's first look
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAVINGS)
 def test_an_interrupted_run_ends_in_the_same_bytes(
     inputs: TrainingInput, tmp_path: Path, name: str, monkeypatch: Any
@@ -453,7 +455,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
 
 
 @pytest.mark.parametrize("score", ["greedy", "likelihood"])
-def test_each_writer_answers_after_a_short_training(
+def test_each_generator_answers_after_a_short_training(
     inputs: TrainingInput, tmp_path: Path, score: str
 ) -> None:
     document = small()

@@ -141,7 +141,7 @@ def test_a_user_is_the_texts_of_the_items_latest_first() -> None:
     assert words == "|^|title|g|brand|Br|title|ef|title|ab|cd|brand|Br|category|K"
 
 
-def test_an_item_is_read_as_if_bought_alone() -> None:
+def test_an_item_is_encoded_as_a_history_of_one() -> None:
     texts = text_builder().items(np.array([3, 4]))
     assert shown(texts, 0) == "^titlegbrandBr"
     assert shown(texts, 1) == "^"  # the shop says nothing of it
@@ -159,7 +159,7 @@ def test_only_the_newest_items_are_read() -> None:
 
 
 @pytest.mark.parametrize(("most", "last"), [(22, ""), (28, "titleef"), (36, "titleef")])
-def test_what_does_not_fit_is_left_out_from_the_oldest_side(most: int, last: str) -> None:
+def test_the_oldest_items_are_truncated(most: int, last: str) -> None:
     """Whole items; none older takes the place of one that was too long."""
     rows = from_rows([[2, 3, 2, 2, 3], [1, 2, 1, 2]])
     texts = text_builder(attribute_tokens=7, max_tokens=most).users(rows)
@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_left_out_from_the_oldest_side(most: int, last: str
     assert texts.lengths.max() <= most
 
 
-def test_a_limit_that_no_item_fits_is_refused() -> None:
+def test_a_limit_below_one_item_is_refused() -> None:
     with pytest.raises(ValueError, match="an item may need 72"):
         config(max_tokens=72)
 
@@ -206,7 +206,7 @@ def test_words_are_masked_whole_and_special_tokens_never() -> None:
     assert kept / words == pytest.approx(0.1, abs=0.03)
 
 
-def test_some_word_is_asked_for_even_of_a_single_item() -> None:
+def test_at_least_one_word_is_masked() -> None:
     texts = text_builder().users(from_rows([[2]]))
     for seed in range(20):
         _, asked = masked(texts, MASK, 0.0, np.random.default_rng(seed))
@@ -238,7 +238,7 @@ def test_the_embedding_is_the_sum_of_four_tables_normed(
             torch.testing.assert_close(caught[0][row, place], wanted, rtol=0, atol=1e-6)
 
 
-def test_it_is_the_longformer_of_the_library_where_item_positions_say_nothing(
+def test_without_item_positions_it_equals_longformer(
     network: Recformer,
 ) -> None:
     """Which finds positions by the tokens and pads by itself: masks, windows and positions agree with ours."""
@@ -263,7 +263,7 @@ def test_it_is_the_longformer_of_the_library_where_item_positions_say_nothing(
     torch.testing.assert_close(ours[real], theirs[real], rtol=0, atol=1e-5)
 
 
-def test_a_user_is_read_alike_alone_and_beside_longer_ones(network: Recformer) -> None:
+def test_a_user_does_not_depend_on_its_batch(network: Recformer) -> None:
     rows = [[5], [6, 7, 8, 9, 10, 11], [12, 13], [1, 2, 3]]
     texts = network.text_builder.users(from_rows(rows))
     network.eval()
@@ -293,7 +293,7 @@ def len_of_tokenizer(network: Recformer) -> int:
     return vocabulary.size - vocabulary.shift
 
 
-def test_the_item_matrix_takes_no_gradient_and_all_that_is_read_does(inputs: TrainingInput) -> None:
+def test_the_item_matrix_has_no_gradient_and_the_encoder_has(inputs: TrainingInput) -> None:
     """Of the last layer the first token alone is read, which attends globally: its local attention learns nothing."""
     knobs = config(num_layers=2)
     network = RecformerSystem(knobs).network(inputs)
@@ -318,7 +318,7 @@ def test_the_item_matrix_takes_no_gradient_and_all_that_is_read_does(inputs: Tra
     torch.testing.assert_close(norms, torch.tensor([0.0] + [1.0] * inputs.splits.num_items))
 
 
-def test_all_of_it_is_pretrained_but_the_item_matrix(
+def test_everything_but_the_item_matrix_is_pretrained(
     network: Recformer, inputs: TrainingInput
 ) -> None:
     trainer = Pretraining(network, Examples(inputs.splits.train, 64, 3), config())
@@ -335,7 +335,7 @@ def test_all_of_it_is_pretrained_but_the_item_matrix(
 # Training
 
 
-def test_no_history_that_is_learned_from_is_empty() -> None:
+def test_no_training_history_is_empty() -> None:
     """SPEC 6.17: the target is a second purchase or a later one, and all of these come up."""
     train_rows = from_rows([[1, 2], [3], [4, 5, 6], [], [7, 8, 9, 10]])
     examples = Examples(train_rows, 2, 5)
@@ -354,7 +354,7 @@ def test_no_history_that_is_learned_from_is_empty() -> None:
         Examples(from_rows([[1], [2]]), 2, 5)
 
 
-def test_a_step_taken_in_parts_is_the_step_taken_whole(inputs: TrainingInput) -> None:
+def test_gradient_accumulation_equals_one_step(inputs: TrainingInput) -> None:
     """16 x 8 is 128: what is accumulated is the mean over all."""
 
     def stepped(**changes: Any) -> tuple[float, torch.Tensor]:
@@ -370,7 +370,7 @@ def test_a_step_taken_in_parts_is_the_step_taken_whole(inputs: TrainingInput) ->
     torch.testing.assert_close(parts[1], whole[1], rtol=1e-3, atol=1e-6)
 
 
-def test_the_rate_warms_up_and_comes_down_to_the_last_step() -> None:
+def test_the_learning_rate_warms_up_and_decays() -> None:
     assert [rate(step, 4, 8) for step in range(8)] == [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]
 
 
@@ -446,7 +446,7 @@ def test_the_second_stage_keeps_the_items_of_the_first(inputs: TrainingInput) ->
     assert not torch.allclose(network.item_matrix, matrices[0], atol=1e-4)
 
 
-def test_it_learns_what_follows_what(
+def test_it_learns_transitions(
     inputs: TrainingInput, markov_splits: Splits, tmp_path: Path
 ) -> None:
     """One of ten at random: an NDCG of 0.454 in expectation."""
@@ -481,7 +481,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, markov_splits: Splits) 
     return folder
 
 
-def test_weights_of_a_folder_are_taken_over(inputs: TrainingInput, pretrained: Path) -> None:
+def test_weights_of_a_folder_are_loaded(inputs: TrainingInput, pretrained: Path) -> None:
     system = RecformerSystem(config(encoder=str(pretrained), pretrain_epochs=0))
     network = system.network(inputs)
     theirs = LongformerForMaskedLM.from_pretrained(pretrained).longformer
@@ -499,7 +499,7 @@ def test_weights_of_a_folder_are_taken_over(inputs: TrainingInput, pretrained: P
     assert np.isfinite(first.trainer.step(0)["loss"])
 
 
-def test_what_cannot_be_the_encoder_is_named(
+def test_the_error_names_an_unsuitable_encoder(
     inputs: TrainingInput, pretrained: Path, small_backbone: Path, tmp_path: Path
 ) -> None:
     def made(**changes: Any) -> Recformer:

@@ -81,7 +81,9 @@ def shaken(network: SequenceNetwork) -> SequenceNetwork:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_it_is_made_of(kind: str, inputs: TrainingInput, tmp_path: Path) -> None:
+def test_the_network_has_the_published_parts(
+    kind: str, inputs: TrainingInput, tmp_path: Path
+) -> None:
     assert num_trained(system(kind, tmp_path).network(inputs)) == KINDS[kind][2]
 
 
@@ -109,7 +111,7 @@ def test_every_trained_part_learns_and_no_other(
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - BOTH_WAYS))
-def test_padding_and_batch_mates_change_no_state(
+def test_states_do_not_depend_on_padding_or_batch(
     kind: str, inputs: TrainingInput, tmp_path: Path
 ) -> None:
     network = shaken(system(kind, tmp_path).network(inputs))
@@ -157,7 +159,7 @@ def test_scores_are_products_and_biases(kind: str, inputs: TrainingInput, tmp_pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_learns_what_follows_what(kind: str, inputs: TrainingInput, tmp_path: Path) -> None:
+def test_it_learns_transitions(kind: str, inputs: TrainingInput, tmp_path: Path) -> None:
     """Ten candidates: chance is a hit rate at 3 of 0.3; who does not know the order has no better way."""
     epochs = {"epochs": 40 if kind in ("sasrec_text", "bert4rec", "gru4rec_bpr") else 15}
     made = system(kind, tmp_path, teacher=epochs | {"validate_every": 5}, **(

@@ -32,7 +32,7 @@ def slow(text: str, backbone: Backbone, max_tokens: int) -> torch.Tensor:
         return backbone.model(input_ids=torch.tensor([tokens])).last_hidden_state[0].mean(dim=0)
 
 
-def test_a_text_is_the_mean_of_its_own_states_whoever_it_is_read_with(
+def test_a_text_vector_does_not_depend_on_its_batch(
     small_backbone: Path, encoder: Backbone
 ) -> None:
     """Padding and batch mates count for nothing, in a causal model and in one that looks both ways."""
@@ -60,6 +60,6 @@ def test_items_are_read_by_title_and_description(
         torch.testing.assert_close(found[index], slow(text, backbone, 64))
 
 
-def test_an_encoder_that_is_nowhere_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_encoder(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"nowhere cannot be loaded"):
         load_encoder(str(tmp_path / "nowhere"))

@@ -33,7 +33,9 @@ def test_sasrec_as_a_system_is_the_teacher(inputs: TrainingInput, tmp_path: Path
     assert num_trained(network) == sum(part.numel() for part in teacher.parameters())
 
 
-def test_what_is_fitted_is_found_again(inputs: TrainingInput, tmp_path: Path) -> None:
+def test_a_fitted_system_is_loaded_and_not_trained_again(
+    inputs: TrainingInput, tmp_path: Path
+) -> None:
     system = small_system("gsasrec")
     first = train_system(system, inputs, tmp_path / "out", tmp_path / "scratch", "key")
     torch.manual_seed(9)
@@ -42,7 +44,7 @@ def test_what_is_fitted_is_found_again(inputs: TrainingInput, tmp_path: Path) ->
     assert not (tmp_path / "nothing").exists()
 
 
-def test_what_only_counts_has_nothing_to_train(inputs: TrainingInput, tmp_path: Path) -> None:
+def test_counting_systems_have_no_training(inputs: TrainingInput, tmp_path: Path) -> None:
     popularity = small_system("popularity")
     network = train_system(popularity, inputs, tmp_path / "out", tmp_path / "scratch", "key")
     assert num_trained(network) == 0

@@ -111,7 +111,7 @@ def test_negatives_were_never_bought_by_that_user(
         assert all(1 <= item <= 12 for item in items)
 
 
-def test_the_sampler_tells_who_owns_what() -> None:
+def test_the_sampler_knows_the_purchases_of_each_user() -> None:
     sampler = NegativeSampler(from_rows([[2, 5], [], [1, 5]]), 6)
     owned = sampler.contains(np.array([2, 0, 1, 0]), np.array([5, 1, 6]))
     assert owned.tolist() == [

@@ -67,11 +67,11 @@ def steps_of(folder: Path, document: dict[str, Any]) -> dict[str, list[float]]:
 
 
 @pytest.fixture(scope="module")
-def store(
+def folder(
     tmp_path_factory: pytest.TempPathFactory, few_splits: Splits, small_backbone: Path
 ) -> Path:
     """The folders in which two processes, started once since that takes longest, have done all that `main` does."""
-    folder = tmp_path_factory.mktemp("store")
+    folder = tmp_path_factory.mktemp("folder")
     few_splits.save(folder / "splits")
     (folder / "backbone").symlink_to(small_backbone)
     seed_torch(0)
@@ -111,11 +111,11 @@ DOCUMENTS = {"strong": sections(), "paper": sections(**PAPERS)}
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_numbers_of_one(store: Path) -> None:
+def test_two_processes_give_the_numbers_of_one(folder: Path) -> None:
     """Losses over the whole batch, uniformity and shared negatives among them, and every gradient; batches of five and
     seven cannot be halved. Two kinds of student."""
-    single = {kind: steps_of(store, document) for kind, document in DOCUMENTS.items()}
-    results = [json.loads(file.read_text()) for file in sorted(store.glob("steps-*.json"))]
+    single = {kind: steps_of(folder, document) for kind, document in DOCUMENTS.items()}
+    results = [json.loads(file.read_text()) for file in sorted(folder.glob("steps-*.json"))]
     assert len(results) == 2
     for result in results:
         assert result.keys() == single.keys()
@@ -127,12 +127,12 @@ def test_two_processes_have_the_numbers_of_one(store: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_lost_process_restarts_from_the_last_checkpoint_with_the_same_bytes(store: Path) -> None:
+def test_a_lost_process_restarts_from_the_last_checkpoint_with_the_same_bytes(folder: Path) -> None:
     """With dropout: what a step draws does not depend on the step that its process started from."""
-    assert (store / "cut/lost").read_text() == "the second"
+    assert (folder / "cut/lost").read_text() == "the second"
     for file in ("out/model.safetensors", "curve.json", "metrics.json"):
-        assert (store / "whole" / file).read_bytes() == (store / "cut" / file).read_bytes(), file
-    assert not (store / "cut" / "scratch").exists()
+        assert (folder / "whole" / file).read_bytes() == (folder / "cut" / file).read_bytes(), file
+    assert not (folder / "cut" / "scratch").exists()
 
 
 def train_in(folder: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_resumed_training_ends_in_the_same_bits(tmp_path: Path) -> None:
     assert resumed.optimizer.param_groups[0]["lr"] == whole.optimizer.param_groups[0]["lr"]
 
 
-def test_an_optimizers_state_keeps_its_whole_number_keys(tmp_path: Path) -> None:
+def test_optimizer_state_keeps_integer_keys(tmp_path: Path) -> None:
     run = Run()
     run.steps(0, 1)
     Checkpoints(tmp_path / "c", "key").save(run.state())
@@ -154,7 +154,7 @@ def test_an_optimizers_state_keeps_its_whole_number_keys(tmp_path: Path) -> None
     assert torch.equal(state["random"], torch.get_rng_state())
 
 
-def test_a_checkpoint_gives_back_nested_values_and_tensors_of_every_kind(tmp_path: Path) -> None:
+def test_a_checkpoint_round_trips_nested_values_and_all_dtypes(tmp_path: Path) -> None:
     shared = torch.arange(6.0)
     state = {
         "rows": [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 1e-9}],
@@ -183,13 +183,13 @@ def test_a_checkpoint_gives_back_nested_values_and_tensors_of_every_kind(tmp_pat
     assert (actual["a/b"].item(), actual["a"]["b"].item(), actual["a"][0].item()) == (0, 1, 2)
 
 
-def test_a_checkpoint_of_another_run_is_not_given(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_run_is_ignored(tmp_path: Path) -> None:
     Checkpoints(tmp_path / "c", "one config").save({"step": 5})
     assert Checkpoints(tmp_path / "c", "another config").load() is None
     assert Checkpoints(tmp_path / "c", "one config").load() == {"step": 5}
 
 
-def test_the_newest_checkpoint_counts_and_clearing_leaves_nothing(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_is_loaded_and_clear_removes_all(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "c", "key")
     assert checkpoints.load() is None
     checkpoints.save({"step": 1, "weight": torch.zeros(2)})
@@ -226,7 +226,7 @@ def test_a_fingerprint_depends_on_every_part() -> None:
     assert fingerprint("config", values) == fingerprint("config", np.arange(12)[:6])
 
 
-def test_a_generator_is_decided_by_its_key_alone() -> None:
+def test_a_generator_depends_on_its_key_only() -> None:
     first = generator(0, 2, 7).integers(1_000_000, size=5).tolist()
     generator(0, 2, 8).integers(10)
     assert generator(0, 2, 7).integers(1_000_000, size=5).tolist() == first
@@ -259,7 +259,7 @@ def test_without_a_path_metrics_are_only_held() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's own
-def test_metrics_reach_the_mlflow_run_that_the_environment_names(
+def test_metrics_are_logged_to_the_mlflow_run_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow.tracking import MlflowClient
