@@ -20,6 +20,7 @@ from llmsrec.core.progress import Progress
 from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Part, Splits
 from llmsrec.evaluation.per_user import EvaluationConfig
+from llmsrec.llm.backbone import digest_of
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.systems.causal import CausalSystem
@@ -205,7 +206,7 @@ def key(system: System, inputs: TrainingInput, order: Order) -> str:
     pinned = read_json(inputs.backbone / "backbone.json")
     return fingerprint(
         system, order, inputs.seed, code_of(type(system), train_system), inputs.teacher.digest,
-        (pinned["revision"], pinned["dtype"]), encoders_of(system), *learned_from(inputs.splits),
+        (digest_of(pinned), pinned["dtype"]), encoders_of(system), *learned_from(inputs.splits),
     )  # fmt: skip
 
 

@@ -145,7 +145,7 @@ def small_backbone(tmp_path_factory: pytest.TempPathFactory, markov_splits: Spli
     folder = tmp_path_factory.mktemp("models") / "backbone"
     folder.mkdir()
     config = BackboneConfig(
-        model="small", revision=None, dtype="float32", num_layers=2, hidden_size=32, num_heads=2,
+        model="small", revision=None, dtype="float32", layers=None, num_layers=2, hidden_size=32, num_heads=2,
         vocabulary_size=400, max_positions=1024, steps=5, batch_tokens=512, learning_rate=1e-3, seed=0,
     )  # fmt: skip
     build_small(markov_splits.catalog, config, folder / "model")

@@ -44,6 +44,7 @@ DOORS = {
     "transformers": [
         "llmsrec/llm/pretrained.py",
         "llmsrec/backbones/small.py",
+        "llmsrec/backbones/smollm2.py",
         "llmsrec/systems/recformer/longformer.py",  # no language model: neither frozen nor the project's backbone
     ],
     "boto3": ["llmsrec/sources/s3.py", "infra/bucket.py"],

@@ -4,15 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmsrec.backbones.small import build_small
+from llmsrec.backbones.smollm2 import SMOLLM2, pin_smollm2
 from llmsrec.backbones.trial import check_backbone, weights_digest
 from llmsrec.core.config import PARAMS, Count, from_mapping, read_section
 from llmsrec.core.errors import ArtifactError
 from llmsrec.core.files import atomic_directory, write_json
 from llmsrec.data.catalog import Catalog
-from llmsrec.llm.backbone import BackboneConfig, load_backbone, pin, reference_to
+from llmsrec.llm.backbone import SMALL, BackboneConfig, load_backbone, pin, reference_to
 from llmsrec.llm.pretrained import folder_digest
-
-SMALL = "small"  # the value of backbone.model that trains a model here
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,9 @@ def write_backbone(
         if config.model == SMALL:
             assert catalog is not None, "the small model is trained on the item texts"
             losses = build_small(catalog, config, aside / "model")
-            reference = reference_to(SMALL, "model", folder_digest(aside / "model"), config.dtype)
+            reference = reference_to(SMALL, "model", folder_digest(aside / "model"), config)
         else:
-            reference = pin(config)
+            reference = pin_smollm2(config) if config.model == SMOLLM2 else pin(config)
         write_json(aside / "backbone.json", reference)
         first = weights_digest(load_backbone(aside).model)
         backbone = load_backbone(aside)

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -20,17 +19,20 @@ from llmsrec.llm.pretrained import (
     load_encoder_model,
 )
 
+SMALL = "small"  # the value of backbone.model that trains a model here
 Dtype = Literal["float32", "bfloat16", "float16"]
+Reference = dict[str, Any]  # the content of backbone.json
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """`model` is `small`, a local folder or a hub name. The fields after `dtype` are the architecture and training of
-    `small`."""
+    """`model` is `small`, `smollm2`, a local folder or a hub name; `layers` of a pretrained model are kept, the first
+    ones. The fields after `dtype` are the architecture and training of `small`."""
 
     model: str
     revision: str | None
     dtype: Dtype
+    layers: Count | None
     num_layers: Count
     hidden_size: Count
     num_heads: Count
@@ -44,6 +46,8 @@ class BackboneConfig:
     def __post_init__(self) -> None:
         if self.hidden_size % (2 * self.num_heads):
             raise ValueError("hidden_size must be a multiple of twice num_heads")
+        if self.model == SMALL and self.layers is not None:
+            raise ValueError(f"layers is for pretrained models: set num_layers for model: {SMALL}")
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Backbone:
         return self.model.get_input_embeddings()(tokens)
 
 
-def pin(config: BackboneConfig) -> dict[str, str]:
+def pin(config: BackboneConfig) -> Reference:
     """A reference to a local or hub model with its exact revision; the model is not copied.
 
     Raises ConfigError if there is no such folder or the hub does not serve the model, ArtifactError as
@@ -90,24 +94,31 @@ def pin(config: BackboneConfig) -> dict[str, str]:
     folder = Path(config.model)
     if folder.is_dir():
         revision = folder_digest(folder)
-        return reference_to("local", str(folder), revision, config.dtype)
+        return reference_to("local", str(folder), revision, config)
     if folder.exists() or config.model.startswith((".", "/", "~")):
         raise ConfigError(f"backbone.model: {config.model} is not a folder")
     try:
         info = HfApi().model_info(config.model, revision=config.revision)
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # of the hub and of the network libraries below it
         raise ConfigError(
             f"backbone.model: the hub does not serve '{config.model}' at revision "
             f"{config.revision or 'main'} ({type(error).__name__}). Check the name, the network and, for a gated "
             "model, HF_TOKEN; a local folder works too"
         ) from None
     check_no_adapter(config.model, [file.rfilename for file in info.siblings or []])
-    return reference_to("hub", config.model, str(info.sha), config.dtype)
+    return reference_to("hub", config.model, str(info.sha), config)
 
 
-def reference_to(kind: str, location: str, revision: str, dtype: Dtype) -> dict[str, str]:
+def reference_to(kind: str, location: str, revision: str, config: BackboneConfig) -> Reference:
     """The content of backbone.json; `kind` is small, local or hub."""
-    return {"kind": kind, "location": location, "revision": revision, "dtype": dtype}
+    reference = {"kind": kind, "location": location, "revision": revision, "dtype": config.dtype}
+    return reference if config.layers is None else {**reference, "layers": config.layers}
+
+
+def digest_of(reference: Reference) -> str:
+    """What identifies the weights in use: the revision and, if not all layers are kept, their number."""
+    layers = reference.get("layers")
+    return f"{reference['revision']}{'' if layers is None else f', {layers} layers'}"
 
 
 def load_backbone(
@@ -124,10 +135,12 @@ def load_backbone(
         raise ArtifactError(f"{path} is not the model that was pinned: rerun the backbone step")
     revision = reference["revision"] if kind == "hub" else None
     dtype = getattr(torch, reference["dtype"])
-    causal_lm, tokenizer = load_causal_lm(path, revision, dtype, with_lm_head=with_lm_head)
+    causal_lm, tokenizer = load_causal_lm(
+        path, revision, dtype, reference.get("layers"), with_lm_head=with_lm_head
+    )
     causal_lm.to(device)
     model = causal_lm.base_model.get_decoder()  # of a vision-language model, what reads text
-    return Backbone(model, tokenizer, reference["revision"], causal_lm if with_lm_head else None)
+    return Backbone(model, tokenizer, digest_of(reference), causal_lm if with_lm_head else None)
 
 
 def load_encoder(

@@ -25,17 +25,8 @@ ADAPTER = "adapter_config.json"
 # suffixes of the files that are loaded, and of weights in other formats
 READ = {".json", ".safetensors", ".model", ".txt", ".tiktoken"}
 OTHER_WEIGHTS = {
-    ".bin",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".pkl",
-    ".gguf",
-    ".h5",
-    ".msgpack",
-    ".npz",
-    ".onnx",
-}
+    ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".gguf", ".h5", ".msgpack", ".npz", ".onnx",
+}  # fmt: skip
 # masks that old exports of GPT-2, GPT-J and CodeGen hold as if they were weights
 OLD_BUFFERS = re.compile(r"\.(attn|attention)\.(bias|masked_bias|causal_mask)$")
 GIT_LFS = b"version https://git-lfs"
@@ -46,18 +37,18 @@ EXPORT = "save the whole model with save_pretrained"
 
 
 def load_causal_lm(
-    path: str, revision: str | None, dtype: torch.dtype, *, with_lm_head: bool
+    path: str, revision: str | None, dtype: torch.dtype, layers: int | None, *, with_lm_head: bool
 ) -> tuple[Any, Any]:
     """A frozen model in evaluation mode, head included, and its tokenizer; `revision` is that of a hub model.
 
-    Its generation config holds the end-of-text tokens only. Raises ArtifactError if anything cannot be read, or if
-    weights are missing, surplus or of another shape; those of the head may be missing without `with_lm_head`. With it,
-    also if the model changes what the head computes."""
-    model, report = _load(transformers.AutoModelForCausalLM, path, revision, dtype)
+    With `layers`, it has its first layers only, and the final norm. Its generation config holds the end-of-text tokens
+    only. Raises ArtifactError if anything cannot be read, or if weights are missing, surplus or of another shape; those
+    of the head may be missing without `with_lm_head`. With it, also if the model changes what the head computes."""
+    model, report = _load(transformers.AutoModelForCausalLM, path, revision, dtype, layers)
     base = f"{model.base_model_prefix}."
     missing = {name for name in report["missing_keys"] if with_lm_head or name.startswith(base)}
-    unexpected = {name for name in report["unexpected_keys"] if not OLD_BUFFERS.search(name)}
-    _check_complete(path, missing, unexpected, report["mismatched_keys"])
+    unexpected = {name for name in report["unexpected_keys"] if not _is_unused(name, layers)}
+    check_complete(path, missing, unexpected, report["mismatched_keys"])
     if with_lm_head and (settings := settings_after_head(model)):
         raise ArtifactError(
             f"{path} scales the logits of its head ({', '.join(settings)}), which title generation does not: use "
@@ -73,7 +64,7 @@ def load_encoder_model(path: str, revision: str | None, dtype: torch.dtype) -> t
     """As `load_causal_lm`, without a head. The file may hold heads, and may lack the pooler, which is not used."""
     model, report = _load(transformers.AutoModel, path, revision, dtype)
     missing = {name for name in report["missing_keys"] if not name.startswith("pooler.")}
-    _check_complete(path, missing, set(), report["mismatched_keys"])
+    check_complete(path, missing, set(), report["mismatched_keys"])
     return model, _load_tokenizer(path, revision)
 
 
@@ -138,14 +129,16 @@ def _check_whole(file: Path) -> None:
 
 
 def _load(
-    auto_class: Any, path: str, revision: str | None, dtype: torch.dtype
+    auto_class: Any, path: str, revision: str | None, dtype: torch.dtype, layers: int | None = None
 ) -> tuple[Any, dict[str, Any]]:
     """The model and the loading report of transformers."""
     config = _read_config(path, revision)
+    changed = {} if layers is None else {"config": _first_layers(path, revision, layers)}
     try:
         model, report = auto_class.from_pretrained(
             path,
             **_pinned(revision),
+            **changed,
             dtype=dtype,
             trust_remote_code=False,
             use_safetensors=True,
@@ -163,6 +156,29 @@ def _load(
             hint = f"its weights are quantised ({method}), use those that are not"
         raise ArtifactError(f"{named} cannot be loaded ({reason_of(error)}): {hint}") from None
     return model.requires_grad_(False).eval(), report
+
+
+def _first_layers(path: str, revision: str | None, layers: int) -> Any:
+    """The config of the model without its later layers."""
+    config = transformers.AutoConfig.from_pretrained(
+        path, **_pinned(revision), trust_remote_code=False
+    )
+    text = config.get_text_config()
+    total = text.num_hidden_layers
+    if layers > total:
+        raise ArtifactError(f"{path} has {total} layers: set backbone.layers to at most {total}")
+    text.num_hidden_layers = layers
+    for name, value in list(vars(text).items()):
+        if isinstance(value, list) and len(value) == total:  # layer_types
+            setattr(text, name, value[:layers])
+    return config
+
+
+def _is_unused(name: str, layers: int | None) -> bool:
+    """Whether a weight is a mask of an old export or belongs to a layer that is left out."""
+    number = re.search(r"\.(\d+)\.", name)
+    left_out = layers is not None and number is not None and int(number[1]) >= layers
+    return left_out or OLD_BUFFERS.search(name) is not None
 
 
 def _read_config(path: str, revision: str | None) -> dict[str, Any]:
@@ -206,7 +222,7 @@ def _pinned(revision: str | None) -> dict[str, str]:
     return {} if revision is None else {"revision": revision}
 
 
-def _check_complete(
+def check_complete(
     path: str, missing: set[str], unexpected: set[str], mismatched: set[Any]
 ) -> None:
     """Missing weights would be random at every load; surplus ones belong to another model."""

@@ -105,7 +105,11 @@ def write_metrics(metrics: dict[str, Any], diagnostics: Diagnostics, reports: Pa
 def report_content(reports: Path, backbone: Path) -> ReportContent:
     """The reports of the earlier stages."""
     reference = read_json(backbone / "backbone.json")
-    note = f"The language model is '{reference['kind']}' ({reference['location']}, {reference['revision'][:12]})."
+    source = reference.get("source", f"{reference['location']}, {reference['revision'][:12]}")
+    details = [f"the first {reference['layers']} layers"] if "layers" in reference else []
+    if "quantised" in reference:
+        details += [f"licence {reference['licence']}", f"quantised: {reference['quantised']}"]
+    note = f"The language model is '{reference['kind']}' ({'; '.join([source, *details])})."
     return ReportContent(
         **{name: read_json(reports / f"{name}.json") for name in REPORTS}, backbone_note=note
     )

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,10 +24,11 @@ from transformers import (
 
 from llmsrec.backbones.build import write_backbone
 from llmsrec.backbones.small import train_tokenizer
-from llmsrec.core.errors import LLMSRecError
+from llmsrec.core.errors import ArtifactError, LLMSRecError
 from llmsrec.data.splits import Splits
 from llmsrec.llm import backbone, pretrained
 from llmsrec.llm.backbone import BackboneConfig, load_backbone, load_encoder
+from llmsrec.llm.pretrained import load_causal_lm
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
 PROMPT_TOKENS = 64
@@ -61,7 +63,7 @@ def model(exported: Path, tmp_path: Path) -> Path:
 
 
 def config(model: str, dtype: Any = "float32") -> BackboneConfig:
-    return BackboneConfig(model, None, dtype, 2, 32, 2, 400, 1024, 5, 512, 1e-3, 0)
+    return BackboneConfig(model, None, dtype, None, 2, 32, 2, 400, 1024, 5, 512, 1e-3, 0)
 
 
 def refusal(model: Path, tmp_path: Path) -> str:
@@ -235,9 +237,32 @@ def test_a_decoder_cut_out_of_an_encoder_decoder_is_refused(
 def test_weights_that_differ_between_loads_are_refused(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pretrained, "_check_complete", lambda *_: None)
+    monkeypatch.setattr(pretrained, "check_complete", lambda *_: None)
     rewrite(model, lambda name: None if "1.mlp.up_proj" in name else name)
     assert "has other weights each time that it is loaded" in refusal(model, tmp_path)
+
+
+def test_the_first_layers_are_those_of_the_whole_model(model: Path, tmp_path: Path) -> None:
+    whole = load_causal_lm(str(model), None, torch.float32, None, with_lm_head=True)[0].model
+    write_backbone(
+        replace(config(str(model)), layers=1), None, tmp_path / "backbone", PROMPT_TOKENS
+    )
+    first = load_backbone(tmp_path / "backbone", with_lm_head=True)
+    tokens = torch.tensor([[5, 7, 9]])
+    with torch.no_grad():
+        states = whole(tokens, output_hidden_states=True).hidden_states[1]
+        torch.testing.assert_close(first.model(tokens)[0], whole.norm(states))
+    write_backbone(config(str(model)), None, tmp_path / "other", PROMPT_TOKENS)
+    assert first.digest != load_backbone(tmp_path / "other").digest
+
+
+def test_more_layers_than_the_model_has_are_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"has 2 layers: set backbone\.layers to at most 2"):
+        write_backbone(
+            replace(config(str(model)), layers=3), None, tmp_path / "backbone", PROMPT_TOKENS
+        )
+    with pytest.raises(ValueError, match="set num_layers for model: small"):
+        replace(config("small"), layers=3)
 
 
 def test_tied_heads_are_accepted(

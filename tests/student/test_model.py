@@ -92,7 +92,7 @@ def test_the_small_backbone_is_pinned_by_its_content(small_backbone: Path, tmp_p
 
 
 def backbone_config(model: str) -> BackboneConfig:
-    return BackboneConfig(model, None, "float32", 2, 32, 2, 400, 1024, 5, 512, 1e-3, 0)
+    return BackboneConfig(model, None, "float32", None, 2, 32, 2, 400, 1024, 5, 512, 1e-3, 0)
 
 
 def test_a_local_folder_is_pinned_and_not_copied(small_backbone: Path) -> None:
@@ -107,6 +107,10 @@ def test_weights_of_another_format_are_refused(tmp_path: Path) -> None:
         pin(backbone_config(str(tmp_path)))
 
 
-def test_a_hub_name_that_cannot_be_reached_says_what_to_check() -> None:
+@pytest.mark.parametrize("offline", [True, False], ids=["offline mode", "no network"])
+def test_a_hub_name_that_cannot_be_reached_says_what_to_check(
+    offline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     with pytest.raises(ConfigError, match="Check the name, the network"):
         pin(backbone_config("nobody/nothing"))

@@ -48,7 +48,7 @@ def reader(markov_splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> B
     """A small backbone trained on the titles, which are the same in both datasets."""
     folder = tmp_path_factory.mktemp("reader")
     config = BackboneConfig(
-        model="small", revision=None, dtype="float32", num_layers=2, hidden_size=64, num_heads=2,
+        model="small", revision=None, dtype="float32", layers=None, num_layers=2, hidden_size=64, num_heads=2,
         vocabulary_size=400, max_positions=1024, steps=120, batch_tokens=1024, learning_rate=3e-3,
         seed=0,
     )  # fmt: skip

@@ -389,7 +389,7 @@ def reader(themed: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A language model that has read these titles."""
     folder = tmp_path_factory.mktemp("reader")
     config = BackboneConfig(
-        model="small", revision=None, dtype="float32", num_layers=2, hidden_size=32, num_heads=2,
+        model="small", revision=None, dtype="float32", layers=None, num_layers=2, hidden_size=32, num_heads=2,
         vocabulary_size=400, max_positions=1024, steps=60, batch_tokens=1024, learning_rate=5e-3, seed=0,
     )  # fmt: skip
     build_small(themed.catalog, config, folder / "model")
