@@ -61,6 +61,7 @@ class EpochTrainer(GradientTrainer):
             size, sampling = self.config.batch_size, self.config.sampling
             self._batches = epoch_users(len(self.users), size, sampling, self._draws)
         self.model.train()
+        self.model.begin_step()
         loss = self.loss(self.users[next(self._batches)], self._draws)
         self.optimizer_step(loss, self.learning_rate(step))
         return {"loss": distributed.all_reduce(loss.detach())}

@@ -40,6 +40,9 @@ class SequenceNetwork(nn.Module, ABC):
     def last_state(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch size"]:
         """The state that predicts the next purchase, for rows of equal length without padding."""
 
+    def begin_step(self) -> None:
+        """Draw what all forward passes of a training step share; nothing by default."""
+
     @property
     def item_table(self) -> Float[Tensor, "indices size"]:
         """`output_table` without gradient."""

@@ -46,6 +46,7 @@ class SASRec(SequenceNetwork):
         self.position_embedding = nn.Embedding(config.max_length, config.embedding_size)
         self.blocks = nn.ModuleList(BLOCKS[config.layers](config) for _ in range(config.num_blocks))
         self.last_norm = nn.LayerNorm(config.embedding_size, eps=1e-8)
+        self._dropped_table: Tensor | None = None  # of the current training step
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_normal_(parameter)
@@ -54,10 +55,23 @@ class SASRec(SequenceNetwork):
                 0  # padding; Xavier has overwritten it (specification 6.13)
             )
 
+    def begin_step(self) -> None:
+        """With LiGR layers, one dropout mask of the item table for input and output of a step, as eSASRec has it."""
+        if self.config.layers == "ligr":
+            table = self.item_embedding.weight
+            self._dropped_table = functional.dropout(table, self.config.dropout, training=True)
+
     @property
     def output_table(self) -> Float[Tensor, "indices size"]:
-        """E, unscaled; row 0 is padding."""
+        """E, unscaled; row 0 is padding. While training, with the dropout of the step."""
+        if self.training and self._dropped_table is not None:
+            return self._dropped_table
         return self.item_embedding.weight
+
+    @property
+    def item_table(self) -> Float[Tensor, "indices size"]:
+        """E without gradient and without dropout."""
+        return self.item_embedding.weight.detach()
 
     def forward(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
         """The state after each purchase; zero at padding."""
@@ -71,7 +85,11 @@ class SASRec(SequenceNetwork):
 
     def _embed(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
         positions = self.position_embedding.weight[-histories.shape[1] :]
-        x = self.item_embedding(histories) * self.embedding_size**0.5 + positions
+        if self.training and self._dropped_table is not None:
+            items = functional.embedding(histories, self._dropped_table)
+        else:
+            items = self.item_embedding(histories)
+        x = items * self.embedding_size**0.5 + positions
         return functional.dropout(x, self.config.dropout, self.training)
 
     @staticmethod

@@ -1,5 +1,6 @@
 """SASRec against a second implementation, and what must not change a user's state."""
 
+from dataclasses import replace
 from math import exp, sqrt
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,39 @@ def test_an_empty_history_is_zero_and_changes_no_other() -> None:
     assert (actual[[0, 2]] == 0).all()
     torch.testing.assert_close(actual[1:2], model.represent(from_rows([[5, 9, 2]])))
     assert model.represent(from_rows([[]])).shape == (1, 8)
+
+
+def test_a_step_with_ligr_layers_has_one_dropout_mask_of_the_item_table() -> None:
+    """The expected state is that of a network without other dropout whose weights are the masked table."""
+    model = network(norm="pre", layers="ligr", num_blocks=1)
+    histories = torch.tensor([[5, 9, 2]])
+    model.train()
+    model.begin_step()
+    table = model.output_table.detach().clone()
+    values = model.item_embedding.weight.detach()
+    kept = table != 0
+    assert 0.3 < kept[1:].float().mean() < 0.7
+    torch.testing.assert_close(table[kept], 2 * values[kept])
+    assert torch.equal(model.output_table, table)
+    for module in model.blocks.modules():
+        module.dropout = 0.0
+    model.config = replace(model.config, dropout=0.0)
+    states = model(histories)
+    states.sum().backward()
+    assert (model.item_embedding.weight.grad[[5, 9, 2]] != 0)[~kept[[5, 9, 2]]].sum() == 0
+    torch.testing.assert_close(model.item_table, values)
+    model.begin_step()
+    model.eval()
+    torch.testing.assert_close(model.output_table.detach(), values)
+    with torch.no_grad():
+        model.item_embedding.weight.copy_(table)
+    torch.testing.assert_close(model(histories), states)
+
+
+def test_standard_layers_have_no_dropout_of_the_item_table() -> None:
+    model = network().train()
+    model.begin_step()
+    assert model.output_table is model.item_embedding.weight
 
 
 def test_only_the_last_max_length_purchases_count() -> None:
