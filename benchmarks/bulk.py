@@ -82,7 +82,7 @@ def reference_lists(parts: Parts, histories: Sequences) -> np.ndarray:
 def our_lists(parts: Parts, histories: Sequences) -> np.ndarray:
     """The same by BulkRanker, in the shards of the stage."""
     ranker, lists = BulkRanker(parts, WEIGHTS), []
-    progress = Progress("ranking", len(histories), "users", interval=10)
+    progress = Progress("ranking", len(histories), "users", interval=10.0)
     for start in range(0, len(histories), SHARD):
         shard = histories.take(np.arange(start, min(start + SHARD, len(histories))))
         lists.append(ranker.top(ranker.represent(shard), shard, K)[0])

@@ -8,11 +8,13 @@ than the rounding of float32 can be in another order than by HybridRanker.
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
+from torch import Tensor
 
 from llmsrec.bulk.top_lists import Lists, TopLists
 from llmsrec.data.sequences import Sequences
@@ -84,34 +86,38 @@ class BulkRanker:
         A block runs on one thread, so the number of threads changes no bit of the result."""
         starts = range(0, len(histories), USERS)
         blocks = [np.arange(start, min(start + USERS, len(histories))) for start in starts]
-        threads, one = (
-            torch.get_num_threads(),
-            {"initializer": torch.set_num_threads, "initargs": (1,)},
-        )
+        threads, limit = torch.get_num_threads(), torch.set_num_threads
         try:
-            with ThreadPoolExecutor(threads, **one) as pool:
+            with ThreadPoolExecutor(threads, initializer=limit, initargs=(1,)) as pool:
                 lists = list(pool.map(lambda rows: self._block(users, histories, rows, k), blocks))
         finally:
             torch.set_num_threads(threads)
         items, scores = zip(*lists, strict=True)
         return np.concatenate(items), np.concatenate(scores)
 
+    @cached_property
+    def _item_blocks(self) -> list[tuple[int, Tensor, sparse.csr_matrix]]:
+        """The index of the first item, and the vectors, of each block."""
+        starts, dense = range(1, len(self.dense), ITEMS), torch.from_numpy(self.dense)
+        return [
+            (start, dense[start : start + ITEMS], self.words[start : start + ITEMS])
+            for start in starts
+        ]
+
     def _block(
         self, users: UserVectors, histories: Sequences, rows: Int[np.ndarray, "rows"], k: int
     ) -> Lists:
-        dense, words = torch.from_numpy(users.dense[rows].T), users.words[rows].T.tocsr()
-        items, vectors = torch.from_numpy(self.dense), self.words
+        user_dense, user_words = torch.from_numpy(users.dense[rows].T), users.words[rows].T.tocsr()
         seen = histories.take(rows)
         order = np.argsort(seen.items, kind="stable")
         bought, buyers = seen.items[order], seen.row_indices[order]
         lists, buffer = TopLists(len(rows), k), np.empty((ITEMS, len(rows)), dtype=np.float32)
-        for start in range(1, len(items), ITEMS):
-            stop = min(start + ITEMS, len(items))
-            scores = buffer[: stop - start]
-            (vectors[start:stop] @ words).toarray(out=scores)
+        for start, dense, words in self._item_blocks:
+            scores = buffer[: len(dense)]
+            (words @ user_words).toarray(out=scores)
             block = torch.from_numpy(scores)
-            torch.addmm(block, items[start:stop], dense, out=block)
-            inside = slice(*np.searchsorted(bought, [start, stop]))
+            torch.addmm(block, dense, user_dense, out=block)
+            inside = slice(*np.searchsorted(bought, [start, start + len(dense)]))
             scores[bought[inside] - start, buyers[inside]] = -np.inf
             lists.add(scores, start)
         return lists.lists()
