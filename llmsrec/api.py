@@ -4,6 +4,7 @@ Folders may be given as `str` or `Path`. Settings come from a params.yaml, secti
 replace single values of it.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from llmsrec.backbones.build import read_max_prompt_tokens, write_backbone
+from llmsrec.bulk.ranker import BulkRanker
+from llmsrec.bulk.recommendations import write_recommendations
 from llmsrec.core.config import from_mapping, read_section
 from llmsrec.core.errors import ArtifactError, ConfigError, DataError, LLMSRecError, SourceError
 from llmsrec.core.files import sha256
@@ -30,7 +33,7 @@ from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.serving.recommender import Recommendation, Recommender
-from llmsrec.serving.requests import wrong_timestamp
+from llmsrec.serving.requests import number_of_items, wrong_timestamp
 from llmsrec.student.config import StudentConfig
 from llmsrec.student.model import LLMSRec
 from llmsrec.training.checkpoints import Checkpoints
@@ -55,6 +58,7 @@ __all__ = [
     "load",
     "load_splits",
     "rank_with",
+    "recommend_all",
     "save",
     "split_interactions",
     "train_student",
@@ -70,6 +74,21 @@ def load(folder: Folder) -> Recommender:
 
     Raises ArtifactError where the folder lacks a part."""
     return Recommender.load(Path(folder), default_device())
+
+
+def recommend_all(folder: Folder, file: Folder, k: int = 10) -> None:
+    """Write the best `k` items of every user of a trained dataset (`artifacts/<dataset>`) to a Parquet file.
+
+    The columns are user_id, rank, item_id and score, ordered by user_id and rank. All purchases of a user are the
+    history, and are not recommended. After a kill, the same call continues from a hidden folder beside `file`.
+    Raises ArtifactError where the folder lacks a part and DataError where `k` is not in 1..number of items."""
+    recommender, splits = load(folder), load_splits(Path(folder) / "splits")
+    k = number_of_items(k, splits.num_items)
+    file = Path(file)
+    scratch = file.with_name(f".{file.name}.shards")
+    ranker = BulkRanker(recommender.parts, recommender.fitted.weights)
+    write_recommendations(ranker, splits, k, file, scratch)
+    shutil.rmtree(scratch)
 
 
 def load_splits(folder: Folder) -> Splits:

@@ -4,12 +4,15 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmsrec.core.errors import LLMSRecError
 from llmsrec.core.names import name_option
+
+if TYPE_CHECKING:
+    from llmsrec.serving.recommender import Recommendation
 
 app = typer.Typer(
     help="LLM-SRec: sequential recommendation with a frozen language model. Run `make run` first.",
@@ -29,8 +32,14 @@ def recommend(
     artifacts: Annotated[Path, typer.Option(help="Folder of the trained datasets.")] = Path(
         "artifacts"
     ),
+    all_to: Annotated[
+        Path | None, typer.Option("--all", metavar="FILE", help="Write the items of every user.")
+    ] = None,
 ) -> None:
-    """Recommend items for a history; without a history, the most popular items."""
+    """Recommend items for a history; without a history, the most popular items; with --all, for every user."""
+    if all_to is not None:
+        _recommend_all(artifacts / dataset, all_to, k, alone=not (history or as_json))
+        return
     from llmsrec.serving.recommender import Recommender
 
     bought = [item.strip() for item in history.split(",") if item.strip()]
@@ -39,10 +48,23 @@ def recommend(
         source = "recommender" if bought else "popularity"
         items = [asdict(item) for item in recommended]
         print(json.dumps({"dataset": dataset, "history": bought, "source": source, "items": items}))
-        return
+    else:
+        _show_items(recommended, None if bought else "No history: most popular items")
+
+
+def _recommend_all(folder: Path, file: Path, k: int, alone: bool) -> None:
+    if not alone:
+        raise typer.BadParameter("--all writes a Parquet file; leave out --history and --json")
+    from llmsrec.api import recommend_all
+
+    recommend_all(folder, file, k)
+    print(f"wrote {file}")
+
+
+def _show_items(recommended: "list[Recommendation]", title: str | None) -> None:
     from rich.table import Table
 
-    table = Table(title=None if bought else "No history: most popular items")
+    table = Table(title=title)
     for name, justify in (
         ("", "right"),
         ("parent_asin", "left"),

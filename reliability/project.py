@@ -19,6 +19,7 @@ STAGES = [
     "student",
     "recommender",
     "item_embeddings",
+    "recommendations",
     "evaluation",
 ]
 

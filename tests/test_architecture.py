@@ -180,12 +180,13 @@ def test_the_chain_leads_from_raw_reviews_to_the_champion(graph: Any) -> None:
         4: {"teacher", "backbone"},
         5: {"student", "trainings"},
         6: {"recommender", "study"},
-        7: {"item_embeddings", "evaluation"},
+        7: {"item_embeddings", "recommendations", "evaluation"},
         8: {"champion"},
     }
     assert {"splits", "teacher", "backbone"} <= found["student"]
     assert {"student", "teacher", "backbone"} <= found["recommender"]
     assert {"recommender", "teacher"} <= found["item_embeddings"]
+    assert {"recommender", "student", "teacher", "backbone"} <= found["recommendations"]
     assert {"recommender", "student", "teacher"} <= found["evaluation"]
     assert found["study"] == {"splits", "trainings"}
 

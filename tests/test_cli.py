@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -163,6 +164,24 @@ def test_with_k_of_the_catalog_size_all_items_but_the_history_are_recommended(
     found = recommender.recommend(HISTORY, recommender.catalog.num_items)
     known = set(recommender.catalog.items["item_id"])
     assert {item.item_id for item in found} == known - set(HISTORY)
+
+
+def test_the_items_of_every_user_are_written_to_a_file(
+    artifacts: Path, splits: Splits, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.parquet"
+    said = shown("recommend", "--dataset", "tiny", "--all", str(file), "-k", "3",
+                 "--artifacts", str(artifacts))  # fmt: skip
+    assert said == f"wrote {file}\n"
+    assert len(pd.read_parquet(file)) == 3 * splits.num_users
+
+
+def test_a_history_for_every_user_is_refused(artifacts: Path, tmp_path: Path) -> None:
+    arguments = ["--dataset", "tiny", "--all", str(tmp_path / "all.parquet"), "--history", "I003"]
+    result = CliRunner().invoke(app, ["recommend", *arguments, "--artifacts", str(artifacts)])
+    assert result.exit_code == 2
+    assert "leave out --history and --json" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("k", ["0", "-1", "41"])

@@ -42,11 +42,15 @@ class ContentRanker(Ranker):
 
     def score(self, histories: Sequences) -> Float[np.ndarray, "users indices"]:
         """Cosines in [0, 1]; 0 for a user or an item without known words."""
+        return (self.represent(histories) @ self._columns).toarray()
+
+    def represent(self, histories: Sequences) -> sparse.csr_matrix:
+        """A row of word weights for each history: of unit length, or empty without known words."""
         tails = histories.last(self.last)
         rows = np.repeat(np.arange(len(tails)), tails.lengths)
         ones = np.ones(len(rows), dtype=np.float32)
         bought = sparse.csr_matrix((ones, (rows, tails.items)), (len(tails), self.items.shape[0]))
-        return (normalize(bought @ self.items) @ self._columns).toarray()
+        return normalize(bought @ self.items)
 
 
 def item_texts(catalog: Catalog) -> list[str]:

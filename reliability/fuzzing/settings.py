@@ -27,6 +27,7 @@ from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.serving.promotion import PromotionConfig
 from llmsrec.stages.export_embeddings import EmbeddingsConfig
 from llmsrec.stages.pack_bundle import ServingConfig
+from llmsrec.stages.recommend_all import RecommendationsConfig
 from llmsrec.student.config import StudentConfig
 from reliability.fuzzing.mutations import mutate
 
@@ -39,6 +40,7 @@ SECTIONS: dict[str, type[Any]] = {
     "student": StudentConfig,
     "recommender": RecommenderConfig,
     "embeddings": EmbeddingsConfig,
+    "recommendations": RecommendationsConfig,
     "evaluation": EvaluationConfig,
     "gates": GatesConfig,
     "promotion": PromotionConfig,

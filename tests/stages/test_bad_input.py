@@ -24,6 +24,7 @@ from llmsrec.stages import (
     fit_recommender,
     ingest,
     pack_bundle,
+    recommend_all,
     train_student,
     train_teacher,
 )
@@ -71,6 +72,12 @@ STAGES: dict[str, tuple[str, Any, str]] = {
         "embeddings",
         export_embeddings.main,
         "--splits splits --teacher teacher --recommender recommender --out out",
+    ),
+    "recommend_all": (
+        "recommendations",
+        recommend_all.main,
+        "--splits splits --teacher teacher --backbone backbone --student student "
+        "--recommender recommender --out out --scratch scratch",
     ),
     "evaluate": (
         "evaluation",
@@ -191,6 +198,7 @@ def test_the_error_names_a_missing_key(
         ("train_student", {"distill": "kl"}, "student.distill is 'kl'; choose from mse"),
         ("evaluate", {"bootstrap": 0.5}, "evaluation.bootstrap is 0.5; expected a whole number"),
         ("export_embeddings", {"upload": 3}, "embeddings.upload is 3; expected a text"),
+        ("recommend_all", {"k": 0}, "recommendations.k is 0; it must be at least 1"),
         (
             "fit_recommender",
             {"content_last": 0},
@@ -233,6 +241,7 @@ def test_the_error_names_an_invalid_value(
         ("train_student", "splits/interactions.parquet"),
         ("fit_recommender", "splits/interactions.parquet"),
         ("export_embeddings", "splits/items.parquet"),
+        ("recommend_all", "splits/interactions.parquet"),
         ("evaluate", "splits/interactions.parquet"),
         ("pack_bundle", "store/splits/items.parquet"),
         ("compare_champion", "gates.json"),
