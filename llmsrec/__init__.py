@@ -4,8 +4,13 @@
 imports and depends on its own packages alone.
 """
 
+import os
 from importlib import import_module
 from typing import Any
+
+# Threads of torch that wait sleep instead of spinning: beside other processes a training is several times faster, and
+# alone as fast (benchmarks/busy_machine.py). OpenMP reads it when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> Any:
