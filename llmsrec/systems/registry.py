@@ -14,6 +14,7 @@ from llmsrec.systems.alignment import AlignmentConfig
 from llmsrec.systems.allmrec import ALLMRec
 from llmsrec.systems.bert4rec import BERT4RecConfig, BERT4RecSystem
 from llmsrec.systems.causal import CausalSystem
+from llmsrec.systems.content import Content
 from llmsrec.systems.ctrl import CTRL
 from llmsrec.systems.gru4rec import GRU4RecConfig
 from llmsrec.systems.item_knn import ItemKNN, Markov, Popularity
@@ -122,6 +123,7 @@ SYSTEMS: dict[str, Maker] = {
     "popularity": with_own_settings(Popularity),
     "markov": with_own_settings(Markov),
     "item_knn": with_own_settings(ItemKNN),
+    "content": with_own_settings(Content),
     "sasrec": sasrec,
     "gru4rec": with_training(CausalSystem, GRU4RecConfig),
     "nextitnet": with_training(CausalSystem, NextItNetConfig),
