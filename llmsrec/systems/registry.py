@@ -17,6 +17,7 @@ from llmsrec.systems.causal import CausalSystem
 from llmsrec.systems.content import Content
 from llmsrec.systems.ctrl import CTRL
 from llmsrec.systems.gru4rec import GRU4RecConfig
+from llmsrec.systems.hybrid import Hybrid
 from llmsrec.systems.item_knn import ItemKNN, Markov, Popularity
 from llmsrec.systems.language import LanguageRanker, LanguageWriter
 from llmsrec.systems.nextitnet import NextItNetConfig
@@ -124,6 +125,7 @@ SYSTEMS: dict[str, Maker] = {
     "markov": with_own_settings(Markov),
     "item_knn": with_own_settings(ItemKNN),
     "content": with_own_settings(Content),
+    "hybrid": with_own_settings(Hybrid),
     "sasrec": sasrec,
     "gru4rec": with_training(CausalSystem, GRU4RecConfig),
     "nextitnet": with_training(CausalSystem, NextItNetConfig),
