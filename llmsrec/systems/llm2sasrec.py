@@ -1,6 +1,7 @@
 """LLM2SASRec (LLM2Sequential, arXiv 2402.01339): SASRec whose item table starts from a language model's item states.
 
-The original reduces the vectors to the width of the table by principal components; here they are whitened too.
+The original reduces the vectors by principal components, among others; here these are whitened and have the spread of
+the usual table.
 """
 
 from collections.abc import Iterator
