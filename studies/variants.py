@@ -41,6 +41,6 @@ def parts_of(run: Run, settings: Settings) -> dict[str, Run]:
     runs = {}
     for place, name in enumerate(names):
         repeat = names[:place].count(name)
-        label = f"{name}, seed {run.seed + repeat}" if repeat else name
+        label = f"{name} (seed {run.seed + repeat})" if repeat else name
         runs[label] = Run(name, run.order, run.seed + repeat)
     return runs

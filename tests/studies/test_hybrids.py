@@ -59,11 +59,11 @@ def test_a_variant_that_is_named_twice_has_the_next_seed(data: StudyDataset) -> 
     twice = Run("twice", "shuffled", 4)
     assert parts_of(twice, data.settings) == {
         "sasrec": Run("sasrec", "shuffled", 4),
-        "sasrec, seed 5": Run("sasrec", "shuffled", 5),
+        "sasrec (seed 5)": Run("sasrec", "shuffled", 5),
     }
     assert parts_of(SASREC, data.settings) == {}
     result = data.result(Run("twice", "original", 0))
-    assert list(result.facts["weights"]) == ["sasrec", "sasrec, seed 1"]
+    assert list(result.facts["weights"]) == ["sasrec", "sasrec (seed 1)"]
     weights = {file.read_bytes() for file in data.cache.glob("*/model.safetensors")}
     assert len(weights) == 3  # two trainings, and the empty network of the hybrid
 
