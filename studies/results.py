@@ -48,7 +48,7 @@ def study_result(
     builder = TableBuilder(about["dataset"], task, study.reference, protocol)
     rows = list(builder.rows({**results, Run(CHANCE, "original", 0): chance}))
     trained = [
-        asdict(run) | {name: result.facts[name] for name in ("parameters", "stages")}
+        asdict(run) | {name: result.facts[name] for name in ("parameters", "stages", "weights")}
         for run, result in results.items()
     ]
     facts = {

@@ -32,7 +32,7 @@ from llmsrec.training.distributed import default_device
 from llmsrec.training.seeding import seed_torch
 from studies.commands import parser_of, print_table, save
 from studies.config import Settings
-from studies.training import variant_of
+from studies.variants import variant_of
 
 WARM_UP = 3  # steps
 SHOWN = ("train_min_per_epoch", "inference_min", "peak_memory_mb", "peak_gpu_mb")

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,17 @@ from llmsrec.data.sequences import Sequences
 from llmsrec.data.splits import Part, Splits
 from llmsrec.evaluation.per_user import EvaluationConfig
 from llmsrec.llm.backbone import digest_of
+from llmsrec.recommender.hybrid import HybridRanker
 from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sequential.trainer import TeacherConfig
 from llmsrec.systems.causal import CausalSystem
-from llmsrec.systems.registry import system_of
 from llmsrec.systems.system import Answerer, Model, System, TrainingInput
 from llmsrec.systems.training import WEIGHTS, num_trained, train_system
 from llmsrec.training.checkpoints import fingerprint
 from llmsrec.training.distributed import default_device
 from llmsrec.training.loop import Rows
 from studies.cache_keys import code_of, encoders_of, learned_from
-from studies.config import STUDIES, Order, Protocol, Run, Settings
+from studies.config import Order, Protocol, Run, Settings
 from studies.evaluation import (
     RESULT,
     EvaluationTask,
@@ -39,6 +39,7 @@ from studies.evaluation import (
     evaluate_ranker,
     evaluate_titles,
 )
+from studies.variants import parts_of, variant_of
 
 VALIDATED = (
     "ndcg@10",
@@ -46,24 +47,6 @@ VALIDATED = (
     "hr@1",
 )  # a training without selection reports the first that it has
 CURVES, KEY = "curves.json", "key.json"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A system with its settings; `backbone` is the folder of its language model beside the splits."""
-
-    system: System
-    backbone: str
-
-
-def variant_of(name: str, settings: Settings) -> Variant:
-    """An entry of the section `systems`: `system` says which system it changes; without it, that of the same name.
-
-    Raises ConfigError for an unknown variant or system and for a wrong setting."""
-    values = settings.entry("systems", name)
-    system, backbone = values.pop("system", name), values.pop("backbone", "backbone")
-    where = f"{STUDIES}: systems.{name}"
-    return Variant(system_of(system, values, settings.section, where), backbone)
 
 
 @dataclass(frozen=True)
@@ -97,6 +80,8 @@ class StudyDataset:
 
     def evaluate(self, runs: Sequence[Run]) -> dict[Run, RunResult]:
         """The results of all runs; those that are not in the cache are trained and evaluated."""
+        for run in runs:
+            self.system(run)  # a wrong setting is found before the first training
         progress = Progress("studies", len(runs), "trainings", interval=0.0)
         results = {}
         for run in runs:
@@ -107,19 +92,22 @@ class StudyDataset:
 
     def result(self, run: Run) -> RunResult:
         """The result of one run."""
-        system, inputs = self.system(run), self.inputs(run)
-        with self._entry(run, key(system, inputs, run.order)) as folder:
+        with self._entry(run) as folder:
             result = folder / f"result-{self._evaluation_key[:12]}"
             if not (result / "facts.json").exists():
-                self._evaluate(system, inputs, run, folder, result)
+                self._evaluate(run, folder, result)
             return RunResult.load(result)
 
     def model(self, run: Run) -> tuple[Model, nn.Module]:
         """The trained model of a run and its network."""
-        system, inputs = self.system(run), self.inputs(run)
-        with self._entry(run, key(system, inputs, run.order)) as folder:
-            network = _train(system, inputs, folder)
-        return system.model(network, inputs), network
+        with self._entry(run) as folder:
+            return self._model(run, folder)
+
+    def key(self, run: Run) -> str:
+        """The key of a training; that of a hybrid covers the keys of its parts."""
+        own = key(self.system(run), self.inputs(run), run.order)
+        parts = [self.key(part) for part in parts_of(run, self.settings).values()]
+        return fingerprint(own, *parts) if parts else own
 
     def system(self, run: Run) -> System:
         return variant_of(run.system, self.settings).system
@@ -138,16 +126,16 @@ class StudyDataset:
         self.evaluate(runs)
         with atomic_directory(folder) as partial:
             for run in runs:
-                run_key = key(self.system(run), self.inputs(run), run.order)
                 target = partial / run.system / run.name
-                with self._entry(run, run_key) as entry:
+                with self._entry(run) as entry:
                     shutil.copytree(entry / f"result-{self._evaluation_key[:12]}", target / RESULT)
                     for name in (WEIGHTS, CURVES, KEY):
                         shutil.copyfile(entry / name, target / name)
 
     @contextmanager
-    def _entry(self, run: Run, run_key: str) -> Iterator[Path]:
+    def _entry(self, run: Run, run_key: str | None = None) -> Iterator[Path]:
         """The locked folder of a training, with what an export holds of it if nothing was trained here."""
+        run_key = run_key or self.key(run)
         folder = self.cache / run_key[:16]
         folder.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(folder):
@@ -159,11 +147,15 @@ class StudyDataset:
                 write_json(folder / KEY, run_key)
             yield folder
 
-    def _evaluate(
-        self, system: System, inputs: TrainingInput, run: Run, folder: Path, result: Path
-    ) -> None:
+    def _model(self, run: Run, folder: Path) -> tuple[Model, nn.Module]:
+        system, inputs = self.system(run), self.inputs(run)
         network = _train(system, inputs, folder)
-        model = system.model(network, inputs)
+        parts = parts_of(run, self.settings).items()
+        models: dict[str, Any] = {name: self.model(part)[0] for name, part in parts}
+        return system.model(network, replace(inputs, models=models)), network
+
+    def _evaluate(self, run: Run, folder: Path, result: Path) -> None:
+        model, network = self._model(run, folder)
         shuffles = self.task.evaluation.shuffles
         shuffled = run.order == "original" and shuffles > 0  # specification E4
         answers = folder / f"answers-{result.name}"
@@ -174,6 +166,7 @@ class StudyDataset:
         facts = {
             "task": self.task.digest,
             "parameters": num_trained(network),
+            "weights": model.weights if isinstance(model, HybridRanker) else {},
             "stages": [selected(**curve) for curve in read_json(folder / CURVES)],
         }
         RunResult(values, facts).save(result)

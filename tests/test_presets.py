@@ -10,7 +10,7 @@ from llmsrec import presets
 from llmsrec.core.errors import ConfigError
 from llmsrec.sequential.network import SequenceTraining
 from studies.config import Settings
-from studies.training import variant_of
+from studies.variants import variant_of
 
 ROOT = Path(__file__).parents[1]
 FILES = ("params.yaml", "studies/params.yaml", "studies/presets/paper.yaml")

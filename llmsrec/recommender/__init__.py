@@ -1,4 +1,4 @@
 """The recommender: teacher, student and item texts as one weighted sum of scores.
 
-Imported by serving, the API, stages and benchmarks.
+Imported by systems, serving, the API, stages and benchmarks.
 """

@@ -30,6 +30,7 @@ class HybridRanker(Ranker):
     If all weights are 0, so are all scores."""
 
     def __init__(self, parts: Mapping[str, Ranker], weights: Weights) -> None:
+        self.weights = weights
         weighted = {name: weight for name, weight in weights.items() if weight} or weights
         self.parts = [(parts[name], np.float32(weight)) for name, weight in weighted.items()]
 

@@ -29,7 +29,14 @@ from llmsrec.sequential.trainer import (
     training_stage,
 )
 from llmsrec.systems.system import Stage, TrainingInput
-from llmsrec.systems.text_vectors import encoded, encoder_of, principal, standardised, text_vectors
+from llmsrec.systems.text_vectors import (
+    encoded,
+    encoder_of,
+    principal,
+    standardised,
+    start_table,
+    text_vectors,
+)
 from llmsrec.training.loop import TrainingPlan
 
 
@@ -52,7 +59,8 @@ class CTRL:
         encoder = encoder_of(self.encoder, inputs)
         if self.variant == "contrastive":
             return AlignedSASRec(network, encoder.hidden_size, self.views)
-        start_from_texts(network, text_vectors(inputs.splits.catalog, encoder, self.max_tokens))
+        texts = text_vectors(inputs.splits.catalog, encoder, self.max_tokens)
+        start_table(network, principal(texts, network.embedding_size))
         return network
 
     def stages(self, network: SequenceNetwork, inputs: TrainingInput) -> Iterator[Stage]:
@@ -84,15 +92,6 @@ class CTRL:
                 "CTRL, alignment", dict, eval_steps, len(eval_steps), None, steps_per_log_unit=steps
             ),
         )
-
-
-def start_from_texts(network: SASRec, vectors: Float[Tensor, "indices width"]) -> None:
-    """The table's first columns are the texts' principal components, with the spread of the usual initialisation."""
-    with torch.no_grad():
-        table = network.item_embedding.weight
-        components = principal(vectors, table.shape[1]).to(table.device)
-        scale = table[1:].std() / components[1:].std()
-        table[1:, : components.shape[1]] = scale * components[1:]
 
 
 def texts_of(prefixes: Sequences, catalog: Catalog, window: int) -> list[str]:

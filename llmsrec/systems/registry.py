@@ -14,10 +14,13 @@ from llmsrec.systems.alignment import AlignmentConfig
 from llmsrec.systems.allmrec import ALLMRec
 from llmsrec.systems.bert4rec import BERT4RecConfig, BERT4RecSystem
 from llmsrec.systems.causal import CausalSystem
+from llmsrec.systems.content import Content, ContentLM
 from llmsrec.systems.ctrl import CTRL
 from llmsrec.systems.gru4rec import GRU4RecConfig
+from llmsrec.systems.hybrid import Hybrid
 from llmsrec.systems.item_knn import ItemKNN, Markov, Popularity
 from llmsrec.systems.language import LanguageRanker, LanguageWriter
+from llmsrec.systems.llm2sasrec import LLM2SASRec
 from llmsrec.systems.nextitnet import NextItNetConfig
 from llmsrec.systems.overrides import Values, override
 from llmsrec.systems.recformer.config import RecformerConfig
@@ -122,12 +125,16 @@ SYSTEMS: dict[str, Maker] = {
     "popularity": with_own_settings(Popularity),
     "markov": with_own_settings(Markov),
     "item_knn": with_own_settings(ItemKNN),
+    "content": with_own_settings(Content),
+    "content_lm": with_own_settings(ContentLM),
+    "hybrid": with_own_settings(Hybrid),
     "sasrec": sasrec,
     "gru4rec": with_training(CausalSystem, GRU4RecConfig),
     "nextitnet": with_training(CausalSystem, NextItNetConfig),
     "bert4rec": with_training(BERT4RecSystem, BERT4RecConfig),
     "sasrec_text": with_teacher(SASRecText),
     "ctrl": with_teacher(CTRL),
+    "llm2sasrec": with_teacher(LLM2SASRec),
     "recformer": recformer,
     **{name: language(name) for name in VARIANTS},
 }

@@ -1,7 +1,7 @@
 """A system: settings, a network, the stages of its training, and the trained model."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,13 +20,16 @@ from llmsrec.training.loop import Trainer, TrainingPlan
 
 @dataclass(frozen=True)
 class TrainingInput:
-    """What every system is trained on. The teacher is frozen; a system that trains the language model loads its own."""
+    """What every system is trained on. The teacher is frozen; a system that trains the language model loads its own.
+
+    `models` are the trained parts of a hybrid by name."""
 
     splits: Splits
     teacher: SASRec
     backbone: Path
     seed: int
     device: torch.device | str = "cpu"
+    models: Mapping[str, Ranker] = field(default_factory=dict)
 
     def language_model(self, *, writes: bool = False) -> Backbone:
         return load_backbone(self.backbone, self.device, with_lm_head=writes)

@@ -14,6 +14,7 @@ from torch import Tensor
 from llmsrec.data.catalog import Catalog
 from llmsrec.llm.backbone import Backbone, load_encoder
 from llmsrec.llm.padding import length_chunks, right_pad
+from llmsrec.sequential.sasrec import SASRec
 from llmsrec.systems.system import TrainingInput
 
 OWN = "backbone"  # the language model of the pipeline
@@ -90,3 +91,22 @@ def principal(
     axes = axes[:size]
     strongest = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True))
     return centred @ (axes * strongest.sign()).T
+
+
+def whitened(
+    vectors: Float[Tensor, "indices width"], size: int
+) -> Float[Tensor, "indices components"]:
+    """The first principal components of the items, at most `size`, each scaled to standard deviation 1 (BERT-whitening,
+    arXiv 2103.15316). Components with less than 1e-4 of the spread of the first are rounding and left out."""
+    components = principal(vectors, size)
+    spreads = components[1:].std(dim=0)
+    real = spreads > 1e-4 * spreads[0]
+    return components[:, real] / spreads[real]
+
+
+def start_table(network: SASRec, components: Float[Tensor, "indices components"]) -> None:
+    """The first columns of the item table become `components`, with the spread of the usual initialisation."""
+    with torch.no_grad():
+        table = network.item_embedding.weight
+        scale = table[1:].std() / components[1:].std()
+        table[1:, : components.shape[1]] = scale * components[1:].to(table.device)

@@ -67,8 +67,10 @@ def result() -> StudyResult:
     }  # fmt: skip
     trained = [
         {"system": "sasrec", "order": "original", "seed": 0, "parameters": 1234567,
-         "stages": [{"ended": 30, "step": 20, "valid ndcg@10": 0.31}]},
-        {"system": "twin", "order": "original", "seed": 0, "parameters": 0, "stages": []},
+         "stages": [{"ended": 30, "step": 20, "valid ndcg@10": 0.31}], "weights": {}},
+        {"system": "twin", "order": "original", "seed": 0, "parameters": 0, "stages": [], "weights": {}},
+        {"system": "sum", "order": "original", "seed": 0, "parameters": 0, "stages": [],
+         "weights": {"sasrec": 0.91234, "content": 12.5}},
     ]  # fmt: skip
     return StudyResult(rows + tests, trained, about)
 
@@ -84,7 +86,9 @@ def test_the_page_is_self_contained(result: StudyResult, tmp_path: Path) -> None
     assert "0.3900<small>[0.380, 0.400]</small>" in page
     assert "1,234,567" in page
     assert "ndcg@10 0.3100 at 20 of 30" in page
-    assert "counts only" in page
+    assert "nothing trained" in page
+    assert "those of its parts" in page
+    assert ">0.912 sasrec + 12.5 content<" in page
     assert page.count("<svg") == 2  # no system was evaluated on titles
     assert (tmp_path / "one/page.png").read_bytes().startswith(b"\x89PNG")
 

@@ -23,11 +23,11 @@ from studies.published import paper_table, published_of, versus_paper
 from studies.results import study_result
 from studies.table import StudyResult
 from studies.tables import print_tables, table_specs
-from studies.training import variant_of
+from studies.variants import variant_of
 
 ROOT = Path(__file__).parents[2]
 NDCG = METRICS.index("ndcg@10")
-FACTS = {"task": "all", "parameters": 3, "stages": []}
+FACTS = {"task": "all", "parameters": 3, "stages": [], "weights": {}}
 PROTOCOL = Protocol(0, 60, "reference", 400, 0.05)
 LEVELS = {"sasrec": 0.5, "llmsrec": 0.6, "twin": 0.6, "popularity": 0.1, "llara_generation": 0.4}
 STUDY = StudyConfig("Made up.", tuple(LEVELS), ("original", "shuffled"), (0, 1), "llmsrec")

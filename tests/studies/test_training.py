@@ -27,7 +27,8 @@ from studies import training as module
 from studies.cache_keys import code_digest, code_of, encoders_of
 from studies.config import Run, Settings, settings_of
 from studies.evaluation import RunResult
-from studies.training import StudyDataset, key, selected, variant_of
+from studies.training import StudyDataset, key, selected
+from studies.variants import variant_of
 
 SASREC = Run("sasrec", "original", 0)
 WRITER = Run("writer", "original", 0)

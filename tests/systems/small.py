@@ -23,6 +23,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "nextitnet": {"repeats": 1},
     "bert4rec": {"epochs": 2, "validate_every": 1, "learning_rate": 0.01, "warm_up": 2, "num_blocks": 1},
     "sasrec_text": {"adapter_size": 24, "max_tokens": 16},
+    "llm2sasrec": {"max_tokens": 16},
+    "llm2esasrec": {"max_tokens": 16, "negatives": 8},
     "ctrl": {"max_tokens": 16, "align_epochs": 2, "align_rate": 0.003},
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""CTRL and SASRec on texts: where the first tables come from, and the alignment's loss against loops (SPEC 4.3)."""
+"""CTRL, LLM2SASRec, SASRec on texts: where tables start, and the alignment's loss against loops (SPEC 4.3)."""
 
 from math import exp, log
 from pathlib import Path
@@ -14,7 +14,7 @@ from llmsrec.sequential.sasrec import SASRec
 from llmsrec.systems.ctrl import AlignedSASRec, AlignmentTrainer, matching_loss, texts_of
 from llmsrec.systems.sasrec_text import TextTable
 from llmsrec.systems.system import TrainingInput
-from llmsrec.systems.text_vectors import principal, standardised, text_vectors
+from llmsrec.systems.text_vectors import principal, standardised, text_vectors, whitened
 from tests.systems.small import small_inputs, small_system
 
 
@@ -56,6 +56,41 @@ def test_components_are_ordered_centred_and_keep_what_lies_between_items() -> No
     )  # fmt: skip
     torch.testing.assert_close(principal(vectors, 2), found[:, :2])
     torch.testing.assert_close(principal(-vectors, 2).abs(), found[:, :2].abs())
+
+
+def test_whitened_components_are_uncorrelated_and_have_one_spread() -> None:
+    """Whatever the vectors are multiplied by; directions without variance are left out."""
+    torch.manual_seed(0)
+    free = torch.randn(50, 4) * torch.tensor([50.0, 3.0, 1.0, 0.2]) + 7
+    vectors = torch.cat([free, free[:, :2] - free[:, 2:]], dim=1)  # six columns of rank 4
+    found = whitened(vectors, 6)
+    assert found.shape == (50, 4)
+    assert (found[0] == 0).all()
+    torch.testing.assert_close(torch.cov(found[1:].T), torch.eye(4), atol=2e-3, rtol=0)
+    torch.testing.assert_close(found[1:].mean(dim=0), torch.zeros(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(whitened(vectors, 2), found[:, :2])
+    torch.testing.assert_close(whitened(9 * vectors, 2), found[:, :2], atol=1e-3, rtol=1e-3)
+
+
+def test_llm2sasrec_starts_from_whitened_texts_with_the_usual_spread(
+    inputs: TrainingInput,
+) -> None:
+    torch.manual_seed(5)
+    network = small_system("llm2sasrec").network(inputs)
+    torch.manual_seed(5)
+    usual = small_system("llm2sasrec").config.build_network(inputs.splits.num_items)
+    texts = text_vectors(inputs.splits.catalog, load_backbone(inputs.backbone), 16)
+    expected = whitened(texts, network.embedding_size)
+    width = expected.shape[1]
+    assert width <= network.embedding_size
+    spread = usual.item_table[1:].std()
+    start = network.item_table[:, :width]
+    torch.testing.assert_close(start, expected * spread / expected[1:].std(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(start[1:].std(dim=0), spread.expand(width), rtol=2e-2, atol=0)
+    assert torch.equal(network.item_table[:, width:], usual.item_table[:, width:])
+    for name, weight in usual.state_dict().items():
+        if name != "item_embedding.weight":
+            assert torch.equal(network.state_dict()[name], weight)
 
 
 def test_ctrl_item_table_has_the_default_standard_deviation(

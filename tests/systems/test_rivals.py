@@ -49,6 +49,8 @@ KINDS: dict[str, tuple[str, dict[str, Any], int]] = {
         {},
         SASREC - (N + 1) * D + (TEXT + 1) * 24 + 25 * D,
     ),
+    "llm2sasrec": ("llm2sasrec", {}, SASREC),
+    "llm2esasrec": ("llm2esasrec", {}, SASREC - 2 * (D * D + D) + GATES + SWIGLU),
     "ctrl": ("ctrl", {}, SASREC),
     "ctrl_contrastive": (
         "ctrl",
