@@ -8,9 +8,11 @@ import os
 from importlib import import_module
 from typing import Any
 
-# Threads of torch that wait sleep instead of spinning: beside other processes a training is several times faster, and
-# alone as fast (benchmarks/busy_machine.py). OpenMP reads it when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads of torch that wait for each other spin, which is fastest alone. Beside other processes they burn the time that
+# the others need, and sleeping is several times faster (benchmarks/busy_machine.py). OpenMP reads the policy when torch
+# is imported.
+if hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1) + 0.5:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> Any:
