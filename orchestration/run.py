@@ -106,10 +106,11 @@ def results_table(document: dict[str, Any]) -> str:
     columns = [
         (ranking, metric) for ranking in ("sampled", "full") for metric in ("ndcg@10", "hr@10")
     ]
-    lines = ["  ".join([f"{'':24}", *(f"{f'{r} {m}':>22}" for r, m in columns)])]
+    width = max(map(len, systems), default=0)
+    lines = ["  ".join([" " * width, *(f"{f'{r} {m}':>22}" for r, m in columns)])]
     for name, rankings in systems.items():
         cells = [_cell(rankings.get(ranking, {}).get(metric)) for ranking, metric in columns]
-        lines.append("  ".join([f"{name:24}", *(f"{cell:>22}" for cell in cells)]))
+        lines.append("  ".join([f"{name:{width}}", *(f"{cell:>22}" for cell in cells)]))
     if "users" in document:
         lines.append(f"{document['users']:,} users; 95% bootstrap intervals in brackets")
     return "\n".join(lines)
