@@ -72,7 +72,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_document(params: Path) -> dict[str, Any]:
+def read_document(params: Path) -> dict[Any, Any]:
     """All sections of a file of settings, of which only the names of datasets are checked."""
     try:
         document = yaml.load(params.read_text(encoding="utf-8"), _Loader)
@@ -87,7 +87,7 @@ def read_document(params: Path) -> dict[str, Any]:
     return document
 
 
-def read_section(section: str, params: Path) -> dict[str, Any]:
+def read_section(section: str, params: Path) -> dict[Any, Any]:
     """The mapping below `section`, unchecked; those of the models contain the common `seed`."""
     document = read_document(params)
     values = document.get(section)
