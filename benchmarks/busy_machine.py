@@ -17,7 +17,7 @@ POLICIES = {"sleeping": "PASSIVE", "spinning": "ACTIVE"}
 
 
 def steps_per_second(seconds: float, policy: str) -> float:
-    """The rate of `main` in a process with this policy."""
+    """The result of `count` in a process with this policy."""
     env = os.environ | {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": policy}
     command = [sys.executable, "-m", "benchmarks.busy_machine", "--count", str(seconds)]
     done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)

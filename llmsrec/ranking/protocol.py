@@ -21,9 +21,8 @@ class Evaluation:
     sampled: Ranks
     full: Ranks | None
     users: Float[np.ndarray, "users size"]  # their vectors; of size 0 if the ranker has none
-    lists: Int[
-        np.ndarray, "users top_k"
-    ]  # the first items among all, best first; 0 where there are fewer
+    # the first items among all, best first; 0 where there are fewer
+    lists: Int[np.ndarray, "users top_k"]
 
 
 def evaluate(  # noqa: PLR0913 (all but three are options)

@@ -35,7 +35,7 @@ class CachedRanker(VectorRanker):
 
     def __init__(self, ranker: VectorRanker) -> None:
         self.ranker = ranker
-        self._vectors: dict[tuple[bytes, bytes], Float[np.ndarray, size]] = {}
+        self._vectors: dict[tuple[bytes, bytes], np.ndarray] = {}
 
     def user_vectors(self, histories: Sequences) -> Float[np.ndarray, "users size"]:
         keys = [

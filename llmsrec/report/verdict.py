@@ -10,10 +10,8 @@ from llmsrec.evaluation.per_user import MAIN
 from llmsrec.evaluation.systems import SHUFFLED, label
 
 NEWS = ("bad", "open", "good")  # worst first
-COMBINED = (
-    "recommender",
-    "recommender_without_student",
-)  # hybrids, which are no rivals of the student alone
+# hybrids, which are no rivals of the student alone
+COMBINED = ("recommender", "recommender_without_student")
 SHOWN = 3  # systems that a sentence lists
 
 Statement = dict[str, str]  # news, text

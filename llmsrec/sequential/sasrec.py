@@ -64,9 +64,8 @@ class SASRec(SequenceNetwork):
     @property
     def output_table(self) -> Float[Tensor, "indices size"]:
         """E, unscaled; row 0 is padding. While training, with the dropout of the step."""
-        if self.training and self._dropped_table is not None:
-            return self._dropped_table
-        return self.item_embedding.weight
+        dropped = self._dropped_table if self.training else None
+        return self.item_embedding.weight if dropped is None else dropped
 
     @property
     def item_table(self) -> Float[Tensor, "indices size"]:
@@ -85,10 +84,12 @@ class SASRec(SequenceNetwork):
 
     def _embed(self, histories: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length size"]:
         positions = self.position_embedding.weight[-histories.shape[1] :]
-        if self.training and self._dropped_table is not None:
-            items = functional.embedding(histories, self._dropped_table)
-        else:
-            items = self.item_embedding(histories)
+        dropped = self._dropped_table if self.training else None
+        items = (
+            self.item_embedding(histories)
+            if dropped is None
+            else functional.embedding(histories, dropped)
+        )
         x = items * self.embedding_size**0.5 + positions
         return functional.dropout(x, self.config.dropout, self.training)
 

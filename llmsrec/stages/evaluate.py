@@ -16,7 +16,6 @@ from llmsrec.evaluation.per_user import (
     summarise_lists,
 )
 from llmsrec.evaluation.systems import Inputs, all_rankers
-from llmsrec.llm.backbone import load_backbone
 from llmsrec.ranking.ranker import cached
 from llmsrec.recommender.fitted import FittedRecommender
 from llmsrec.report.cases import select_cases
@@ -27,10 +26,8 @@ from llmsrec.report.previous import previous_run
 from llmsrec.report.probes import metrics_by_group, sequence_diagnostics
 from llmsrec.report.representations import representation_maps
 from llmsrec.report.verdict import verdict
-from llmsrec.sequential.sasrec import SASRec
 from llmsrec.stages import run
-from llmsrec.student.model import LLMSRec
-from llmsrec.training.distributed import default_device
+from llmsrec.student.model import load_student
 
 REPORTS = ("interactions", "splits", "teacher_training", "student_training")
 
@@ -43,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = load_section(EvaluationConfig, "evaluation")
     splits, reports = Splits.load(args.splits), args.reports
-    student = load_student(args, splits)
+    student = load_student(args.student, args.backbone, args.teacher, splits.catalog)
     fitted = FittedRecommender.load(args.recommender)
     parts = {
         name: cached(part) for name, part in fitted.parts(student, splits.catalog).by_name().items()
@@ -79,16 +76,6 @@ def summary(
         "lists": summarise_lists(found.lists, splits),
         **sequence_diagnostics(found, splits, config),
     }
-
-
-def load_student(args: argparse.Namespace, splits: Splits) -> LLMSRec:
-    """The student with its backbone and teacher, on the default device."""
-    return LLMSRec.from_pretrained(
-        args.student,
-        backbone=load_backbone(args.backbone, default_device()),
-        teacher=SASRec.load(args.teacher),
-        catalog=splits.catalog,
-    )
 
 
 def write_metrics(metrics: dict[str, Any], diagnostics: Diagnostics, reports: Path) -> None:

@@ -3,24 +3,16 @@
 from llmsrec.core.config import load_section
 from llmsrec.core.files import sha256, write_json
 from llmsrec.data.splits import Splits
-from llmsrec.llm.backbone import load_backbone
 from llmsrec.recommender.fitted import RecommenderConfig, fit_recommender
-from llmsrec.sequential.sasrec import SASRec
 from llmsrec.stages import paths, run
-from llmsrec.student.model import LLMSRec
-from llmsrec.training.distributed import default_device
+from llmsrec.student.model import load_student
 
 
 def main(argv: list[str] | None = None) -> None:
     args = paths(__doc__, argv, "splits", "teacher", "backbone", "student", "out", "metrics")
     config = load_section(RecommenderConfig, "recommender")
     splits = Splits.load(args.splits)
-    student = LLMSRec.from_pretrained(
-        args.student,
-        backbone=load_backbone(args.backbone, default_device()),
-        teacher=SASRec.load(args.teacher),
-        catalog=splits.catalog,
-    )
+    student = load_student(args.student, args.backbone, args.teacher, splits.catalog)
     digest = sha256(args.student / "model.safetensors")
     fitted = fit_recommender(student, splits, config, digest)
     fitted.save(args.out)

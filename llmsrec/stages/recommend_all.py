@@ -7,13 +7,10 @@ from llmsrec.bulk.ranker import BulkRanker
 from llmsrec.bulk.recommendations import FILE, write_recommendations
 from llmsrec.core.config import Count, load_section
 from llmsrec.data.splits import Splits
-from llmsrec.llm.backbone import load_backbone
 from llmsrec.recommender.fitted import FittedRecommender
-from llmsrec.sequential.sasrec import SASRec
 from llmsrec.sources.s3 import upload
 from llmsrec.stages import paths, run
-from llmsrec.student.model import LLMSRec
-from llmsrec.training.distributed import default_device
+from llmsrec.student.model import load_student
 
 
 @dataclass(frozen=True)
@@ -29,12 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     args = paths(__doc__, argv, "splits", *parts, "out", "scratch")
     config = load_section(RecommendationsConfig, "recommendations")
     splits = Splits.load(args.splits)
-    student = LLMSRec.from_pretrained(
-        args.student,
-        backbone=load_backbone(args.backbone, default_device()),
-        teacher=SASRec.load(args.teacher),
-        catalog=splits.catalog,
-    )
+    student = load_student(args.student, args.backbone, args.teacher, splits.catalog)
     fitted = FittedRecommender.load(args.recommender)
     ranker = BulkRanker(fitted.parts(student, splits.catalog), fitted.weights)
     write_recommendations(ranker, splits, config.k, args.out / FILE, args.scratch)

@@ -17,6 +17,7 @@ from llmsrec.llm.heads import PromptModelConfig
 from llmsrec.llm.retrieval import RetrievalModel
 from llmsrec.llm.variants import LLM_SREC
 from llmsrec.sequential.sasrec import SASRec
+from llmsrec.training.distributed import default_device
 
 
 class LLMSRec(RetrievalModel):
@@ -66,3 +67,13 @@ class LLMSRec(RetrievalModel):
         model = cls(config, backbone, teacher, catalog)
         model.heads.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()
+
+
+def load_student(folder: Path, backbone: Path, teacher: Path, catalog: Catalog) -> LLMSRec:
+    """The student with the models of these folders, on the default device; raises as `LLMSRec.from_pretrained`."""
+    return LLMSRec.from_pretrained(
+        folder,
+        backbone=load_backbone(backbone, default_device()),
+        teacher=SASRec.load(teacher),
+        catalog=catalog,
+    )

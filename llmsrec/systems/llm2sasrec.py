@@ -1,22 +1,21 @@
 """LLM2SASRec (LLM2Sequential, arXiv 2402.01339): SASRec whose item table starts from a language model's item states.
 
-The original reduces the vectors by principal components, among others; here these are whitened and have the spread of
-the usual table.
+The original reduces the vectors by principal components, among others; here these are whitened and scaled to
+the standard deviation of the default table.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from llmsrec.core.config import Count
-from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.sequential.trainer import TeacherConfig, training_stage
-from llmsrec.systems.system import Stage, TrainingInput
+from llmsrec.sequential.trainer import TeacherConfig
+from llmsrec.systems.causal import CausalSystem
+from llmsrec.systems.system import TrainingInput
 from llmsrec.systems.text_vectors import encoder_of, start_table, text_vectors, whitened
 
 
 @dataclass(frozen=True)
-class LLM2SASRec:
+class LLM2SASRec(CausalSystem):
     """`config` is the section `teacher` with the changes of the system."""
 
     config: TeacherConfig
@@ -30,10 +29,3 @@ class LLM2SASRec:
         )
         start_table(network, whitened(texts, network.embedding_size))
         return network
-
-    def stages(self, network: SASRec, inputs: TrainingInput) -> Iterator[Stage]:
-        config = replace(self.config, seed=inputs.seed)
-        yield Stage(*training_stage(network, inputs.splits, config, "LLM2SASRec"))
-
-    def model(self, network: SASRec, inputs: TrainingInput) -> SequentialRanker:
-        return SequentialRanker(network)

@@ -1,17 +1,16 @@
 """SASRec on item texts (specification 9): frozen text vectors through a trained adapter replace the item table."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmsrec.core.config import Count
-from llmsrec.sequential.ranker import SequentialRanker
 from llmsrec.sequential.sasrec import SASRec
-from llmsrec.sequential.trainer import TeacherConfig, training_stage
-from llmsrec.systems.system import Stage, TrainingInput
+from llmsrec.sequential.trainer import TeacherConfig
+from llmsrec.systems.causal import CausalSystem
+from llmsrec.systems.system import TrainingInput
 from llmsrec.systems.text_vectors import encoder_of, standardised, text_vectors
 
 
@@ -41,7 +40,7 @@ class TextTable(nn.Module):
 
 
 @dataclass(frozen=True)
-class SASRecText:
+class SASRecText(CausalSystem):
     """`config` is the section `teacher` with the changes of the system."""
 
     config: TeacherConfig
@@ -57,10 +56,3 @@ class SASRecText:
         assert isinstance(network.item_embedding, nn.Embedding)
         network.item_embedding = TextTable(texts, self.adapter_size, network.item_embedding)
         return network
-
-    def stages(self, network: SASRec, inputs: TrainingInput) -> Iterator[Stage]:
-        config = replace(self.config, seed=inputs.seed)
-        yield Stage(*training_stage(network, inputs.splits, config, "SASRec on texts"))
-
-    def model(self, network: SASRec, inputs: TrainingInput) -> SequentialRanker:
-        return SequentialRanker(network)

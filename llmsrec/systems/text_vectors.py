@@ -105,7 +105,7 @@ def whitened(
 
 
 def start_table(network: SASRec, components: Float[Tensor, "indices components"]) -> None:
-    """The first columns of the item table become `components`, with the spread of the usual initialisation."""
+    """The first columns of the item table become `components`, scaled to its standard deviation."""
     with torch.no_grad():
         table = network.item_embedding.weight
         scale = table[1:].std() / components[1:].std()

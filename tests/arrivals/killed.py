@@ -1,35 +1,20 @@
 """Usage: FOLDER, with inbox/ and data/. For every n: import, get killed at the n-th disk change, import again."""
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
 
 from llmsrec.arrivals.inbox import FolderInbox
 from tests.arrivals.test_importer import import_all
-
-CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.copyfile", "shutil.rmtree"}
+from tests.killing import killed_at
 
 
 def work(folder: Path, kill_at: int | None) -> int:
     """Import in a child process; returns its exit status."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    changes = 0
-
-    def count(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal changes
-        writes = event == "open" and isinstance(arguments[1], str) and "w" in arguments[1]
-        if event in CHANGES or writes:
-            changes += 1
-            if changes == kill_at:
-                os._exit(9)
-
-    sys.addaudithook(count)
-    import_all(FolderInbox(folder / "inbox"), folder / "data" / "shop")
-    os._exit(0)
+    return killed_at(
+        kill_at, lambda: import_all(FolderInbox(folder / "inbox"), folder / "data" / "shop")
+    )
 
 
 def main(start: Path) -> None:

@@ -2,7 +2,6 @@
 
 Prints the number of kills; fails where the file then differs from that of a run without a kill, or is there in part."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,29 +9,19 @@ from llmsrec.bulk import recommendations
 from llmsrec.bulk.ranker import BulkRanker
 from llmsrec.data.splits import Splits
 from llmsrec.serving.recommender import Recommender
+from tests.killing import killed_at
 
-CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
 recommendations.SHARD, recommendations.ROW_GROUP = 48, 1
 
 
 def work(ranker: BulkRanker, splits: Splits, folder: Path, kill_at: int | None) -> int:
     """Write `out` in `folder` in a child process; returns its exit status."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    changes = 0
-
-    def count(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal changes
-        writes = event == "open" and isinstance(arguments[1], str) and "w" in arguments[1]
-        if event in CHANGES or writes:
-            changes += 1
-            if changes == kill_at:
-                os._exit(9)
-
-    sys.addaudithook(count)
-    recommendations.write_recommendations(ranker, splits, 5, folder / "out", folder / "scratch")
-    os._exit(0)
+    return killed_at(
+        kill_at,
+        lambda: recommendations.write_recommendations(
+            ranker, splits, 5, folder / "out", folder / "scratch"
+        ),
+    )
 
 
 def main(artifacts: Path, folder: Path) -> None:

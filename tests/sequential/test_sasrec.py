@@ -212,6 +212,7 @@ def test_a_step_with_ligr_layers_has_one_dropout_mask_of_the_item_table() -> Non
     model.config = replace(model.config, dropout=0.0)
     states = model(histories)
     states.sum().backward()
+    assert model.item_embedding.weight.grad[[5, 9, 2]].any()
     assert (model.item_embedding.weight.grad[[5, 9, 2]] != 0)[~kept[[5, 9, 2]]].sum() == 0
     torch.testing.assert_close(model.item_table, values)
     model.begin_step()
