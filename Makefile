@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SPARK := $(VENV)/.spark
+EXPLORE := $(VENV)/.explore
+OTHERS := $(VENV)/.others
 
 install = $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable '.[$(EXTRAS)]' 2>&1 \
 	| tee $(VENV)/install.log | { grep --line-buffered -E '^(Downloading|Installing collected|Successfully installed|ERROR)' || true; } | cut -c1-160; \
@@ -19,7 +20,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-robust check format ui stack serve bench soak fuzz clean
+.PHONY: help setup run explore test test-all test-robust check format ui stack serve bench soak fuzz clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,10 +30,13 @@ setup: $(STAMP)  ## make .venv and install the pinned packages
 run: setup  ## build every asset of every dataset in params.yaml, print the result table
 	@python -m orchestration.run
 
+explore: $(EXPLORE)  ## a page on http://127.0.0.1:8501 to try the trained datasets: histories, their order, new products
+	@llmsrec explore
+
 test: setup check  ## lint, types and the tests of everything that takes seconds
 	$(pytest) -m "not slow"
 
-test-all: setup $(SPARK) check  ## all tests: also whole pipelines, longer trainings, Spark
+test-all: setup $(OTHERS) check  ## all tests: also whole pipelines, longer trainings, Spark, the page in a browser
 	$(pytest)
 
 test-robust: setup  ## all tests, twice each under two sets of conditions: kernels, threads, order, load, locale, user (hours)
@@ -80,9 +84,15 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(install)
 	@touch $@
 
-# The other SQL engine: half a gigabyte that only its tests need.
-$(SPARK): EXTRAS := spark
-$(SPARK): $(STAMP)
-	@echo "installing Spark into $(VENV), for its tests"
+$(EXPLORE): EXTRAS := explore
+$(EXPLORE): $(STAMP)
+	@echo "installing Streamlit into $(VENV)"
+	@$(install)
+	@touch $@
+
+# What only some tests need: half a gigabyte of Spark, and a driver of browsers.
+$(OTHERS): EXTRAS := spark,browser
+$(OTHERS): $(EXPLORE)
+	@echo "installing Spark and Playwright into $(VENV), for their tests"
 	@$(install)
 	@touch $@

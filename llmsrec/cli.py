@@ -1,6 +1,7 @@
 """The command line. Slow libraries are imported inside the commands that need them."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -110,6 +111,32 @@ def results(
     _show(table)
     for statement in metrics["verdict"]:
         _show(f"{statement['news']:>5}: {statement['text']}")
+
+
+@app.command()
+def explore(
+    artifacts: Annotated[Path, typer.Option(help="Folder of the trained datasets.")] = Path(
+        "artifacts"
+    ),
+    port: Annotated[int, typer.Option(help="Of the page, on 127.0.0.1.")] = 8501,
+) -> None:
+    """Open a page to try the trained datasets: histories, their order, new products."""
+    from importlib.util import find_spec
+
+    if find_spec("streamlit") is None:
+        sys.exit("error: Streamlit is not installed: pip install 'llmsrec[explore]'")
+    page = Path(__file__).parent / "explore" / "page.py"
+    options = {
+        "server.address": "127.0.0.1",
+        "server.port": port,
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+    }
+    given = [f"--{name}={value}" for name, value in options.items()]
+    command = [sys.executable, "-m", "streamlit", "run", str(page), *given, "--", str(artifacts)]
+    os.execv(sys.executable, command)
 
 
 @app.command()

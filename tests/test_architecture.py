@@ -59,6 +59,7 @@ DOORS = {
         "orchestration/registry.py",
     ],
     "argparse": ["llmsrec/stages", "orchestration/registry.py", "studies"],
+    "streamlit": ["llmsrec/explore"],
     "dvc": ["orchestration/dvc_project.py"],
     "dagster": ["orchestration"],
 }
