@@ -23,6 +23,9 @@ def stage_metadata(root: Path, stage: Stage, result: Result, mlflow: str | None)
         "seconds": round(result.seconds, 1),
         "outputs": outputs_table(stage),
     }
+    metrics = metrics_of(root, stage)
+    if text := headline(stage.meta.get("headline", {}), metrics):
+        shown["headline"] = text
     if mlflow is not None:
         shown["mlflow_run"] = dg.MetadataValue.url(mlflow)
     for name, path in stage.meta.get("links", {}).items():
@@ -32,9 +35,18 @@ def stage_metadata(root: Path, stage: Stage, result: Result, mlflow: str | None)
         shown["picture"] = picture_of(picture)
     if sentences := verdict_of(root, stage):
         shown["verdict"] = dg.MetadataValue.md("\n".join(f"- {text}" for text in sentences))
-    for name, value in list(metrics_of(root, stage).items())[:METRIC_LIMIT]:
+    for name, value in list(metrics.items())[:METRIC_LIMIT]:
         shown.setdefault(name.replace("@", "_at_"), value)
     return shown
+
+
+def headline(names: Mapping[str, str], metrics: Mapping[str, float]) -> str:
+    """The metrics that a person looks at first, as `label number`; `names` has their names by label."""
+    found = {label: metrics[name] for label, name in names.items() if name in metrics}
+    return ", ".join(
+        f"{label} {value:,}" if isinstance(value, int) else f"{label} {value:.4f}"
+        for label, value in found.items()
+    )
 
 
 def metrics_of(root: Path, stage: Stage) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Dagster assets derived from dvc.yaml: a stage is an asset, the items of its matrix are the partitions.
 
 `meta.dagster` of a stage may hold: group, pool, checks (a validation report), gates (a report and the names of its
-results, an asset check for each), links (name: file), picture.
+results, an asset check for each), links (name: file), picture, headline (label: name of a metric).
 This module depends on nothing of this project; it reads any DVC project.
 """
 

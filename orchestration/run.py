@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import textwrap
 import time
@@ -23,6 +24,7 @@ MARKS = {"bad": "✗", "open": "•", "good": "✓"}  # of the news of a stateme
 def main() -> int:
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # of MLflow's first migration
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     prepare()
     try:
         from orchestration.definitions import JOB, ROOT, datasets, defs
@@ -33,10 +35,11 @@ def main() -> int:
     start = time.monotonic()
     with dg.DagsterInstance.get() as instance:
         for dataset, source in datasets().items():
-            print(f"\n{dataset} (from {source})", flush=True)
-            result = run_job(job, instance, dataset)
+            log = ROOT / "scratch" / dataset / "run.log"
+            print(f"\n{dataset} (from {source}); details in {os.path.relpath(log)}", flush=True)
+            result = run_job(job, instance, dataset, log)
             if not result.success:
-                print_failures(dataset, result)
+                print_failures(dataset, result, log)
                 return 1
     for dataset in datasets():
         print_results(dataset, ROOT / "reports" / dataset)
@@ -47,9 +50,11 @@ def main() -> int:
 
 
 def run_job(
-    job: dg.JobDefinition, instance: dg.DagsterInstance, dataset: str
+    job: dg.JobDefinition, instance: dg.DagsterInstance, dataset: str, log: Path
 ) -> dg.ExecuteInProcessResult:
-    """Run the job in this process, after other runs of the dataset have ended and dead runs are marked as failed."""
+    """Run the job in this process, after other runs of the dataset have ended and dead runs are marked as failed.
+
+    Every message of its steps is written to `log`."""
     release_dataset = run_liveness.lock_dataset(
         dataset, lambda line: print(f"    {line}", flush=True)
     )
@@ -64,7 +69,7 @@ def run_job(
         return job.execute_in_process(
             instance=instance,
             partition_key=dataset,
-            run_config={"loggers": {"terminal": {}}},
+            run_config={"loggers": {"terminal": {"config": {"file": str(log)}}}},
             raise_on_error=False,
             run_id=run_id,
         )
@@ -73,7 +78,7 @@ def run_job(
         release_dataset()
 
 
-def print_failures(dataset: str, result: dg.ExecuteInProcessResult) -> None:
+def print_failures(dataset: str, result: dg.ExecuteInProcessResult, log: Path) -> None:
     """Print the error of each failed step to stderr."""
     for event in result.all_events:
         if event.event_type == dg.DagsterEventType.STEP_FAILURE:
@@ -82,7 +87,7 @@ def print_failures(dataset: str, result: dg.ExecuteInProcessResult) -> None:
             text = failure.description if failure else data.error_display_string
             print(f"\nerror: {text}", file=sys.stderr)
     print(
-        f"\n{dataset}: stopped; the assets built so far are kept and will not be built again.",
+        f"\n{dataset}: stopped; the assets built so far are kept and will not be built again. The log: {log}",
         file=sys.stderr,
     )
 

@@ -45,6 +45,7 @@ stages:
       dagster:
         links: {page: "reports/${item.dataset}/page.html"}
         picture: "reports/${item.dataset}/dot.png"
+        headline: {words: words, longest: length.max@1, absent: nothing}
     matrix: {dataset: "${datasets}"}
     cmd: python steps/counts.py out/${item.dataset}/words out/${item.dataset}/longest.txt reports/${item.dataset}
     params: [counts]

@@ -135,6 +135,7 @@ def test_a_materialisation_shows_metrics_sizes_links_and_the_picture(
     assert shown["words"] == 6
     assert shown["length.max_at_1"] == 5
     assert "sound" not in shown, "a truth value is no metric"
+    assert shown["headline"] == "words 6, longest 5"
     assert shown["verdict"] == "- Few words.\n- Short words."
     assert shown["page"] == str(built / "reports/north/page.html")
     assert shown["picture"].startswith("![dot](data:image/png;base64,iVBOR")

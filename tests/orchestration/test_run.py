@@ -1,7 +1,9 @@
 """What `make run` prints: the result table, failures, and a run as a person follows it."""
 
+import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from orchestration import instance as home
 from orchestration.run import print_failures, print_results, results_table, verdict_lines
-from orchestration.terminal import terminal_logger
+from orchestration.terminal import Screen, terminal_logger
 
 
 def score(value: float) -> dict[str, float]:
@@ -73,7 +75,10 @@ def test_results_are_printed_with_the_place_of_the_report(
 @dg.asset
 def first(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     context.log.info("half of it is done")
-    return dg.MaterializeResult(metadata={"outcome": "ran", "seconds": 1.5})
+    context.log.warning("a file is missing")
+    return dg.MaterializeResult(
+        metadata={"outcome": "ran", "seconds": 1.5, "headline": "NDCG@10 0.4000"}
+    )
 
 
 @dg.asset(deps=[first])
@@ -86,40 +91,68 @@ def third() -> None:
     """Never reached."""
 
 
-def execute(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+def execute(instance: dg.DagsterInstance, log: Path) -> dg.ExecuteInProcessResult:
     job = dg.Definitions(
         assets=[first, second, third],
         jobs=[dg.define_asset_job("all")],
         loggers={"terminal": terminal_logger},
     ).resolve_job_def("all")
-    config = {"loggers": {"terminal": {}}}
+    config = {"loggers": {"terminal": {"config": {"file": str(log)}}}}
     return job.execute_in_process(instance=instance, raise_on_error=False, run_config=config)
 
 
 def test_a_failure_is_reported_with_its_message_and_remedy(
-    instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
+    instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    print_failures("shop", execute(instance))
+    log = tmp_path / "logs" / "run.log"
+    print_failures("shop", execute(instance, log), log)
     said = capsys.readouterr().err
     assert said.startswith("\nerror: second failed\nerror: 3 users, expected 50\n")
     assert "shop: stopped; the assets built so far are kept and will not be built again." in said
+    assert str(log) in said
     assert "Traceback" not in said
     assert said.count("error: second failed") == 1
 
 
-def test_a_run_prints_a_line_per_step(
-    instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
+def test_a_run_prints_a_line_for_each_asset_and_logs_the_rest(
+    instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    execute(instance)
+    execute(instance, tmp_path / "run.log")
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "▶ first",
-        "    half of it is done",
-        "✓ first: ran, 1.5 s",
-        "▶ second",
+        "  a file is missing",
+        "✓ first               1.5 s  ran        NDCG@10 0.4000",
         "✗ second failed",
-        "    Dependencies for step third failed: ['second']. Not executing.",
+        "  Dependencies for step third failed: ['second']. Not executing.",
     ]
+    logged = [line.partition(" ")[2] for line in (tmp_path / "run.log").read_text().splitlines()]
+    assert logged[:4] == ["▶ first", "half of it is done", "a file is missing", "▶ second"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_the_state_in_a_line_that_is_replaced() -> None:
+    output = Terminal()
+    screen = Screen(output)
+    screen.change("▶ teacher  10%")
+    screen.change("▶ teacher " + "very long " * 100)
+    screen.keep("✓ teacher")
+    first, second, last = output.getvalue().split("\r\x1b[2K")[1:]
+    assert first == "▶ teacher  10%"
+    assert "\n" not in second
+    assert len(second) < shutil.get_terminal_size().columns
+    assert last == "✓ teacher\n"
+
+
+def test_elsewhere_the_state_is_printed_now_and_then() -> None:
+    output = io.StringIO()
+    rare, often = Screen(output, every=1e9), Screen(output, every=0)
+    rare.change("▶ teacher  10%")
+    often.change("▶ teacher  20%")
+    assert output.getvalue() == "▶ teacher  20%\n"
 
 
 def test_dagster_keeps_its_home_in_the_project_and_its_configuration_in_infra(

@@ -39,7 +39,7 @@ from orchestration.terminal import terminal_logger
 job = dg.define_asset_job("pipeline", selection=dg.AssetSelection.assets("slow"))
 defs = dg.Definitions(assets=[slow], jobs=[job], loggers={"terminal": terminal_logger})
 with dg.DagsterInstance.get() as instance:
-    result = run.run_job(defs.resolve_job_def("pipeline"), instance, "shop")
+    result = run.run_job(defs.resolve_job_def("pipeline"), instance, "shop", Path(sys.argv[1] + ".log"))
     print("ended", result.success, flush=True)
 """
 

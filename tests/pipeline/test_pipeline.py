@@ -159,7 +159,7 @@ def dagster_after_dvc(by_dvc: Build) -> tuple[str, set[str]]:
 
 def outcomes(printed: str) -> dict[str, str]:
     """What became of each asset, as `make run` prints it."""
-    return dict(re.findall(r"✓ (\w+): (\w+),", printed))
+    return dict(re.findall(r"^✓ (\w+) +[\d.]+ s  (\w+)", printed, re.MULTILINE))
 
 
 def test_make_run_builds_every_asset(tutorial: Tutorial) -> None:
