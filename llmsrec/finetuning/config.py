@@ -6,6 +6,7 @@ from typing import Literal
 from llmsrec.core.config import Amount, Count, Natural, Share
 from llmsrec.llm.backbone import Backbone
 from llmsrec.llm.heads import PromptModelConfig
+from llmsrec.llm.prompts import PromptKind
 from llmsrec.sequential.sasrec import SASRec
 
 
@@ -13,6 +14,7 @@ from llmsrec.sequential.sasrec import SASRec
 class FineTuningConfig:
     """Prompts, heads, negatives, learning rate and validation; params.yaml explains each field."""
 
+    prompt: PromptKind
     window: Count
     title_tokens: Count
     max_prompt_tokens: Count
@@ -63,4 +65,5 @@ class FineTuningConfig:
             backbone=backbone.digest,
             teacher=teacher.digest,
             item_vector_dropout=self.item_vector_dropout,
+            prompt=self.prompt,
         )

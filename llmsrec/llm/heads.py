@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from llmsrec.core.config import Share
+from llmsrec.llm.prompts import PromptKind
 from llmsrec.llm.variants import LLM_SREC, LLMVariant
 
 CENTERED_SCALE = (
@@ -29,6 +30,7 @@ class PromptModelConfig:
     backbone: str
     teacher: str
     item_vector_dropout: Share
+    prompt: PromptKind = "full"  # of models that were saved before there was another
 
 
 def mlp(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -26,6 +26,7 @@ ITEM_START = "Product: "
 ITEM_END = ". Compress this product into one vector:"
 DATE_TOKENS = 11  # upper bound: a date and a space are 11 bytes, and a byte is at most one token
 
+PromptKind = Literal["full", "lean"]
 Row = tuple[list[int], list[int], list[int]]  # tokens, positions, segments
 
 
@@ -77,13 +78,16 @@ class Prompts:
 
 @dataclass(frozen=True)
 class PromptShape:
-    """The sizes of prompts, in purchases and tokens, and which of the teacher's vectors they hold."""
+    """The sizes of prompts, in purchases and tokens, and what they hold.
+
+    `lean` prompts have neither numbers and dates of purchases nor the sentences before read-outs."""
 
     window: int
     title_tokens: int
     max_prompt_tokens: int
     user_vector: bool = False
     item_vectors: bool = True
+    lean: bool = False
 
 
 class PromptBuilder:
@@ -97,12 +101,16 @@ class PromptBuilder:
         self.titles = [
             self.encode(f'"{title}')[: shape.title_tokens] + self.encode('"') for title in titles
         ]
-        self._numbers = [self.encode(f"[{number}] ") for number in range(1, shape.window + 1)]
+        numbers = ["" if shape.lean else f"[{number}] " for number in range(1, shape.window + 1)]
+        self._numbers = [self.encode(number) for number in numbers]
         self._placeholder = [*self.encode(" "), HIST] if shape.item_vectors else []
         self._separator = self.encode("; ")
-        self._date = lru_cache(maxsize=None)(lambda day: self.encode(day_text(day) + " "))
-        self._user_start, self._end = self.encode(USER_START), [*self.encode(USER_END), UOUT]
-        self._item_start, self._item_end = self.encode(ITEM_START), self.encode(ITEM_END)
+        self._date = lru_cache(maxsize=None)(
+            lambda day: [] if shape.lean else self.encode(day_text(day) + " ")
+        )
+        user_end, item_end = ("", "") if shape.lean else (USER_END, ITEM_END)
+        self._user_start, self._end = self.encode(USER_START), [*self.encode(user_end), UOUT]
+        self._item_start, self._item_end = self.encode(ITEM_START), self.encode(item_end)
         self._user_vector = [self.encode(text) for text in USER_VECTOR]
         self._check_length()
 
@@ -215,8 +223,8 @@ class PromptBuilder:
     def _check_length(self) -> None:
         """Titles are cut, so the longest prompt is known: no read-out is cut off (specification 6.9)."""
         marks = len([*self.encode('"'), *self._placeholder, *self._separator])
-        number = max(map(len, self._numbers))
-        purchase = number + DATE_TOKENS + self.shape.title_tokens + marks
+        number = max(map(len, self._numbers)) + (0 if self.shape.lean else DATE_TOKENS)
+        purchase = number + self.shape.title_tokens + marks
         fixed = [*self.start, *self._user_start, *self._end, *chain(*self._user_vector)]
         longest = len(fixed) + 1 + self.window * purchase
         if longest > self.shape.max_prompt_tokens:

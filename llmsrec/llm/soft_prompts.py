@@ -47,6 +47,7 @@ class SoftPrompts(nn.Module):
             config.max_prompt_tokens,
             user_vector=variant.user_vector,
             item_vectors=variant.item_vectors,
+            lean=config.prompt == "lean",
         )
         table = teacher.item_table
         if variant.code_size is not None:

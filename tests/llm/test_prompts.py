@@ -66,6 +66,14 @@ def test_an_item_prompt_word_for_word() -> None:
     )
 
 
+def test_lean_prompts_hold_titles_and_placeholders() -> None:
+    lean = builder(lean=True)
+    assert user_text(lean, [1, 3], [FIRST, FIRST + 9 * DAY]) == (
+        'Purchases of one shopper, oldest first: "Red mug" <HIST>; "Tea" <HIST> <UOUT>'
+    )
+    assert text_of(lean.item(2)) == 'Product: "A 12" rule" <HIST> <IOUT>'
+
+
 def test_a_user_prompt_with_the_recommenders_description() -> None:
     assert user_text(builder(user_vector=True), [3], [FIRST]) == (
         "A recommender describes this shopper as <UREP>. Purchases of one shopper, oldest first: "
@@ -194,9 +202,10 @@ def least_limit(**options: Any) -> int:
     raise AssertionError("no limit is accepted")
 
 
-def test_the_limit_is_that_of_the_longest_prompt() -> None:
+@pytest.mark.parametrize("lean", [False, True])
+def test_the_limit_is_that_of_the_longest_prompt(lean: bool) -> None:
     """Not a token less; and no stricter than the separator that the last entry has not."""
-    options: dict[str, Any] = {"titles": ["", "x" * 500], "user_vector": True}
+    options: dict[str, Any] = {"titles": ["", "x" * 500], "user_vector": True, "lean": lean}
     limit = least_limit(**options)
     longest = builder(**options).user(np.array([1] * 10), np.array([FIRST] * 10))
     assert len(longest) <= limit <= len(longest) + 20

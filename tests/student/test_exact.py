@@ -52,20 +52,21 @@ def student_config(**changes: Any) -> StudentConfig:
 @settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.integers(0, 10_000), st.integers(1, 12))
+@given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from(["full", "lean"]))
 def test_users_equal_the_oracle_in_any_batch(
-    student: Build, backbone: Backbone, causal_lm: Any, seed: int, longest: int
+    student: Build, backbone: Backbone, causal_lm: Any, seed: int, longest: int, prompt: str
 ) -> None:
-    model = student(backbone)
+    model = student(backbone, prompt=prompt)
     histories = random_histories(seed, 5, longest, 40)
     assert_close(model.represent_users(histories), Oracle(model, causal_lm).users(histories))
 
 
+@pytest.mark.parametrize("prompt", ["full", "lean"])
 @pytest.mark.parametrize("cached", [False, True])
 def test_items_equal_the_oracle_with_and_without_kept_texts(
-    student: Build, backbone: Backbone, causal_lm: Any, cached: bool
+    student: Build, backbone: Backbone, causal_lm: Any, cached: bool, prompt: str
 ) -> None:
-    model = student(backbone)
+    model = student(backbone, prompt=prompt)
     assert model.cache_prefixes(1.0 if cached else 0.0) is cached
     items = np.array([7, 3, 3, 40, 1, 22])
     assert_close(model.represent_items(items), Oracle(model, causal_lm).items(items.tolist()))
@@ -74,11 +75,12 @@ def test_items_equal_the_oracle_with_and_without_kept_texts(
 @settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.integers(0, 10_000), st.integers(1, 10))
+@given(st.integers(0, 10_000), st.integers(1, 10), st.sampled_from(["full", "lean"]))
 def test_a_growing_history_equals_separate_prompts(
-    student: Build, backbone: Backbone, causal_lm: Any, seed: int, longest: int
+    student: Build, backbone: Backbone, causal_lm: Any, seed: int, longest: int, prompt: str
 ) -> None:
-    model, oracle = student(backbone), Oracle(student(backbone), causal_lm)
+    model = student(backbone, prompt=prompt)
+    oracle = Oracle(student(backbone, prompt=prompt), causal_lm)
     histories = random_histories(seed, 4, longest, 40)
     first = np.random.default_rng(seed).integers(0, histories.lengths)
     expected = [

@@ -25,17 +25,24 @@ def model(student: Callable[..., LLMSRec], backbone: Backbone) -> LLMSRec:
     return student(backbone, window=6).eval()
 
 
+@pytest.fixture(params=["full", "lean"])
+def any_model(
+    request: pytest.FixtureRequest, student: Callable[..., LLMSRec], backbone: Backbone
+) -> LLMSRec:
+    return student(backbone, window=6, prompt=request.param).eval()
+
+
 def same(model: LLMSRec, users: UserKVCache, histories: Sequences) -> None:
     with torch.no_grad():
         plain = model.represent_users(histories)
     torch.testing.assert_close(users.represent(histories), plain, atol=1e-5, rtol=1e-5)
 
 
-def test_a_growing_history_equals_a_first_read(model: LLMSRec) -> None:
+def test_a_growing_history_equals_a_first_read(any_model: LLMSRec) -> None:
     """Also beyond the window, and when it is asked for again."""
-    users = UserKVCache(model, 100.0)
+    users = UserKVCache(any_model, 100.0)
     for length in [1, 2, 3, 3, 5, 6, 7, 8, 14, 14]:
-        same(model, users, shoppers(LONG[:length]))
+        same(any_model, users, shoppers(LONG[:length]))
 
 
 def test_for_a_returning_user_only_new_tokens_are_read(
