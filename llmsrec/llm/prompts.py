@@ -101,13 +101,10 @@ class PromptBuilder:
         self.titles = [
             self.encode(f'"{title}')[: shape.title_tokens] + self.encode('"') for title in titles
         ]
-        numbers = ["" if shape.lean else f"[{number}] " for number in range(1, shape.window + 1)]
-        self._numbers = [self.encode(number) for number in numbers]
+        self._numbers = [self.encode(f"[{number}] ") for number in range(1, shape.window + 1)]
         self._placeholder = [*self.encode(" "), HIST] if shape.item_vectors else []
         self._separator = self.encode("; ")
-        self._date = lru_cache(maxsize=None)(
-            lambda day: [] if shape.lean else self.encode(day_text(day) + " ")
-        )
+        self._date = lru_cache(maxsize=None)(lambda day: self.encode(day_text(day) + " "))
         user_end, item_end = ("", "") if shape.lean else (USER_END, ITEM_END)
         self._user_start, self._end = self.encode(USER_START), [*self.encode(user_end), UOUT]
         self._item_start, self._item_end = self.encode(ITEM_START), self.encode(item_end)
@@ -163,17 +160,14 @@ class PromptBuilder:
 
     def growing_users(self, histories: Sequences, skipped: Int[np.ndarray, "rows"]) -> Prompts:
         """A prompt per history of at most `window` purchases, with a read-out after each but its first `skipped`."""
-        rows = [
-            self._growing(histories[row], histories.times(row), int(skipped[row]))
-            for row in range(len(histories))
-        ]
+        places = range(len(histories))
+        rows = [self._growing(histories[r], histories.times(r), int(skipped[r])) for r in places]
         return self.join(rows, histories)
 
     def join(self, rows: list[Row], placeholder_items: Sequences) -> Prompts:
         """Rows as one batch; `placeholder_items` are ignored if the prompts hold no item vectors."""
-        return _prompts(
-            rows, placeholder_items if self.shape.item_vectors else from_rows([[]] * len(rows))
-        )
+        none = from_rows([[]] * len(rows))
+        return _prompts(rows, placeholder_items if self.shape.item_vectors else none)
 
     def _growing(
         self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"], skipped: int
@@ -203,19 +197,17 @@ class PromptBuilder:
     def _purchases(
         self, items: Int[np.ndarray, "n"], times: Int[np.ndarray, "n"]
     ) -> Iterator[list[int]]:
-        """The tokens of each purchase: number, date, title, placeholder."""
+        """The tokens of each purchase: number and date, unless lean; title, placeholder."""
         days = (times // 86_400_000).tolist()
         for number, (item, day) in enumerate(zip(items.tolist(), days, strict=True)):
             separator = self._separator if number else []
-            date, title = self._date(day), self.titles[item]
-            yield [*separator, *self._numbers[number], *date, *title, *self._placeholder]
+            label = [] if self.shape.lean else [*self._numbers[number], *self._date(day)]
+            yield [*separator, *label, *self.titles[item], *self._placeholder]
 
     def items(self, item_indices: Int[np.ndarray, "n"]) -> Prompts:
         """A prompt per item index."""
-        items = item_indices.tolist()
-        return self.join(
-            [_plain(self.item(item)) for item in items], from_rows([[i] for i in items])
-        )
+        rows = [_plain(self.item(item)) for item in item_indices.tolist()]
+        return self.join(rows, from_rows([[item] for item in item_indices.tolist()]))
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -223,15 +215,14 @@ class PromptBuilder:
     def _check_length(self) -> None:
         """Titles are cut, so the longest prompt is known: no read-out is cut off (specification 6.9)."""
         marks = len([*self.encode('"'), *self._placeholder, *self._separator])
-        number = max(map(len, self._numbers)) + (0 if self.shape.lean else DATE_TOKENS)
-        purchase = number + self.shape.title_tokens + marks
+        label = 0 if self.shape.lean else max(map(len, self._numbers)) + DATE_TOKENS
+        purchase = label + self.shape.title_tokens + marks
         fixed = [*self.start, *self._user_start, *self._end, *chain(*self._user_vector)]
         longest = len(fixed) + 1 + self.window * purchase
         if longest > self.shape.max_prompt_tokens:
             raise ConfigError(
-                f"a prompt of {self.window} purchases may need {longest} tokens, more than "
-                f"student.max_prompt_tokens {self.shape.max_prompt_tokens}: lower student.title_tokens "
-                "or student.window"
+                f"a prompt of {self.window} purchases may need {longest} tokens, more than student.max_prompt_tokens "
+                f"{self.shape.max_prompt_tokens}: lower student.title_tokens or student.window"
             )
 
 
