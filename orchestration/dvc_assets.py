@@ -151,7 +151,12 @@ def _record(project: DvcProject, run: TrackedRun, stage: Stage, result: Result) 
     if result.outcome == "failed":
         return
     run.tags["dvc_hash"] = stage.data_version
-    run.metrics = {"seconds": result.seconds, **metrics_of(project.root, stage)}
+    metrics = metrics_of(project.root, stage)
+    run.metrics = {"seconds": result.seconds, **metrics}
+    names = stage.meta.get("headline", {})
+    run.headline = {
+        f"{stage.name} {label}": metrics[key] for label, key in names.items() if key in metrics
+    }
     paths = [output.path for output in stage.outputs if output.kind != "data"]
     paths += [*stage.meta.get("links", {}).values(), *filter(None, [stage.meta.get("picture")])]
     run.artifacts = [project.root / path for path in dict.fromkeys(paths)]

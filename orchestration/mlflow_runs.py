@@ -24,7 +24,9 @@ FORBIDDEN = re.compile(r"[^\w\-. :/]")  # characters that MLflow refuses in name
 
 @dataclass
 class TrackedRun:
-    """An active run; the caller fills outcome, tags, metrics and artifacts, which are logged when it ends."""
+    """An active run; the caller fills outcome, tags, metrics and artifacts, which are logged when it ends.
+
+    `headline` holds the metrics that are logged to the parent run too."""
 
     run_id: str
     env: Mapping[str, str]
@@ -32,6 +34,7 @@ class TrackedRun:
     outcome: str = "failed"
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    headline: dict[str, float] = field(default_factory=dict)
     artifacts: list[Path] = field(default_factory=list)
 
 
@@ -67,7 +70,7 @@ class MlflowRuns:
     def start_run(
         self, name: str, parent: ParentRun, params: Mapping[str, Any], start: float | None = None
     ) -> Iterator[TrackedRun]:
-        """A child run of `parent`; `start` is in seconds since the epoch, by default now.
+        """A child run of `parent`, named by dataset and stage; `start` is in seconds since the epoch, by default now.
 
         Its status is FINISHED if the block ends with an outcome other than `failed`, KILLED if it is interrupted.
         """
@@ -75,7 +78,8 @@ class MlflowRuns:
         parent_id = self._parent_id(client, experiment, parent)
         tags = {"mlflow.parentRunId": parent_id, "stage": name, **parent.tags, **_git(self.root)}
         started = int((start if start is not None else time.time()) * 1000)
-        run_id = client.create_run(experiment, started, tags, run_name=name).info.run_id
+        run_name = f"{parent.item} {name}" if parent.item else name
+        run_id = client.create_run(experiment, started, tags, run_name=run_name).info.run_id
         _log_params(client, run_id, params)
         run = TrackedRun(
             run_id=run_id,
@@ -91,7 +95,7 @@ class MlflowRuns:
             raise
         finally:
             _end_run(client, run_id, run, status)
-            client.set_terminated(parent_id, status)
+            _end_parent(client, parent_id, run, status)
 
     def commit(self) -> str | None:
         """The git commit of the project, if it is a repository."""
@@ -161,16 +165,29 @@ def _log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
         client.log_batch(run_id, params=rows[first : first + 100])
 
 
-def _end_run(client: Any, run_id: str, run: TrackedRun, status: str) -> None:
-    from mlflow.entities import Metric, RunTag
+def _end_parent(client: Any, parent_id: str, run: TrackedRun, status: str) -> None:
+    """Log what a person compares first to the pipeline's run: the headline of each stage and the minutes so far."""
+    started = client.get_run(parent_id).info.start_time
+    _log_metrics(client, parent_id, run.headline | {"minutes": time.time() / 60 - started / 60_000})
+    client.set_terminated(parent_id, status)
+
+
+def _log_metrics(client: Any, run_id: str, values: Mapping[str, float]) -> None:
+    from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     metrics = [
         Metric(FORBIDDEN.sub("_", name.replace("@", "_at_")), float(value), now, 0)
-        for name, value in run.metrics.items()
+        for name, value in values.items()
     ]
-    for first in range(0, len(metrics), 1000):
+    for first in range(0, len(metrics), 1000):  # MLflow's limit per batch
         client.log_batch(run_id, metrics=metrics[first : first + 1000])
+
+
+def _end_run(client: Any, run_id: str, run: TrackedRun, status: str) -> None:
+    from mlflow.entities import RunTag
+
+    _log_metrics(client, run_id, run.metrics)
     tags = {"outcome": run.outcome, **run.tags}
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     for path in run.artifacts:

@@ -18,6 +18,7 @@ from typing import Any
 import dagster as dg
 
 from llmsrec.core.config import OPERATIONS, read_section
+from orchestration.asset_metadata import headline, metrics_of
 from orchestration.child import run_child
 from orchestration.dvc_assets import StageFailed
 from orchestration.dvc_project import DvcProject, Result
@@ -110,7 +111,9 @@ class _Promotion:
                 self.registry.promote(version, decision.why)
             else:
                 self.registry.tag(version, WHY, decision.why)
+            self.registry.describe(version, f"{self._headline()}\n\n{decision.why}")
             run.outcome, run.metrics = decision.outcome, _numbers(decision)
+            run.headline = {"version": float(decision.version)}
             run.tags |= {"why": decision.why, "version": decision.version}
             run.artifacts = [self.project.root / self.reports / "promotion.json"]
         return decision
@@ -171,6 +174,11 @@ class _Promotion:
         if returncode:
             result = Result("failed", time.monotonic() - start, tuple(tail))
             raise StageFailed(f"{stage}@{self.dataset}", result)
+
+    def _headline(self) -> str:
+        """What the evaluation found, in a line."""
+        stage = self.project.stage(f"evaluation@{self.dataset}")
+        return headline(stage.meta.get("headline", {}), metrics_of(self.project.root, stage))
 
     def _parameters(self) -> dict[str, Any]:
         return read_section("promotion", self.project.root / OPERATIONS)

@@ -22,6 +22,10 @@ from orchestration.mlflow_runs import tracking_uri
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "model"  # the folder of a run with the MLflow model
+DESCRIPTION = (
+    "Recommends the next items of a purchase history by the weighted scores of SASRec, LLM-SRec and item texts. "
+    "`champion` is the version that serves; `make serve` starts it."
+)
 MODEL_DIGEST, BEFORE, ROLLED_BACK, WHY = "model_digest", "champion_before", "rolled_back", "why"
 
 
@@ -85,7 +89,7 @@ class Registry:
 
         if not self.client.search_registered_models(f"name = '{self.name}'"):
             try:
-                self.client.create_registered_model(self.name)
+                self.client.create_registered_model(self.name, description=DESCRIPTION)
             except MlflowException as error:  # another process was faster
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -151,6 +155,10 @@ class Registry:
 
     def tag(self, version: Version, key: str, value: str) -> None:
         self.client.set_model_version_tag(self.name, version.number, key, value)
+
+    def describe(self, version: Version, text: str) -> None:
+        """Set the description of a version, which MLflow's pages show."""
+        self.client.update_model_version(self.name, version.number, text)
 
     def show(self) -> str:
         """A text with two lines for each version."""

@@ -63,11 +63,15 @@ def test_a_run_keeps_params_metrics_tags_and_small_files(
     with tracker.start_run("teacher", part_of, PARAMS, start=1_700_000_000) as open_run:
         open_run.outcome = "ran"
         open_run.metrics = {"ndcg@10": 0.25, "seconds": 3}
+        open_run.headline = {"teacher NDCG@10": 0.25}
         open_run.tags["dvc_hash"] = "abc.dir"
         open_run.artifacts = [tmp_path / "report.html", tmp_path / "docs", tmp_path / "missing"]
     (run,) = children(tracker, part_of)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "teacher"
+    assert run.info.run_name == "north teacher"
+    compared = parent(tracker, run).data.metrics
+    assert compared.pop("minutes") >= 0
+    assert compared == {"teacher NDCG_at_10": 0.25}
     assert run.info.start_time == 1_700_000_000_000
     assert run.data.params == {
         "teacher.epochs": "2", "teacher.norm": "pre", "teacher.nested.rate_1": "None",

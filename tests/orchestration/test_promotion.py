@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from mlflow.tracking import MlflowClient
 
 from llmsrec.core.files import sha256
 from orchestration import promotion
@@ -109,6 +110,10 @@ def test_first_champion_refusal_and_rollback(
     assert first["why"] == ("version 1 is promoted: the gates hold and there is no champion yet")
     assert told(root)["why"] == first["why"]
     assert aliases(root) == {"1": ["challenger", "champion"]}
+    described = MlflowClient(f"sqlite:///{root / 'mlflow.db'}").get_model_version(
+        "llmsrec-tiny", "1"
+    )
+    assert described.description.endswith(first["why"])
 
     train(root, trained_dataset)
     second = materialise(root, instance)
