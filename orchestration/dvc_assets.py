@@ -1,7 +1,7 @@
 """Dagster assets derived from dvc.yaml: a stage is an asset, the items of its matrix are the partitions.
 
-`meta.dagster` of a stage may hold: group, pool, checks (a validation report), gates (a report and the names of its
-results, an asset check for each), links (name: file), picture, headline (label: name of a metric).
+`meta.dagster` of a stage may hold: group, kinds, pool, checks (a validation report), gates (a report and the names of
+its results, an asset check for each), links (name: file), picture, headline (label: name of a metric).
 This module depends on nothing of this project; it reads any DVC project.
 """
 
@@ -104,7 +104,7 @@ def _asset(
         partitions_def=partitions_of(members),
         code_version=first.code_version(project.root),
         check_specs=checks,
-        kinds={"dvc"},
+        kinds={"dvc", *first.meta.get("kinds", [])},
     )
     def materialise(context: dg.AssetExecutionContext) -> Iterator[Any]:
         item = context.partition_key if context.has_partition_key else None

@@ -32,7 +32,7 @@ vars: [params.yaml]
 stages:
   words:
     desc: The words of the raw text
-    meta: {dagster: {group: texts, pool: cpu, checks: "reports/${item.dataset}/check.json"}}
+    meta: {dagster: {group: texts, kinds: [python], pool: cpu, checks: "reports/${item.dataset}/check.json"}}
     matrix: {dataset: "${datasets}"}
     cmd: python steps/words.py data/${item.dataset} out/${item.dataset}/words reports/${item.dataset}/check.json
     params: [words]

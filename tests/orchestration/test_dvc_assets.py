@@ -99,7 +99,7 @@ def test_group_pool_description_and_code_version_come_from_the_stage(built: Path
     assert words.group_name == "texts"
     assert words.pools == {"cpu"}
     assert words.description == "The words of the raw text"
-    assert words.kinds == {"dvc"}
+    assert words.kinds == {"dvc", "python"}
     assert words.code_version == DvcProject(built).stage("words@south").code_version(built)
     assert counts.pools == set()
     assert counts.code_version != words.code_version
