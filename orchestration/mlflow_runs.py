@@ -3,7 +3,6 @@
 The default store is a SQLite file and a folder in the project; MLFLOW_TRACKING_URI names a server instead.
 """
 
-import fcntl
 import os
 import re
 import subprocess
@@ -14,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from llmsrec.core.files import exclusive_lock
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -111,7 +112,7 @@ class MlflowRuns:
 
             embedded = self.uri.startswith("sqlite")
             artifacts = (self.root / "mlartifacts").as_uri() if embedded else None
-            with _exclusive(self.root):
+            with exclusive_lock(self.root):  # one process creates MLflow's tables and experiment
                 client = MlflowClient(self.uri)
                 existing = client.get_experiment_by_name(self.experiment)
                 experiment = (
@@ -133,17 +134,6 @@ class MlflowRuns:
         name = f"{parent.item or 'pipeline'} {time.strftime('%Y-%m-%d %H:%M')}"
         tags = {"stage": "pipeline", **parent.tags, **_git(self.root)}
         return str(client.create_run(experiment, tags=tags, run_name=name).info.run_id)
-
-
-@contextmanager
-def _exclusive(root: Path) -> Iterator[None]:
-    """Only one process at a time creates MLflow's tables and experiment; the lock is on the folder itself."""
-    folder = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 def flatten(document: Any, prefix: str = "") -> dict[str, Any]:

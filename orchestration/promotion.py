@@ -4,9 +4,7 @@ It is written by hand, since it depends on the registry, which DVC does not trac
 killed at any point: each step reads from the registry what is done already, and the alias is moved last.
 """
 
-import hashlib
 import json
-import os
 import sys
 import tempfile
 import time
@@ -18,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from llmsrec.core.config import OPERATIONS, read_section
+from llmsrec.core.files import sha256, write_json
 from orchestration.asset_metadata import headline, metrics_of
 from orchestration.child import run_child
 from orchestration.dvc_assets import StageFailed
@@ -90,7 +89,7 @@ class _Promotion:
         self.reports = Path("reports") / self.dataset
 
     def run(self) -> Decision:
-        digest = _sha256(self.project.root / self.artifacts / "recommender" / "config.json")
+        digest = sha256(self.project.root / self.artifacts / "recommender" / "config.json")
         version = self.registry.version_of_model(digest)
         champion = self.registry.version_by_alias("champion")
         if version is not None and champion is not None and version.number == champion.number:
@@ -123,7 +122,7 @@ class _Promotion:
         file = self.project.root / self.reports / "promotion.json"
         document = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         if document.get("version") != decision.version:
-            _write(file, _document(decision))
+            write_json(file, _document(decision))
         return decision
 
     def _register(self, run: TrackedRun, digest: str) -> Version:
@@ -151,7 +150,7 @@ class _Promotion:
         outcome = "promoted" if comparison["promote"] else "refused"
         why = f"version {number} is {outcome}: {comparison['why']}"
         decision = Decision(outcome, why, number, before, comparison["ndcg@10"])
-        _write(self.project.root / self.reports / "promotion.json", _document(decision))
+        write_json(self.project.root / self.reports / "promotion.json", _document(decision))
         return decision
 
     def _compare(self, champion: Version | None) -> dict[str, Any]:
@@ -202,15 +201,3 @@ def _numbers(decision: Decision) -> dict[str, float]:
     """The numbers of the comparison, under names that Dagster and MLflow accept."""
     leaves = flatten(decision.numbers or {})
     return {name.replace("@", "_at_"): float(value) for name, value in leaves.items()}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _write(path: Path, document: Any) -> None:
-    """An atomic write. Only one run of a dataset writes at a time, so a leftover partial file is overwritten."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)

@@ -10,7 +10,8 @@ import pandas as pd
 from jaxtyping import Int
 
 from llmsrec.core.errors import DataError
-from llmsrec.core.files import atomic_write, read_parquet
+from llmsrec.core.files import atomic_write
+from llmsrec.core.parquet import read_parquet
 
 COLUMNS = ["item_index", "item_id", "title", "description", "brand", "category"]
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
-from llmsrec.core.files import atomic_directory, read_parquet, reading_parquet
+from llmsrec.core.files import atomic_directory
+from llmsrec.core.parquet import read_parquet, reading_parquet
 from llmsrec.data.catalog import Catalog
 from llmsrec.data.sequences import Sequences
 

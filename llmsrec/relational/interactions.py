@@ -6,7 +6,7 @@ from pathlib import Path
 import ibis
 import pyarrow.parquet as pq
 
-from llmsrec.core.files import reading_parquet
+from llmsrec.core.parquet import reading_parquet
 
 PARTS = ["train", "valid", "test"]
 

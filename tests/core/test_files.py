@@ -15,10 +15,10 @@ from llmsrec.core.files import (
     atomic_directory,
     atomic_write,
     read_json,
-    read_parquet,
     sha256,
     write_json,
 )
+from llmsrec.core.parquet import read_parquet
 
 OLD = {"a.txt": "old a", "deep/b.txt": "old b", "deep/c.txt": "old c"}
 NEW = {"a.txt": "new a", "deep/b.txt": "new b", "d.txt": "new d"}
