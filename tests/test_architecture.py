@@ -106,10 +106,26 @@ def pipelines(own_caches: None) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def definitions(own_caches: None) -> dg.Definitions:
+def root(datasets: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project whose studies are of the first dataset; by default they are of none."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("llmsrec", "studies"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "params.yaml", "operations.yaml", ".dvc/config"):
+        (root / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / name, root / name)
+    params = yaml.safe_load((root / "studies/params.yaml").read_text())
+    params["pipeline"]["datasets"] = datasets[:1]
+    (root / "studies/params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def definitions(own_caches: None, root: Path) -> dg.Definitions:
     from orchestration.definitions import build
 
-    return build(ROOT)
+    return build(root)
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +135,9 @@ def graph(definitions: dg.Definitions) -> Any:
 
 
 @pytest.fixture(scope="module")
-def stages(pipelines: tuple[str, ...], datasets: list[str]) -> dict[str, Stage]:
+def stages(pipelines: tuple[str, ...], root: Path, datasets: list[str]) -> dict[str, Stage]:
     """The stages of the first dataset, by name."""
-    found = DvcProject(ROOT, external=("data",), pipelines=pipelines).stages().values()
+    found = DvcProject(root, external=("data",), pipelines=pipelines).stages().values()
     of_first = (stage for stage in found if str(stage.item).partition("-")[0] == datasets[0])
     return {stage.name: stage for stage in of_first}
 
@@ -139,11 +155,11 @@ def parents(graph: Any) -> dict[str, set[str]]:
 
 
 def test_the_asset_graph_is_the_graph_of_dvc(
-    graph: Any, pipelines: tuple[str, ...], tmp_path: Path
+    graph: Any, pipelines: tuple[str, ...], root: Path, tmp_path: Path
 ) -> None:
     for name in (*pipelines, "params.yaml", "studies/params.yaml", ".dvc/config"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(ROOT / name, tmp_path / name)
+        shutil.copyfile(root / name, tmp_path / name)
     (tmp_path / "data.dvc").write_text("outs: [{path: data, hash: md5, md5: 0.dir}]\n")
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     drawn = subprocess.run(
@@ -228,6 +244,14 @@ def test_the_job_runs_every_asset_but_studies(definitions: dg.Definitions, graph
 def test_a_code_server_loads_all_of_it(definitions: dg.Definitions) -> None:
     """What it does at its start, and nobody else: two things of one name are found only here."""
     definitions.get_repository_def().load_all_definitions()
+
+
+def test_by_default_there_is_no_study(own_caches: None) -> None:
+    """So that `dvc status` of a built clone names nothing that was never asked for."""
+    from orchestration.definitions import build
+
+    keys = build(ROOT).resolve_asset_graph().get_all_asset_keys()
+    assert not set(keys) & ASIDE
 
 
 def test_the_table_of_a_study_waits_for_its_trainings(graph: Any, datasets: list[str]) -> None:
