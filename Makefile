@@ -79,6 +79,7 @@ clean:  ## remove tools' caches and Dagster's history; data, artifacts and MLflo
 $(STAMP): EXTRAS := dev,stack
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import shutil, sys; free = shutil.disk_usage(".").free / 1e9; sys.exit(free < 4 and f"the packages need 4 GB, and {free:.1f} GB are free on this disk")'
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing the pinned packages into $(VENV) (a few minutes the first time)"
 	@$(install)
