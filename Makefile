@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXPLORE := $(VENV)/.explore
 OTHERS := $(VENV)/.others
 
 install = $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable '.[$(EXTRAS)]' 2>&1 \
@@ -30,7 +29,7 @@ setup: $(STAMP)  ## make .venv and install the pinned packages
 run: setup  ## build every asset of every dataset in params.yaml, print the result table
 	@python -m orchestration.run
 
-explore: $(EXPLORE)  ## a page on http://127.0.0.1:8501 to try the trained datasets: histories, their order, new products
+explore: setup  ## a page on http://127.0.0.1:8501 to try the trained datasets: histories, their order, new products
 	@llmsrec explore
 
 test: setup check  ## lint, types and the tests of everything that takes seconds
@@ -76,7 +75,7 @@ clean:  ## remove tools' caches and Dagster's history; data, artifacts and MLflo
 	rm -rf .dagster .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find llmsrec orchestration infra tests benchmarks studies reliability -name __pycache__ -prune -exec rm -rf {} +
 
-$(STAMP): EXTRAS := dev,stack
+$(STAMP): EXTRAS := dev,stack,explore
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.11")'
 	@$(PYTHON) -c 'import shutil, sys; free = shutil.disk_usage(".").free / 1e9; sys.exit(free < 4 and f"the packages need 4 GB, and {free:.1f} GB are free on this disk")'
@@ -85,15 +84,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(install)
 	@touch $@
 
-$(EXPLORE): EXTRAS := explore
-$(EXPLORE): $(STAMP)
-	@echo "installing Streamlit into $(VENV)"
-	@$(install)
-	@touch $@
-
 # What only some tests need: half a gigabyte of Spark, and a driver of browsers.
 $(OTHERS): EXTRAS := spark,browser
-$(OTHERS): $(EXPLORE)
+$(OTHERS): $(STAMP)
 	@echo "installing Spark and Playwright into $(VENV), for their tests"
 	@$(install)
 	@touch $@

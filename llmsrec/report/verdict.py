@@ -34,7 +34,7 @@ def verdict(metrics: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]) -> l
             for main in MAIN
             for place in places.values()
         ),
-        _worth(gaps, values),
+        _worth(gaps, values, metrics.get("language_model")),
         _order(gaps),
         _gates(gates),
     ]
@@ -75,9 +75,11 @@ def _against_rivals(
 
 
 def _worth(
-    gaps: Mapping[str, Mapping[tuple[str, str], Any]], values: Mapping[str, Mapping[str, float]]
+    gaps: Mapping[str, Mapping[tuple[str, str], Any]],
+    values: Mapping[str, Mapping[str, float]],
+    cost: Mapping[str, float] | None,
 ) -> Statement | None:
-    """The recommender with and without the student: what the language model adds."""
+    """The recommender with and without the student: what the language model adds, and what it costs."""
     pair = ("recommender", "recommender_without_student")
     rows = {place: each[pair] for place, each in gaps.items() if pair in each}
     if not rows:
@@ -88,7 +90,12 @@ def _worth(
         for place, row in rows.items()
     )
     news = "good" if all(row["low"] > 0 for row in rows.values()) else "bad"
-    return _statement(news, f"The language model changes the recommender's NDCG@10 from {shown}.")
+    text = f"The language model changes the recommender's NDCG@10 from {shown}."
+    if cost:
+        text += (
+            f" For that it reads {cost['tokens']:.0f} tokens a shopper ({cost['gflop']:g} GFLOP)."
+        )
+    return _statement(news, text)
 
 
 def _order(gaps: Mapping[str, Mapping[tuple[str, str], Any]]) -> Statement | None:

@@ -19,6 +19,7 @@ from llmsrec.evaluation.systems import Inputs, all_rankers
 from llmsrec.ranking.ranker import cached
 from llmsrec.recommender.fitted import FittedRecommender
 from llmsrec.report.cases import select_cases
+from llmsrec.report.cost import reading_cost
 from llmsrec.report.gates import GatesConfig, evaluate_gates
 from llmsrec.report.page import Diagnostics, ReportContent, write_report
 from llmsrec.report.plots import PRINT, ndcg_by_system, save_png
@@ -49,6 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     user_metrics = evaluate_all(rankers, splits, config)
     gates = evaluate_gates(user_metrics, load_section(GatesConfig, "gates"), config)
     metrics = summary(user_metrics, splits, config, args.dataset)
+    metrics["language_model"] = reading_cost(student, splits.histories("test"))
     model = sha256(args.recommender / "config.json")
     metrics |= {"verdict": verdict(metrics, gates["results"]), "model": model}
     vectors = user_metrics.users["student"]

@@ -107,3 +107,18 @@ def test_failed_gates_are_named() -> None:
         ("bad", "Quality gates failed: popularity; failed, as warnings: baseline."),
     ]
     assert verdict(nothing, []) == []
+
+
+@pytest.mark.parametrize("cost", [None, {"tokens": 213.4, "gflop": 0.28}])
+def test_what_the_language_model_adds_and_costs(cost: dict[str, float] | None) -> None:
+    metrics = metrics_of(0.6, 0.6)
+    pair = ("recommender", "recommender_without_student")
+    for name in pair:
+        metrics["systems"][name] = metrics["systems"]["teacher"]
+    metrics["differences"] += [gap(*pair, 0.05, protocol) for protocol in ("sampled", "full")]
+    if cost:
+        metrics["language_model"] = cost
+    (found,) = (each for each in verdict(metrics, []) if "language model" in each["text"])
+    assert found["news"] == "good"
+    said = "For that it reads 213 tokens a shopper (0.28 GFLOP)."
+    assert found["text"].endswith(said) is bool(cost)
