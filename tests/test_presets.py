@@ -13,7 +13,12 @@ from studies.config import Settings
 from studies.variants import variant_of
 
 ROOT = Path(__file__).parents[1]
-FILES = ("params.yaml", "studies/params.yaml", "studies/presets/paper.yaml")
+FILES = (
+    "params.yaml",
+    "studies/params.yaml",
+    "studies/presets/paper.yaml",
+    "studies/presets/esasrec.yaml",
+)
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def flat(*files: str) -> dict[str, object]:
 
 @pytest.mark.usefixtures("project")
 def test_a_preset_sets_what_it_names_and_reports_what_changed() -> None:
-    assert presets.names() == ["default", "paper"]
+    assert presets.names() == ["default", "esasrec", "paper"]
     before, wanted = flat(*FILES[:2]), flat(FILES[2])
     reported = [line.split(":")[0] for line in presets.apply("paper")]
     after = flat(*FILES[:2])
@@ -59,13 +64,14 @@ def test_a_preset_sets_what_it_names_and_reports_what_changed() -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_a_preset_does_not_repeat_the_default() -> None:
-    before, wanted = flat(*FILES[:2]), flat(FILES[2])
+@pytest.mark.parametrize("file", FILES[2:])
+def test_a_preset_does_not_repeat_the_default(file: str) -> None:
+    before, wanted = flat(*FILES[:2]), flat(file)
     assert [key for key, value in wanted.items() if before[key] == value] == []
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("name", ["default", "paper"])
+@pytest.mark.parametrize("name", ["default", "esasrec", "paper"])
 def test_the_settings_of_every_variant_suit_a_preset(name: str) -> None:
     presets.apply(name)
     for variant in Settings().section("systems"):
@@ -79,7 +85,7 @@ LAST_EPOCH = {
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("name", ["default", "paper"])
+@pytest.mark.parametrize("name", ["default", "esasrec", "paper"])
 def test_every_rival_uses_its_patience(name: str) -> None:
     """It selects its best epoch, and stops before the last one if there is nothing more to gain."""
     presets.apply(name)
@@ -150,7 +156,7 @@ def test_a_second_time_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("best", "no preset 'best'; there are: default, odd, paper"),
+        ("best", "no preset 'best'; there are: default, esasrec, odd, paper"),
         ("odd", r"no parameter file has 'teacher\.floors'"),
     ],
 )
