@@ -302,7 +302,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("project")
 def test_presets_are_listed_by_name() -> None:
-    assert shown("preset") == "default\npaper\n"
+    assert shown("preset") == "default\nesasrec\npaper\n"
 
 
 def test_a_preset_is_written_and_reported(project: Path) -> None:
@@ -316,7 +316,7 @@ def test_a_preset_is_written_and_reported(project: Path) -> None:
 @pytest.mark.usefixtures("project")
 def test_an_unknown_preset_lists_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     said = refusal(monkeypatch, "preset", "best")
-    assert said == "error: there is no preset 'best'; there are: default, paper"
+    assert said == "error: there is no preset 'best'; there are: default, esasrec, paper"
 
 
 def test_a_download_lands_in_the_data_folder(
