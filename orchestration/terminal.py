@@ -49,7 +49,7 @@ class TerminalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         meta: dict[str, Any] = getattr(record, "dagster_meta", {})
         event: dg.DagsterEvent | None = meta.get("dagster_event")
-        message = str(meta.get("orig_message", record.getMessage()))
+        message = str(meta.get("orig_message", record.getMessage())).strip()
         if event is not None:
             self._show_event(event)
             return
@@ -57,7 +57,8 @@ class TerminalHandler(logging.Handler):
         if record.levelno >= logging.WARNING:
             self.screen.keep(f"  {message}")
         else:
-            self.screen.change(f"▶ {self.step}  {message.strip()}")
+            named = message.startswith(self.step)  # as the progress of a training is
+            self.screen.change(f"▶ {message}" if named else f"▶ {self.step}  {message}")
 
     def _log(self, message: str) -> None:
         with self.file.open("a", encoding="utf-8") as log:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from orchestration import instance as home
 from orchestration.run import print_failures, print_results, results_table, verdict_lines
-from orchestration.terminal import Screen, terminal_logger
+from orchestration.terminal import Screen, TerminalHandler, terminal_logger
 
 
 def score(value: float) -> dict[str, float]:
@@ -145,6 +146,15 @@ def test_a_terminal_shows_the_state_in_a_line_that_is_replaced() -> None:
     assert "\n" not in second
     assert len(second) < shutil.get_terminal_size().columns
     assert last == "✓ teacher\n"
+
+
+def test_the_state_names_the_step_once(tmp_path: Path) -> None:
+    output = io.StringIO()
+    handler = TerminalHandler(Screen(output, every=0), tmp_path / "run.log")
+    handler.step = "teacher"
+    for message in ("teacher  10%", "  encoding users"):
+        handler.emit(logging.LogRecord("x", logging.INFO, "", 0, message, None, None))
+    assert output.getvalue() == "▶ teacher  10%\n▶ teacher  encoding users\n"
 
 
 def test_elsewhere_the_state_is_printed_now_and_then() -> None:
