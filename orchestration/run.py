@@ -44,8 +44,10 @@ def main() -> int:
     for dataset in datasets():
         print_results(dataset, ROOT / "reports" / dataset)
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
-    print(f"\nDone in {minutes} min {seconds} s. `make ui` opens the assets and the MLflow runs:")
-    print("  Dagster http://127.0.0.1:3000   MLflow http://127.0.0.1:5000")
+    print(
+        f"\nDone in {minutes} min {seconds} s. `make explore` opens a page to try it, `make ui` the pages of"
+    )
+    print("  Dagster http://127.0.0.1:3000 and MLflow http://127.0.0.1:5000")
     return 0
 
 
