@@ -20,6 +20,11 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 ARTIFACT_LIMIT = 20_000_000  # bytes; DVC keeps larger files
 LOCAL_UI = "http://127.0.0.1:5000"  # where infra/Procfile serves the SQLite store
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # MLflow opens the pages of trainings
+    "mlflow.note.content": "One run for each Dagster run and dataset, with a child for each stage. The columns to "
+    "compare are the metrics `evaluation ...`, `minutes` and `version` of the parent runs.",
+}
 FORBIDDEN = re.compile(r"[^\w\-. :/]")  # characters that MLflow refuses in names
 
 
@@ -118,7 +123,7 @@ class MlflowRuns:
                 experiment = (
                     existing.experiment_id
                     if existing
-                    else client.create_experiment(self.experiment, artifact_location=artifacts)
+                    else client.create_experiment(self.experiment, artifacts, EXPERIMENT_TAGS)
                 )
             self._connection = client, experiment
         return self._connection
