@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-OTHERS := $(VENV)/.others
+ALL_TESTS := $(VENV)/.all-tests
 
 install = $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable '.[$(EXTRAS)]' 2>&1 \
 	| tee $(VENV)/install.log | { grep --line-buffered -E '^(Downloading|Installing collected|Successfully installed|ERROR)' || true; } | cut -c1-160; \
@@ -35,7 +35,7 @@ explore: setup  ## a page on http://127.0.0.1:8501 to try the trained datasets: 
 test: setup check  ## lint, types and the tests of everything that takes seconds
 	$(pytest) -m "not slow"
 
-test-all: setup $(OTHERS) check  ## all tests: also whole pipelines, longer trainings, Spark, the page in a browser
+test-all: setup $(ALL_TESTS) check  ## all tests: also whole pipelines, longer trainings, Spark, the page in a browser
 	$(pytest)
 
 test-robust: setup  ## all tests, twice each under two sets of conditions: kernels, threads, order, load, locale, user (hours)
@@ -85,8 +85,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 # What only some tests need: half a gigabyte of Spark, and a driver of browsers.
-$(OTHERS): EXTRAS := spark,browser
-$(OTHERS): $(STAMP)
+$(ALL_TESTS): EXTRAS := spark,browser
+$(ALL_TESTS): $(STAMP)
 	@echo "installing Spark and Playwright into $(VENV), for their tests"
 	@$(install)
 	@touch $@

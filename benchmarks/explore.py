@@ -4,15 +4,13 @@ A dataset in `artifacts/` must be trained."""
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.figures import Figure, run_benchmark, timed
-from llmsrec.explore import history
+from llmsrec.explore import PAGE
 
-PAGE = Path(history.__file__).with_name("page.py")
 GOAL = 0.2  # seconds
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmsrec.core.errors import LLMSRecError
+from llmsrec.core.errors import ConfigError, LLMSRecError
 from llmsrec.core.names import name_option
 
 if TYPE_CHECKING:
@@ -123,9 +123,10 @@ def explore(
     """Open a page to try the trained datasets: histories, their order, new products."""
     from importlib.util import find_spec
 
+    from llmsrec.explore import PAGE
+
     if find_spec("streamlit") is None:
-        sys.exit("error: Streamlit is not installed: pip install 'llmsrec[explore]'")
-    page = Path(__file__).parent / "explore" / "page.py"
+        raise ConfigError("Streamlit is not installed: pip install 'llmsrec[explore]'")
     options = {
         "server.address": "127.0.0.1",
         "server.port": port,
@@ -135,7 +136,7 @@ def explore(
         "client.toolbarMode": "minimal",
     }
     given = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, "-m", "streamlit", "run", str(page), *given, "--", str(artifacts)]
+    command = [sys.executable, "-m", "streamlit", "run", str(PAGE), *given, "--", str(artifacts)]
     os.execv(sys.executable, command)
 
 

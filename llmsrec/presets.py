@@ -1,6 +1,7 @@
 """Presets: sets of parameters written into params.yaml and studies/params.yaml; comments and datasets stay.
 
-The values that presets replace are stored in studies/presets/default.yaml; the preset `default` writes them back.
+The values that a preset replaces are stored in studies/presets/default.yaml. The next preset starts from them, and
+`default` writes them back.
 """
 
 import json
@@ -42,7 +43,7 @@ def apply(name: str) -> list[str]:
         raise ConfigError(f"there is no preset '{name}'; there are: {', '.join(names())}")
     default = FOLDER / f"{DEFAULT}.yaml"
     replaced = _read(default) if default.exists() else {}
-    preset = replaced if name == DEFAULT else _read(FOLDER / f"{name}.yaml")
+    preset = _overlay(replaced, {} if name == DEFAULT else _read(FOLDER / f"{name}.yaml"))
     documents = {file: _read(file) for file in FILES}
     changes: list[str] = []
     for section, values in preset.items():
@@ -56,6 +57,15 @@ def apply(name: str) -> list[str]:
         if changes:
             _write(file, document)
     return changes
+
+
+def _overlay(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """`values` with those of `others` in their place, section by section."""
+    nested = {
+        key: _overlay(values.get(key, {}), value) if isinstance(value, dict) else value
+        for key, value in others.items()
+    }
+    return {**values, **nested}
 
 
 def _merge(

@@ -24,8 +24,8 @@ def stage_metadata(root: Path, stage: Stage, result: Result, mlflow: str | None)
         "outputs": outputs_table(stage),
     }
     metrics = metrics_of(root, stage)
-    if text := headline(stage.meta.get("headline", {}), metrics):
-        shown["headline"] = text
+    if values := headline(stage, metrics):
+        shown["headline"] = headline_text(values)
     if mlflow is not None:
         shown["mlflow_run"] = dg.MetadataValue.url(mlflow)
     for name, path in stage.meta.get("links", {}).items():
@@ -40,12 +40,17 @@ def stage_metadata(root: Path, stage: Stage, result: Result, mlflow: str | None)
     return shown
 
 
-def headline(names: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """The metrics that a person looks at first, as `label number`; `names` has their names by label."""
-    found = {label: metrics[name] for label, name in names.items() if name in metrics}
+def headline(stage: Stage, metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that a person looks at first, by the labels of `headline` in the stage's `meta`."""
+    names = stage.meta.get("headline", {})
+    return {label: metrics[name] for label, name in names.items() if name in metrics}
+
+
+def headline_text(values: Mapping[str, float]) -> str:
+    """`label number` of each, separated by commas."""
     return ", ".join(
         f"{label} {value:,}" if isinstance(value, int) else f"{label} {value:.4f}"
-        for label, value in found.items()
+        for label, value in values.items()
     )
 
 

@@ -11,7 +11,13 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.asset_metadata import check_result, gate_results, metrics_of, stage_metadata
+from orchestration.asset_metadata import (
+    check_result,
+    gate_results,
+    headline,
+    metrics_of,
+    stage_metadata,
+)
 from orchestration.dvc_project import DvcProject, Result
 from orchestration.dvc_stage import Stage
 from orchestration.mlflow_runs import MlflowRuns, ParentRun, TrackedRun
@@ -153,10 +159,8 @@ def _record(project: DvcProject, run: TrackedRun, stage: Stage, result: Result) 
     run.tags["dvc_hash"] = stage.data_version
     metrics = metrics_of(project.root, stage)
     run.metrics = {"seconds": result.seconds, **metrics}
-    names = stage.meta.get("headline", {})
-    run.headline = {
-        f"{stage.name} {label}": metrics[key] for label, key in names.items() if key in metrics
-    }
+    values = headline(stage, metrics)
+    run.headline = {f"{stage.name} {label}": value for label, value in values.items()}
     paths = [output.path for output in stage.outputs if output.kind != "data"]
     paths += [*stage.meta.get("links", {}).values(), *filter(None, [stage.meta.get("picture")])]
     run.artifacts = [project.root / path for path in dict.fromkeys(paths)]

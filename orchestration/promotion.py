@@ -17,7 +17,7 @@ import dagster as dg
 
 from llmsrec.core.config import OPERATIONS, read_section
 from llmsrec.core.files import sha256, write_json
-from orchestration.asset_metadata import headline, metrics_of
+from orchestration.asset_metadata import headline, headline_text, metrics_of
 from orchestration.child import run_child
 from orchestration.dvc_assets import StageFailed
 from orchestration.dvc_project import DvcProject, Result
@@ -177,7 +177,7 @@ class _Promotion:
     def _headline(self) -> str:
         """What the evaluation found, in a line."""
         stage = self.project.stage(f"evaluation@{self.dataset}")
-        return headline(stage.meta.get("headline", {}), metrics_of(self.project.root, stage))
+        return headline_text(headline(stage, metrics_of(self.project.root, stage)))
 
     def _parameters(self) -> dict[str, Any]:
         return read_section("promotion", self.project.root / OPERATIONS)

@@ -30,7 +30,8 @@ class Screen:
         self.last = time.monotonic()
 
     def change(self, line: str) -> None:
-        """Show the state of what is running."""
+        """Show the first line of the state of what is running."""
+        line = line.partition("\n")[0]
         if self.replaces:
             self.output.write(f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}")
             self.output.flush()

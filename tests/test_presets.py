@@ -114,6 +114,18 @@ def test_the_default_writes_the_replaced_values_back() -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_a_preset_replaces_the_one_before() -> None:
+    presets.apply("paper")
+    alone = [Path(file).read_text() for file in FILES[:2]]
+    presets.apply("default")
+    presets.apply("esasrec")
+    assert "teacher.layers: ligr -> standard" in presets.apply("paper")
+    assert [Path(file).read_text() for file in FILES[:2]] == alone
+    for variant in Settings().section("systems"):
+        variant_of(variant, Settings())
+
+
+@pytest.mark.usefixtures("project")
 def test_only_lines_of_changed_parameters_change_and_they_keep_their_comments() -> None:
     before = [Path(file).read_text().splitlines() for file in FILES[:2]]
     presets.apply("paper")

@@ -13,7 +13,7 @@ from llmsrec.data.splits import Splits
 from llmsrec.serving.recommender import Recommender
 from llmsrec.serving.requests import NewItems
 
-NEW_ITEM = "new-"  # begins the item_id of a product that was added on the page
+NEW_ITEM = "added on the page "  # begins the item_id of such a product
 
 
 @dataclass(frozen=True)

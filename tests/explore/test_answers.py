@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmsrec.core.errors import DataError
-from llmsrec.explore.answers import Answer, Explorer, overlap
+from llmsrec.explore.answers import NEW_ITEM, Answer, Explorer, overlap
 from llmsrec.serving.requests import UserHistory
 
 
@@ -56,7 +56,7 @@ def test_a_new_product_is_ranked_and_changes_no_other_score(explorer: Explorer) 
     title = explorer.title(bought[-1].item_id)
     more = explorer.with_new_items([title])
     before, after = explorer.answer(bought), more.answer(bought)
-    (new,) = more.recommender.catalog.indices(["new-1"]).tolist()
+    (new,) = more.recommender.catalog.indices([f"{NEW_ITEM}1"]).tolist()
     assert after.rank("content", new) == 1  # it has the words of the last purchase
     for system in ("teacher", "student"):
         np.testing.assert_allclose(

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from llmsrec.explore import PAGE
+
 testing = pytest.importorskip("streamlit.testing.v1", reason="Streamlit is not installed")
-PAGE = Path(__file__).parents[2] / "llmsrec" / "explore" / "page.py"
 
 
 def shown(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -1,6 +1,6 @@
 """The history of the page: its order, its times, and the products that were added."""
 
-from llmsrec.explore.answers import Purchase, Shopper
+from llmsrec.explore.answers import NEW_ITEM, Purchase, Shopper
 from llmsrec.explore.session import Session
 
 
@@ -51,8 +51,8 @@ def test_removed_products_leave_the_history() -> None:
     one.add_product("  ")
     one.add_product(" Kite ")
     assert one.added == ["Kite"]
-    assert one.followed["Rank of the added product"] == "new-1"
-    one.add("new-1", 9)
+    assert one.followed["Rank of the added product"] == f"{NEW_ITEM}1"
+    one.add(f"{NEW_ITEM}1", 9)
     one.remove_products()
     assert items(one) == ["a", "b", "c"]
     assert list(one.followed) == ["Rank of the true next purchase"]

@@ -139,7 +139,7 @@ def test_a_terminal_shows_the_state_in_a_line_that_is_replaced() -> None:
     output = Terminal()
     screen = Screen(output)
     screen.change("▶ teacher  10%")
-    screen.change("▶ teacher " + "very long " * 100)
+    screen.change("▶ teacher " + "very long " * 100 + "\nand more")
     screen.keep("✓ teacher")
     first, second, last = output.getvalue().split("\r\x1b[2K")[1:]
     assert first == "▶ teacher  10%"
